@@ -1,0 +1,46 @@
+# torusml_room(NAME [SOURCES ...] [DEPENDS rooms...] [LIBRARIES libs...])
+#
+# Makes the object target torusml_NAME from src/NAME/*.cc and one test program NAME_test from src/NAME/*_test.cc.
+# A room sees the public headers, its own folder and the rooms that it names in DEPENDS; every other
+# include of a room's header fails to compile, because include paths are handed out room by room.
+function(torusml_room name)
+  cmake_parse_arguments(ROOM "" "" "DEPENDS;LIBRARIES;SOURCES;TEST_DEPENDS;TEST_LIBRARIES" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
+  if(tests)
+    list(REMOVE_ITEM sources ${tests})
+  endif()
+  # The include path of a room is a folder of links, so that "circuit/x.h" resolves only for its users.
+  set(view ${CMAKE_BINARY_DIR}/rooms/${name})
+  file(MAKE_DIRECTORY ${view})
+  file(CREATE_LINK ${CMAKE_CURRENT_SOURCE_DIR} ${view}/${name} SYMBOLIC)
+
+  if(NOT sources AND NOT ROOM_SOURCES)
+    set(sources ${PROJECT_SOURCE_DIR}/src/base/error.cc)
+  endif()
+  add_library(torusml_${name} STATIC ${sources} ${ROOM_SOURCES})
+  target_include_directories(torusml_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+                                                    $<BUILD_INTERFACE:${view}>)
+  list(TRANSFORM ROOM_DEPENDS PREPEND torusml_)
+  target_link_libraries(torusml_${name} PUBLIC ${ROOM_DEPENDS} ${ROOM_LIBRARIES})
+  torusml_flags(torusml_${name})
+
+  if(TORUSML_TESTS AND tests)
+    add_executable(${name}_test ${tests})
+    list(TRANSFORM ROOM_TEST_DEPENDS PREPEND torusml_)
+    target_link_libraries(${name}_test PRIVATE torusml_${name} ${ROOM_TEST_DEPENDS} ${ROOM_TEST_LIBRARIES}
+                                               GTest::gtest GTest::gtest_main)
+    target_compile_definitions(${name}_test PRIVATE TORUSML_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+    torusml_flags(${name}_test)
+    add_test(NAME ${name} COMMAND ${name}_test)
+  endif()
+endfunction()
+
+function(torusml_flags target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wpedantic -Werror)
+  if(TORUSML_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all
+                                             -fno-omit-frame-pointer)
+    target_link_options(${target} PUBLIC -fsanitize=address,undefined)
+  endif()
+endfunction()

@@ -1,0 +1,3 @@
+#pragma once
+
+#define TORUSML_EXPORT __attribute__((visibility("default")))

@@ -1,0 +1,84 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "base/memory.h"
+#include "base/progress.h"
+#include "base/threads.h"
+#include "torusml/error.h"
+#include "torusml/tensor.h"
+
+namespace torusml {
+namespace {
+
+TEST(Error, TextHasCodePlaceAndHint) {
+  const Error error(ErrorCode::accumulator_too_wide, "needs 19 bits", "layer 'fc2'", "fewer bits");
+  EXPECT_STREQ(error.what(),
+               "TML-E017 accumulator-too-wide: needs 19 bits (layer 'fc2'). Try: fewer bits");
+}
+
+TEST(Tensor, ElementCountIsCheckedForOverflow) {
+  EXPECT_EQ(number_of_elements({}), 1);
+  EXPECT_EQ(number_of_elements({2, 0, 3}), 0);
+  EXPECT_THROW(number_of_elements({-1}), Error);
+  EXPECT_THROW(number_of_elements({std::int64_t{1} << 40, std::int64_t{1} << 40}), Error);
+}
+
+TEST(Memory, BuffersAreAlignedAndZero) {
+  for (std::size_t size : {std::size_t{1}, std::size_t{100}, std::size_t{3} << 20}) {
+    const AlignedBuffer<std::uint8_t> buffer(size);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % 64, 0u);
+    EXPECT_TRUE(std::ranges::all_of(buffer, [](std::uint8_t byte) { return byte == 0; }));
+    const AlignedBuffer<std::uint8_t> copy = buffer;
+    EXPECT_EQ(copy.size(), size);
+  }
+}
+
+TEST(Memory, SecretsAreWipedBeforeTheyAreFreed) {
+  static std::atomic<int> released;
+  static std::atomic<bool> all_zero;
+  released = 0;
+  all_zero = true;
+  set_secret_release_hook([](const void* pointer, std::size_t bytes) {
+    ++released;
+    const auto* byte = static_cast<const std::uint8_t*>(pointer);
+    if (!std::all_of(byte, byte + bytes, [](std::uint8_t b) { return b == 0; })) all_zero = false;
+  });
+  {
+    SecretBuffer<std::uint64_t> secret(1000);
+    std::ranges::fill(std::span<std::uint64_t>(secret), 0x0123456789abcdef);
+    SecretBuffer<std::uint64_t> moved = std::move(secret);
+    EXPECT_EQ(moved[999], 0x0123456789abcdefu);
+  }
+  set_secret_release_hook({});
+  EXPECT_EQ(released, 1);
+  EXPECT_TRUE(all_zero);
+}
+
+TEST(Threads, EveryIndexRunsOnceAndExceptionsComeBack) {
+  std::vector<std::atomic<int>> hits(1000);
+  with_threads(2, [&] { parallel_for(hits.size(), [&](std::size_t i) { ++hits[i]; }); });
+  EXPECT_TRUE(std::ranges::all_of(hits, [](const std::atomic<int>& h) { return h == 1; }));
+  EXPECT_THROW(
+      parallel_for(10, [](std::size_t) { throw Error(ErrorCode::internal, "from a thread"); }),
+      Error);
+}
+
+TEST(Progress, CountsToTheTotal) {
+  std::vector<std::size_t> seen;
+  ProgressCounter counter(
+      [&](std::size_t done, std::size_t total) {
+        EXPECT_EQ(total, 100u);
+        seen.push_back(done);
+      },
+      100);
+  parallel_for(100, [&](std::size_t) { counter.advance(); });
+  EXPECT_EQ(seen.size(), 100u);
+  EXPECT_TRUE(std::ranges::is_sorted(seen));
+  EXPECT_EQ(seen.back(), 100u);
+}
+
+}  // namespace
+}  // namespace torusml

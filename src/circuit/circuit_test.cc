@@ -1,0 +1,193 @@
+#include "circuit/circuit.h"
+
+#include <gtest/gtest.h>
+
+#include "circuit/norms.h"
+#include "circuit/passes.h"
+#include "circuit/text.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+const char kTiny[] = R"(circuit "tiny"
+  %0 = input "x" : tensor<2> [-3, 3]
+  %1 = linear dense(%0, @n1.0) + @n1.bias : tensor<3> [-12, 12] "fc1"
+  %2, %3 = lut %1 tables=[@relu per-tensor, @step per-channel] : tensor<3> [-12, 12] -> [0, 12], [0, 1] "relu"
+  %4 = linear scale(%2, 2) + sparse(%3, @n3.1) : tensor<3> [-1, 25] "sum"
+  output "y" %4
+constants
+  @n1.0 = dense 3x2 [1, 2, 3, 0, -1, 1]
+  @n1.bias = vector [0, 1, -1]
+  @relu = table 1 rows [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+  @step = table 2 rows [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] of [0, 1, 0]
+  @n3.1 = sparse 3x3 [0, 1, 2, 3] [2, 0, 1] [1, -1, 1]
+)";
+
+ErrorCode code_of(const std::string& text) {
+  try {
+    parse_circuit(text);
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return ErrorCode::internal;
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const std::size_t at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+TEST(CircuitText, PrintsWhatItParsed) {
+  const Circuit circuit = parse_circuit(kTiny);
+  EXPECT_EQ(print(circuit), kTiny);
+  EXPECT_EQ(parse_circuit(print(circuit)), circuit);
+  EXPECT_EQ(lookup_count(circuit), 6);
+  EXPECT_EQ(maximum_bit_width(circuit), 6);
+}
+
+TEST(CircuitText, EscapesNames) {
+  Circuit circuit = parse_circuit(kTiny);
+  circuit.nodes[1].name = "a \"quoted\"\n\\name";
+  EXPECT_EQ(parse_circuit(print(circuit)), circuit);
+}
+
+TEST(CircuitText, EveryPrefixIsRefused) {
+  const std::string text = kTiny;
+  for (std::size_t length = 0; length + 2 < text.size(); ++length) {
+    EXPECT_EQ(code_of(text.substr(0, length)), ErrorCode::invalid_circuit) << length;
+  }
+}
+
+TEST(CircuitText, RefusesWhatDoesNotFit) {
+  const std::pair<const char*, const char*> edits[] = {
+      {"tensor<2>", "tensor<0>"},
+      {"tensor<2>", "tensor<-2>"},
+      {"tensor<2>", "tensor<99999999999999999999>"},
+      {"tensor<2>", "tensor<4>"},
+      {"[-3, 3]", "[3, -3]"},
+      {"dense(%0", "dense(%1"},
+      {"dense(%0", "dense(%7"},
+      {"%1 = linear", "%2 = linear"},
+      {"dense 3x2", "dense 2x2"},
+      {"vector [0, 1, -1]", "vector [0, 1]"},
+      {"-> [0, 12]", "-> [0, 11]"},
+      {"table 1 rows", "table 2 rows"},
+      {"of [0, 1, 0]", "of [0, 2, 0]"},
+      {"of [0, 1, 0]", "of [0, 1]"},
+      {"[2, 0, 1] [1, -1, 1]", "[3, 0, 1] [1, -1, 1]"},
+      {"[0, 1, 2, 3] [2", "[0, 2, 1, 3] [2"},
+      {"output \"y\" %4\n", ""},
+      {"@n1.0 = dense", "@n9.0 = dense"},
+  };
+  for (const auto& [from, to] : edits) {
+    EXPECT_EQ(code_of(replaced(kTiny, from, to)), ErrorCode::invalid_circuit)
+        << from << " -> " << to;
+  }
+}
+
+TEST(Circuit, BitWidthIsThatOfTwosComplement) {
+  EXPECT_EQ(bit_width({0, 0}), 1);
+  EXPECT_EQ(bit_width({0, 1}), 1);
+  EXPECT_EQ(bit_width({0, 255}), 8);
+  EXPECT_EQ(bit_width({0, 256}), 9);
+  EXPECT_EQ(bit_width({-1, 0}), 1);
+  EXPECT_EQ(bit_width({-4, 3}), 3);
+  EXPECT_EQ(bit_width({-157, 150}), 9);
+  EXPECT_EQ(bit_width({-1, 255}), 9);
+}
+
+TEST(Circuit, GuaranteedIntervalsFollowWeightsAndTables) {
+  const Circuit circuit = parse_circuit(kTiny);
+  const std::vector<Interval> intervals = guaranteed_intervals(circuit);
+  EXPECT_EQ(intervals[1], (Interval{-9, 10}));  // 3 * 3 + 1 above, 1 * 3 + 2 * 3 below
+  EXPECT_EQ(intervals[2], (Interval{0, 10}));
+  EXPECT_EQ(intervals[3], (Interval{0, 1}));
+  EXPECT_EQ(intervals[4], (Interval{-1, 20}));
+}
+
+TEST(Circuit, GuaranteedIntervalsRefuseOverflow) {
+  const std::string text = replaced(kTiny, "scale(%2, 2)", "scale(%2, 4611686018427387904)");
+  EXPECT_THROW(guaranteed_intervals(parse_circuit(text)), Error);
+}
+
+TEST(Circuit, NormsCountCoherently) {
+  const Circuit circuit = parse_circuit(R"(circuit "residual"
+  %0 = input "x" : tensor<1> [0, 1]
+  %1 = linear scale(%0, 3) : tensor<1> [0, 3] "a"
+  %2 = linear scale(%0, 1) + scale(%1, 2) : tensor<1> [0, 7] "b"
+  %3, %4 = lut %2 tables=[@f per-tensor, @g per-tensor] : tensor<1> [0, 7] -> [0, 1], [0, 1] "f"
+  %5 = linear scale(%3, 3) + scale(%4, 4) : tensor<1> [0, 7] "c"
+  output "y" %5
+constants
+  @f = table 1 rows [0, 0, 0, 0, 1, 1, 1, 1]
+  @g = table 1 rows [0, 0, 0, 1, 1, 1, 1, 1]
+)");
+  const std::vector<NoiseNorms> norms = noise_norms(circuit);
+  EXPECT_EQ(norms[2].fresh, 49);  // (1 + 2 * 3)^2
+  EXPECT_EQ(norms[2].bootstrap, 0);
+  EXPECT_EQ(norms[5].bootstrap, 49);  // (3 + 4)^2: tables of one operand
+  EXPECT_EQ(norms[5].fresh, 0);
+}
+
+TEST(Passes, ShareLookups) {
+  const Circuit shared = share_lookups(parse_circuit(R"(circuit "twice"
+  %0 = input "x" : tensor<1> [0, 3]
+  %1 = lut %0 tables=[@a per-tensor] : tensor<1> [0, 3] -> [0, 1] "a"
+  %2 = lut %0 tables=[@b per-tensor] : tensor<1> [0, 3] -> [0, 2] "b"
+  %3 = lut %0 tables=[@c per-tensor] : tensor<1> [0, 3] -> [0, 1] "c"
+  %4 = linear scale(%1, 1) + scale(%2, 1) + scale(%3, 1) : tensor<1> [0, 4] "sum"
+  output "y" %4
+constants
+  @a = table 1 rows [0, 1, 0, 1]
+  @b = table 1 rows [0, 2, 0, 1]
+  @c = table 1 rows [0, 1, 0, 1]
+)"));
+  EXPECT_EQ(print(shared), R"(circuit "twice"
+  %0 = input "x" : tensor<1> [0, 3]
+  %1, %2 = lut %0 tables=[@a per-tensor, @b per-tensor] : tensor<1> [0, 3] -> [0, 1], [0, 2] "a"
+  %3 = linear scale(%1, 1) + scale(%2, 1) + scale(%1, 1) : tensor<1> [0, 4] "sum"
+  output "y" %3
+constants
+  @a = table 1 rows [0, 1, 0, 1]
+  @b = table 1 rows [0, 2, 0, 1]
+)");
+  verify(shared);
+}
+
+TEST(Passes, FoldAffineLuts) {
+  const Circuit folded = fold_affine_luts(parse_circuit(R"(circuit "affine"
+  %0 = input "x" : tensor<2> [-1, 2]
+  %1 = lut %0 tables=[@a per-element] : tensor<2> [-1, 2] -> [-6, 6] "a"
+  %2 = lut %1 tables=[@b per-tensor] : tensor<2> [-6, 6] -> [0, 36] "square"
+  output "y" %2
+constants
+  @a = table 2 rows [-1, 1, 3, 5, 6, 3, 0, -3] of [0, 1]
+  @b = table 1 rows [36, 25, 16, 9, 4, 1, 0, 1, 4, 9, 16, 25, 36]
+)"));
+  verify(folded);
+  EXPECT_EQ(lookup_count(folded), 2);
+  const auto& linear = std::get<Linear>(folded.nodes[1].op);
+  EXPECT_EQ(linear.bias, (std::vector<std::int64_t>{1, 3}));
+  EXPECT_EQ(std::get<SparseWeight>(linear.terms[0].weight).value,
+            (std::vector<std::int64_t>{2, -3}));
+}
+
+TEST(Passes, RemoveDeadNodesKeepsInputs) {
+  const Circuit lean = remove_dead_nodes(parse_circuit(R"(circuit "dead"
+  %0 = input "unused" : tensor<1> [0, 1]
+  %1 = input "x" : tensor<1> [0, 1]
+  %2 = lut %0 tables=[@a per-tensor] : tensor<1> [0, 1] -> [0, 1] "dead"
+  output "y" %1
+constants
+  @a = table 1 rows [1, 0]
+)"));
+  verify(lean);
+  EXPECT_EQ(lookup_count(lean), 0);
+  EXPECT_EQ(input_nodes(lean).size(), 2u);
+  EXPECT_EQ(lean.values.size(), 2u);
+}
+
+}  // namespace
+}  // namespace torusml

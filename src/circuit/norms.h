@@ -1,0 +1,20 @@
+// Noise norms: how much of the independent noise sources reaches a value through the linear maps.
+#pragma once
+
+#include <vector>
+
+#include "circuit/circuit.h"
+
+namespace torusml {
+
+// Largest squared L2 norm over the elements of a value, apart for fresh inputs and for bootstrap
+// outputs. The composed linear map counts, so a source that is used twice counts coherently. Tables
+// of the same operand are counted as fully coherent, which is an upper bound.
+struct NoiseNorms {
+  double fresh = 0, bootstrap = 0;
+};
+
+// By ValueId. Cost: products of sparse matrices where linear maps follow each other.
+std::vector<NoiseNorms> noise_norms(const Circuit& circuit);
+
+}  // namespace torusml

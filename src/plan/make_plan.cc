@@ -1,0 +1,392 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "circuit/norms.h"
+#include "parameters/noise.h"
+#include "plan/plan.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+constexpr double kDefaultPrivate = 0x1p-40;
+constexpr double kDefaultShared = 0x1p-128;
+constexpr int kMaxTableBits = 16;
+
+// Values that linear maps tie to one torus scale.
+class ScaleGroups {
+ public:
+  explicit ScaleGroups(std::size_t values) : parent_(values) {
+    std::iota(parent_.begin(), parent_.end(), ValueId{0});
+  }
+
+  ValueId find(ValueId value) {
+    while (parent_[value] != value) value = parent_[value] = parent_[parent_[value]];
+    return value;
+  }
+  void join(ValueId a, ValueId b) { parent_[find(a)] = find(b); }
+
+ private:
+  std::vector<ValueId> parent_;
+};
+
+// A lookup or an output: where a phase is read, so where noise matters.
+struct Reader {
+  std::size_t node = 0;
+  ValueId operand = 0;
+  ValueId group = 0;
+  bool is_lookup = false;
+  double room = 1;           // part of the torus that the interval may fill: 1/2 before a lookup
+  std::uint64_t values = 1;  // of the interval
+  std::uint64_t count = 0;   // numbers read for one sample
+  std::int64_t bootstraps = 0;
+  Precision policy = Precision::exact;
+
+  double width() const { return static_cast<double>(values - 1); }
+};
+
+// Largest scale at which the interval and its guard bands of kappa * sigma (at least half a box)
+// fit.
+double largest_scale(const Reader& reader, double guard_torus) {
+  const double boxes = reader.room / static_cast<double>(reader.values);
+  if (reader.values == 1) return boxes;
+  return std::min(boxes, (reader.room - 2 * guard_torus) / reader.width());
+}
+
+double resolve_p_error(const PlanOptions& options, double events) {
+  const auto in_range = [](double p) { return p > 0 && p < 1; };
+  if (options.global_p_error != 0) {
+    if (!in_range(options.global_p_error)) {
+      throw Error(
+          ErrorCode::p_error_out_of_range,
+          fmt::format("global_p_error is {}, it must lie between 0 and 1", options.global_p_error));
+    }
+    // 1 - (1 - p)^events = global, without cancellation.
+    return -std::expm1(std::log1p(-options.global_p_error) / std::max(1.0, events));
+  }
+  if (options.p_error == 0)
+    return options.profile == Profile::private_results ? kDefaultPrivate : kDefaultShared;
+  if (!in_range(options.p_error)) {
+    throw Error(ErrorCode::p_error_out_of_range,
+                fmt::format("p_error is {}, it must lie between 0 and 1", options.p_error));
+  }
+  return options.p_error;
+}
+
+void check_options(const PlanOptions& options) {
+  if (options.p_error != 0 && options.global_p_error != 0) {
+    throw Error(ErrorCode::invalid_argument, "p_error and global_p_error exclude each other", "",
+                "give one of them");
+  }
+  if (options.security_bits != 128 && options.security_bits != 132) {
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("security is {} bits; 128 and 132 are supported", options.security_bits));
+  }
+  if (!(options.tolerance > 0) || options.tolerance > 0.25) {
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("tolerance is {}; it is a fraction of the interval, above 0 and at most 0.25",
+                    options.tolerance));
+  }
+  if (options.profile == Profile::shared_results && options.precision == Precision::tolerant) {
+    throw Error(
+        ErrorCode::profile_forbids,
+        "profile shared_results refuses precision tolerant: visible errors leak the key", "",
+        "precision=\"exact\", or profile private_results if only the key's owner sees results");
+  }
+}
+
+class Planner {
+ public:
+  Planner(const Circuit& circuit, const PlanOptions& options)
+      : circuit_(circuit), groups_(circuit.values.size()) {
+    check_options(options);
+    plan_.circuit_name = circuit.name;
+    plan_.options = options;
+  }
+
+  Plan run() {
+    collect();
+    plan_.options.p_error = resolve_p_error(plan_.options, events());
+    kappa_ = kappa(plan_.options.p_error);
+    for (const Reader& reader : readers_) check_width(reader);
+    const ParameterChoice choice = choose();
+    plan_.parameters = choice.parameters;
+    plan_.fresh = choice.fresh;
+    plan_.bootstrap = choice.bootstrap;
+    plan_.keyswitch = choice.keyswitch;
+    plan_.cost_ms_per_core = choice.cost_ms_per_core;
+    plan_.lookup_count = lookup_count(circuit_);
+    place_tensors(choice);
+    for (std::size_t r = 0; r < readers_.size(); ++r) describe(readers_[r], choice, r);
+    plan_.sample_p_error = -std::expm1(log_success_);
+    return std::move(plan_);
+  }
+
+ private:
+  const TensorType& type(ValueId value) const { return circuit_.values[value]; }
+
+  void collect() {
+    for (const Node& node : circuit_.nodes) {
+      if (const auto* linear = std::get_if<Linear>(&node.op)) {
+        for (const LinearTerm& term : linear->terms) groups_.join(term.operand, linear->result);
+      }
+    }
+    for (std::size_t i = 0; i < circuit_.nodes.size(); ++i) {
+      const Node& node = circuit_.nodes[i];
+      if (const auto* lut = std::get_if<Lut>(&node.op))
+        add_reader(i, lut->operand, lut->tables.size());
+      else if (const auto* output = std::get_if<Output>(&node.op))
+        add_reader(i, output->operand, 0);
+    }
+  }
+
+  void add_reader(std::size_t node, ValueId operand, std::size_t tables) {
+    Reader reader;
+    reader.node = node;
+    reader.operand = operand;
+    reader.group = groups_.find(operand);
+    reader.is_lookup = tables != 0;
+    reader.room = reader.is_lookup ? 0.5 : 1;
+    reader.values = type(operand).interval.size();
+    reader.count = static_cast<std::uint64_t>(number_of_elements(type(operand).shape));
+    reader.bootstraps = static_cast<std::int64_t>(reader.count * tables);
+    reader.policy = plan_.options.precision;
+    readers_.push_back(reader);
+  }
+
+  // Every table read, and every output value, is an event that may fail.
+  double events() const {
+    double total = 0;
+    for (const Reader& reader : readers_) {
+      total += static_cast<double>(reader.is_lookup ? reader.bootstraps
+                                                    : static_cast<std::int64_t>(reader.count));
+    }
+    return total;
+  }
+
+  std::string layer(const Reader& reader) const {
+    return fmt::format("layer '{}'", circuit_.nodes[reader.node].name);
+  }
+
+  void check_width(const Reader& reader) const {
+    if (!reader.is_lookup) return;
+    const int bits = static_cast<int>(std::ceil(std::log2(static_cast<double>(reader.values))));
+    const Interval interval = type(reader.operand).interval;
+    const std::string what =
+        fmt::format("the accumulator in [{}, {}] has {} values and needs {} bits at a table",
+                    interval.lower, interval.upper, reader.values, bits);
+    if (bits > kMaxTableBits) {
+      throw Error(ErrorCode::accumulator_too_wide,
+                  fmt::format("{}; at most {} are possible", what, kMaxTableBits), layer(reader),
+                  "fewer bits for weights and activations, or pruning");
+    }
+    if (reader.policy == Precision::exact && bits > plan_.options.max_exact_bits) {
+      const bool may_tolerate = plan_.options.profile == Profile::private_results;
+      throw Error(
+          ErrorCode::accumulator_too_wide,
+          fmt::format("{}; precision \"exact\" supports {}", what, plan_.options.max_exact_bits),
+          layer(reader),
+          may_tolerate
+              ? "precision=\"tolerant\", fewer bits for weights and activations, or pruning"
+              : "fewer bits for weights and activations, or pruning");
+    }
+  }
+
+  // Noise limits. exact: kappa sigma within half a box. tolerant: sigma within tolerance *
+  // interval, where the interval is what guard bands of kappa sigma leave of the room; or the exact
+  // limit where that is weaker.
+  ParameterChoice choose() {
+    const double tau = plan_.options.tolerance;
+    std::map<ValueId, double> boxes, tolerant;  // scale of each group under either policy
+    for (const Reader& reader : readers_) {
+      const double sigma = tau * reader.room / (1 + 2 * kappa_ * tau);
+      shrink(boxes, reader.group, largest_scale(reader, 0));
+      shrink(tolerant, reader.group, largest_scale(reader, kappa_ * sigma));
+    }
+    ParameterRequest request;
+    request.security_bits = plan_.options.security_bits;
+    const std::vector<NoiseNorms> norms = noise_norms(circuit_);
+    for (const Reader& reader : readers_) {
+      NoiseConstraint constraint;
+      constraint.name = circuit_.nodes[reader.node].name;
+      constraint.is_lookup = reader.is_lookup;
+      constraint.fresh_norm2 = norms[reader.operand].fresh;
+      constraint.bootstrap_norm2 = norms[reader.operand].bootstrap;
+      constraint.lookup_count = static_cast<std::uint64_t>(reader.bootstraps);
+      const double exact_limit = boxes[reader.group] / (2 * kappa_);
+      const double tolerant_limit = tau * reader.width() * tolerant[reader.group];
+      if (reader.policy == Precision::exact || exact_limit >= tolerant_limit) {
+        constraint.limit_sigma = exact_limit;
+        constraint.values = reader.values;
+        constraint.table_step_weight = reader.is_lookup ? 1 / kappa_ : 0;
+      } else {
+        constraint.limit_sigma = tolerant_limit;
+      }
+      request.constraints.push_back(constraint);
+    }
+    std::string tightest;
+    std::optional<ParameterChoice> choice = choose_parameters(request, &tightest);
+    if (!choice) fail_without_parameters(tightest);
+    return *std::move(choice);
+  }
+
+  static void shrink(std::map<ValueId, double>& scales, ValueId group, double scale) {
+    const auto [found, is_new] = scales.emplace(group, scale);
+    if (!is_new) found->second = std::min(found->second, scale);
+  }
+
+  [[noreturn]] void fail_without_parameters(const std::string& tightest) const {
+    const Reader* widest = &readers_.front();
+    for (const Reader& reader : readers_) {
+      const bool is_named = circuit_.nodes[reader.node].name == tightest;
+      const bool widest_is_named = circuit_.nodes[widest->node].name == tightest;
+      if (is_named > widest_is_named ||
+          (is_named == widest_is_named && reader.values > widest->values))
+        widest = &reader;
+    }
+    const bool could_tolerate = plan_.options.precision == Precision::exact &&
+                                plan_.options.profile == Profile::private_results;
+    throw Error(
+        ErrorCode::no_parameters,
+        fmt::format(
+            "no parameters at {} bits of security reach p_error {:.3g} for {} values ({} bits)",
+            plan_.options.security_bits, plan_.options.p_error, widest->values,
+            bit_width(type(widest->operand).interval)),
+        layer(*widest),
+        could_tolerate ? "precision=\"tolerant\", fewer bits, pruning, or a larger p_error"
+                       : "fewer bits, pruning, a larger p_error or a larger tolerance");
+  }
+
+  void place_tensors(const ParameterChoice& choice) {
+    std::map<ValueId, double> scales;
+    for (std::size_t r = 0; r < readers_.size(); ++r) {
+      const double guard =
+          readers_[r].policy == Precision::exact ? 0 : kappa_ * std::sqrt(choice.noise[r].value);
+      shrink(scales, readers_[r].group, largest_scale(readers_[r], guard));
+    }
+    const std::vector<NoiseNorms> norms = noise_norms(circuit_);
+    plan_.tensors.resize(circuit_.values.size());
+    for (ValueId v = 0; v < circuit_.values.size(); ++v) {
+      const auto found = scales.find(groups_.find(v));
+      TensorPlan& tensor = plan_.tensors[v];
+      // A value that nothing reads still needs some scale; it never influences a result.
+      tensor.scale = found == scales.end() ? 0.5 / static_cast<double>(type(v).interval.size())
+                                           : found->second;
+      tensor.center = 0.5 * (static_cast<double>(type(v).interval.lower) +
+                             static_cast<double>(type(v).interval.upper));
+      tensor.noise.value =
+          norms[v].fresh * plan_.fresh.value + norms[v].bootstrap * plan_.bootstrap.value;
+    }
+  }
+
+  void describe(const Reader& reader, const ParameterChoice& choice, std::size_t index) {
+    const double scale = plan_.tensors[reader.operand].scale;
+    const double sigma = std::sqrt(choice.noise[index].value);
+    const double guard = 0.5 * (reader.room / scale - reader.width());
+    const double spread = sigma / scale;  // noise in units of one integer
+    const double wrap = 0.5 * tail_probability(guard / spread);
+    double flip = 0;
+    if (reader.is_lookup) {
+      const std::uint64_t table_size = std::uint64_t{plan_.parameters.polynomial_size.value}
+                                       << choice.extension_log2[index];
+      const double half_step = 0.25 / static_cast<double>(table_size) / scale;
+      const double step = tail_probability(std::max(0.0, 0.5 - half_step) / spread);
+      flip = flip_probability(std::get<Lut>(circuit_.nodes[reader.node].op), spread, half_step);
+      plan_.lookups[reader.node] = {
+          reader.policy, choice.extension_log2[index], guard, choice.noise[index], step, flip,
+          wrap};
+    } else {
+      flip = tail_probability(0.5 / spread);
+      plan_.outputs[reader.node] = {reader.policy, guard, choice.noise[index], flip, wrap};
+    }
+    const double events = static_cast<double>(
+        reader.is_lookup ? reader.bootstraps : static_cast<std::int64_t>(reader.count));
+    const double failure = reader.policy == Precision::exact ? std::max(flip, wrap) : wrap;
+    log_success_ += events * std::log1p(-std::min(failure, 0.5));
+  }
+
+  // Mean over the values of the interval and the elements of the probability that the noise leaves
+  // the run of equal entries around a value. An upper bound where entries recur beyond the
+  // neighbouring run.
+  static double flip_probability(const Lut& lut, double spread, double half_step) {
+    double total = 0;
+    for (const Table& table : lut.tables) {
+      std::vector<double> share(static_cast<std::size_t>(table.rows), 0);
+      if (table.row_of_element.empty()) share[0] = 1;
+      for (std::uint32_t row : table.row_of_element)
+        share[row] += 1 / static_cast<double>(table.row_of_element.size());
+      for (std::size_t row = 0; row < share.size(); ++row) {
+        total += share[row] * row_flip_probability(table, row, spread, half_step);
+      }
+    }
+    return total / static_cast<double>(lut.tables.size());
+  }
+
+  static double row_flip_probability(const Table& table, std::size_t row, double spread,
+                                     double half_step) {
+    const auto size = static_cast<std::int64_t>(table.domain.size());
+    const std::int64_t* entries = table.entries.data() + static_cast<std::int64_t>(row) * size;
+    double total = 0;
+    std::int64_t start = 0;
+    while (start < size) {
+      std::int64_t end = start;
+      while (end + 1 < size && entries[end + 1] == entries[start]) ++end;
+      for (std::int64_t v = start; v <= end; ++v) {
+        if (start > 0)
+          total += 0.5 * leave(static_cast<double>(v - start) + 0.5 - half_step, spread);
+        if (end + 1 < size)
+          total += 0.5 * leave(static_cast<double>(end - v) + 0.5 - half_step, spread);
+      }
+      start = end + 1;
+    }
+    return total / static_cast<double>(size);
+  }
+
+  static double leave(double distance, double spread) {
+    if (distance <= 0) return 1;
+    return distance > 40 * spread ? 0 : tail_probability(distance / spread);
+  }
+
+  const Circuit& circuit_;
+  ScaleGroups groups_;
+  std::vector<Reader> readers_;
+  double kappa_ = 0;
+  double log_success_ = 0;
+  Plan plan_;
+};
+
+}  // namespace
+
+std::string to_string(Precision precision) {
+  return precision == Precision::exact ? "exact" : "tolerant";
+}
+
+std::string to_string(Profile profile) {
+  return profile == Profile::private_results ? "private_results" : "shared_results";
+}
+
+Precision parse_precision(const std::string& text) {
+  if (text == "exact") return Precision::exact;
+  if (text == "tolerant") return Precision::tolerant;
+  throw Error(ErrorCode::unknown_option, fmt::format("precision \"{}\" is not known", text), "",
+              "\"exact\" or \"tolerant\"");
+}
+
+Profile parse_profile(const std::string& text) {
+  if (text == "private_results") return Profile::private_results;
+  if (text == "shared_results") return Profile::shared_results;
+  throw Error(ErrorCode::unknown_option, fmt::format("profile \"{}\" is not known", text), "",
+              "\"private_results\" or \"shared_results\"");
+}
+
+Plan make_plan(const Circuit& circuit, const PlanOptions& options) {
+  verify(circuit);
+  return Planner(circuit, options).run();
+}
+
+}  // namespace torusml

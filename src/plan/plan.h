@@ -1,0 +1,87 @@
+// The Plan: where integers become torus elements. Per tensor: torus scale, centre, noise; per
+// lookup: table size, policy, failure probabilities; per output the same. The simulated and the
+// encrypted executor run the same Plan. Printable, and it reads back.
+//
+// Encoding of a value v of tensor t: phase = scale * (v - center), on the torus [-1/2, 1/2).
+// A lookup adds 1/4, so that its interval lies in the half torus [0, 1/2), guard bands on both
+// sides.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "circuit/circuit.h"
+#include "parameters/optimizer.h"
+#include "tfhe/types.h"
+
+namespace torusml {
+
+enum class Precision { exact, tolerant };
+enum class Profile { private_results, shared_results };
+
+std::string to_string(Precision precision);
+std::string to_string(Profile profile);
+Precision parse_precision(const std::string& text);  // error unknown_option
+Profile parse_profile(const std::string& text);      // error unknown_option
+
+struct PlanOptions {
+  Precision precision = Precision::exact;
+  Profile profile = Profile::private_results;
+  // Per lookup and per output value. 0: the profile's default, 2^-40 (private) or 2^-128 (shared).
+  double p_error = 0;
+  // Of one whole sample; overrides p_error when not 0.
+  double global_p_error = 0;
+  // Standard deviation of all noise at a tolerant lookup, as a fraction of the tensor's interval.
+  double tolerance = 0.0027621358640099513;  // 2^-8.5
+  int security_bits = 128;
+  int max_exact_bits = 8;  // wider exact lookups are refused
+};
+
+struct TensorPlan {
+  double scale = 0;   // torus units per integer
+  double center = 0;  // integer (or half integer) at phase 0
+  Variance noise;     // predicted, of the ciphertexts that carry the tensor
+};
+
+struct LookupPlan {
+  Precision policy = Precision::exact;
+  std::uint32_t extension_log2 = 0;  // the table has N * 2^extension_log2 entries
+  double guard = 0;                  // band on each side of the interval, in units of one integer
+  Variance noise;                    // at the table: keyswitch and modulus switch included
+  double step_probability = 0;  // that the table is read one entry off, for a value drawn uniformly
+  double flip_probability = 0;  // that the result differs, for a value drawn uniformly
+  double wrap_probability =
+      0;  // that an end of the interval leaves its guard band (a wrong answer)
+};
+
+struct OutputPlan {
+  Precision policy = Precision::exact;
+  double guard = 0;
+  Variance noise;
+  double flip_probability = 0;  // off by one or more, without wrap
+  double wrap_probability = 0;
+};
+
+struct Plan {
+  std::string circuit_name;
+  PlanOptions options;  // p_error resolved: never 0
+  TfheParameters parameters;
+  Variance fresh, bootstrap, keyswitch;
+  std::vector<TensorPlan> tensors;            // by ValueId
+  std::map<std::size_t, LookupPlan> lookups;  // by node index
+  std::map<std::size_t, OutputPlan> outputs;  // by node index
+  std::int64_t lookup_count = 0;              // PBS of one sample
+  double cost_ms_per_core = 0;                // of one sample, from the cost model
+  double sample_p_error = 0;  // that anything goes wrong in one sample (flips of tolerant apart)
+};
+
+// Errors: accumulator_too_wide (layer, bits, way out), no_parameters, profile_forbids,
+// p_error_out_of_range, invalid_argument.
+Plan make_plan(const Circuit& circuit, const PlanOptions& options);
+
+std::string print(const Plan& plan, const Circuit& circuit);
+Plan parse_plan(const std::string& text);  // error invalid_circuit with the line
+
+}  // namespace torusml

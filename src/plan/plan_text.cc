@@ -1,0 +1,199 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "circuit/scanner.h"
+#include "circuit/text.h"
+#include "plan/plan.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+// Shortest text that reads back to the same double, and what people want to see.
+std::string power(double value) { return fmt::format("{} (2^{:.2f})", value, std::log2(value)); }
+std::string sigma(Variance variance) {
+  return variance.value == 0
+             ? "0"
+             : fmt::format("{} (sigma 2^{:.2f})", variance.value, 0.5 * std::log2(variance.value));
+}
+std::string probability(double value) {
+  if (value == 0) return "0";
+  return value >= 1e-4 ? fmt::format("{} ({:.2g} %)", value, 100 * value)
+                       : fmt::format("{} (2^{:.1f})", value, std::log2(value));
+}
+
+std::string header(const Plan& plan) {
+  const TfheParameters& p = plan.parameters;
+  const PlanOptions& o = plan.options;
+  std::string text = fmt::format("plan {}\n", quote(plan.circuit_name));
+  text += fmt::format(
+      "  options precision {} profile {} p_error {} global_p_error {} tolerance {} security {} "
+      "max_exact_bits {}\n",
+      to_string(o.precision), to_string(o.profile), probability(o.p_error), o.global_p_error,
+      power(o.tolerance), o.security_bits, o.max_exact_bits);
+  text +=
+      fmt::format("  parameters n {} k {} N {} bootstrap {}x{} keyswitch {}x{} small {} glwe {}\n",
+                  p.small_dimension.value, p.glwe_dimension.value, p.polynomial_size.value,
+                  p.bootstrap.level_count, p.bootstrap.base_log2, p.keyswitch.level_count,
+                  p.keyswitch.base_log2, sigma(p.small_variance), sigma(p.glwe_variance));
+  text += fmt::format("  noise fresh {} bootstrap {} keyswitch {}\n", sigma(plan.fresh),
+                      sigma(plan.bootstrap), sigma(plan.keyswitch));
+  text += fmt::format("  sample lookups {} cost_ms_per_core {} p_error {}\n", plan.lookup_count,
+                      plan.cost_ms_per_core, probability(plan.sample_p_error));
+  return text;
+}
+
+class PlanParser {
+ public:
+  explicit PlanParser(const std::string& text) : scan_(text) {}
+
+  Plan run() {
+    scan_.take("plan");
+    plan_.circuit_name = scan_.take_string();
+    options();
+    parameters();
+    while (!scan_.at_end()) {
+      if (scan_.try_take("lookup"))
+        lookup();
+      else if (scan_.try_take("output"))
+        output();
+      else
+        tensor();
+    }
+    return std::move(plan_);
+  }
+
+ private:
+  double number(const char* name) {
+    scan_.take(name);
+    const double value = scan_.take_number();
+    scan_.skip_remark();
+    return value;
+  }
+  Variance variance(const char* name) {
+    const double value = number(name);
+    if (value < 0) scan_.fail("a variance is negative");
+    return {value};
+  }
+  template <class Integer>
+  Integer integer(const char* name, std::int64_t limit) {
+    scan_.take(name);
+    const std::int64_t value = scan_.take_integer();
+    if (value < 0 || value > limit) scan_.fail(fmt::format("{} is out of range", name));
+    return static_cast<Integer>(value);
+  }
+  Gadget gadget(const char* name) {
+    Gadget result;
+    result.level_count = integer<std::uint32_t>(name, 64);
+    result.base_log2 = integer<std::uint32_t>("x", 64);
+    return result;
+  }
+
+  void options() {
+    PlanOptions& o = plan_.options;
+    scan_.take("options");
+    scan_.take("precision");
+    o.precision = parse_precision(scan_.take_name());
+    scan_.take("profile");
+    o.profile = parse_profile(scan_.take_name());
+    o.p_error = number("p_error");
+    o.global_p_error = number("global_p_error");
+    o.tolerance = number("tolerance");
+    o.security_bits = integer<int>("security", 1024);
+    o.max_exact_bits = integer<int>("max_exact_bits", 64);
+  }
+
+  void parameters() {
+    TfheParameters& p = plan_.parameters;
+    scan_.take("parameters");
+    p.small_dimension.value = integer<std::uint32_t>("n", 1 << 20);
+    p.glwe_dimension.value = integer<std::uint32_t>("k", 64);
+    p.polynomial_size.value = integer<std::uint32_t>("N", 1 << 20);
+    p.bootstrap = gadget("bootstrap");
+    p.keyswitch = gadget("keyswitch");
+    p.small_variance = variance("small");
+    p.glwe_variance = variance("glwe");
+    scan_.take("noise");
+    plan_.fresh = variance("fresh");
+    plan_.bootstrap = variance("bootstrap");
+    plan_.keyswitch = variance("keyswitch");
+    scan_.take("sample");
+    plan_.lookup_count = integer<std::int64_t>("lookups", std::int64_t{1} << 40);
+    plan_.cost_ms_per_core = number("cost_ms_per_core");
+    plan_.sample_p_error = number("p_error");
+  }
+
+  void tensor() {
+    scan_.take("%");
+    if (scan_.take_integer() != static_cast<std::int64_t>(plan_.tensors.size()))
+      scan_.fail("tensors are not in order");
+    TensorPlan tensor;
+    tensor.scale = number("scale");
+    tensor.center = number("center");
+    tensor.noise = variance("noise");
+    if (!(tensor.scale > 0 && tensor.scale <= 1)) scan_.fail("a scale lies outside (0, 1]");
+    plan_.tensors.push_back(tensor);
+  }
+
+  Precision policy() {
+    scan_.take_string();  // the layer's name, for people
+    return parse_precision(scan_.take_name());
+  }
+
+  void lookup() {
+    const auto node = integer<std::size_t>("node", std::int64_t{1} << 24);
+    LookupPlan lookup;
+    lookup.policy = policy();
+    lookup.extension_log2 = integer<std::uint32_t>("h", 16);
+    lookup.guard = number("guard");
+    lookup.noise = variance("noise");
+    lookup.step_probability = number("step");
+    lookup.flip_probability = number("flip");
+    lookup.wrap_probability = number("wrap");
+    plan_.lookups[node] = lookup;
+  }
+
+  void output() {
+    const auto node = integer<std::size_t>("node", std::int64_t{1} << 24);
+    OutputPlan output;
+    output.policy = policy();
+    output.guard = number("guard");
+    output.noise = variance("noise");
+    output.flip_probability = number("flip");
+    output.wrap_probability = number("wrap");
+    plan_.outputs[node] = output;
+  }
+
+  Scanner scan_;
+  Plan plan_;
+};
+
+}  // namespace
+
+std::string print(const Plan& plan, const Circuit& circuit) {
+  std::string text = header(plan);
+  for (std::size_t v = 0; v < plan.tensors.size(); ++v) {
+    const TensorPlan& tensor = plan.tensors[v];
+    text += fmt::format("  %{} scale {} center {} noise {}\n", v, power(tensor.scale),
+                        tensor.center, sigma(tensor.noise));
+  }
+  for (const auto& [node, lookup] : plan.lookups) {
+    text += fmt::format("  lookup node {} {} {} h {} guard {} noise {} step {} flip {} wrap {}\n",
+                        node, quote(circuit.nodes[node].name), to_string(lookup.policy),
+                        lookup.extension_log2, lookup.guard, sigma(lookup.noise),
+                        probability(lookup.step_probability), probability(lookup.flip_probability),
+                        probability(lookup.wrap_probability));
+  }
+  for (const auto& [node, output] : plan.outputs) {
+    text += fmt::format("  output node {} {} {} guard {} noise {} flip {} wrap {}\n", node,
+                        quote(circuit.nodes[node].name), to_string(output.policy), output.guard,
+                        sigma(output.noise), probability(output.flip_probability),
+                        probability(output.wrap_probability));
+  }
+  return text;
+}
+
+Plan parse_plan(const std::string& text) { return PlanParser(text).run(); }
+
+}  // namespace torusml

@@ -1,0 +1,225 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "base/progress.h"
+#include "base/threads.h"
+#include "runtime/executors.h"
+#include "runtime/lookup_table.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+// Ciphertexts of one tensor that are worked on at a time, which bounds memory (16 KiB each at N =
+// 2048).
+constexpr std::size_t kCiphertextsAtOnce = 2048;
+
+std::size_t size_of(const Circuit& circuit, ValueId value) {
+  return static_cast<std::size_t>(number_of_elements(circuit.values[value].shape));
+}
+
+std::size_t check_ciphertexts(const Circuit& circuit, const Plan& plan, const EvaluationKeys& keys,
+                              const std::vector<LweBatch>& inputs) {
+  if (!(keys.parameters() == plan.parameters)) {
+    throw Error(ErrorCode::wrong_key,
+                "the evaluation keys have other parameters than the model's plan", "",
+                "keys made for this model");
+  }
+  const std::vector<const Node*> nodes = input_nodes(circuit);
+  if (inputs.size() != nodes.size()) {
+    throw Error(ErrorCode::wrong_shape,
+                fmt::format("{} encrypted inputs were given, the circuit has {}", inputs.size(),
+                            nodes.size()));
+  }
+  std::optional<std::size_t> batch;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const std::string where = fmt::format("input '{}'", nodes[i]->name);
+    const std::size_t elements = size_of(circuit, std::get<Input>(nodes[i]->op).result);
+    if (inputs[i].dimension != plan.parameters.big_dimension()) {
+      throw Error(ErrorCode::wrong_key,
+                  fmt::format("ciphertexts have dimension {}, the model's key has {}",
+                              inputs[i].dimension.value, plan.parameters.big_dimension().value),
+                  where);
+    }
+    if (inputs[i].count == 0 || inputs[i].count % elements != 0 ||
+        (batch && *batch != inputs[i].count / elements)) {
+      throw Error(ErrorCode::wrong_shape,
+                  fmt::format("{} ciphertexts were given, a multiple of {} is expected",
+                              inputs[i].count, elements),
+                  where);
+    }
+    batch = inputs[i].count / elements;
+  }
+  return batch.value_or(1);
+}
+
+// Runs a circuit on some samples at a time.
+class EncryptedRun {
+ public:
+  EncryptedRun(const Circuit& circuit, const Plan& plan, const EvaluationKeys& keys,
+               ProgressCounter& progress)
+      : circuit_(circuit),
+        plan_(plan),
+        keys_(keys),
+        progress_(progress),
+        values_(circuit.values.size()),
+        last_use_(circuit.values.size(), 0) {
+    for (std::size_t n = 0; n < circuit.nodes.size(); ++n) prepare(n);
+  }
+
+  void run(std::size_t first, std::size_t samples, const std::vector<LweBatch>& inputs,
+           std::vector<LweBatch>& outputs) {
+    samples_ = samples;
+    std::size_t input = 0, output = 0;
+    for (std::size_t n = 0; n < circuit_.nodes.size(); ++n) {
+      const Node& node = circuit_.nodes[n];
+      if (const auto* in = std::get_if<Input>(&node.op))
+        take(*in, inputs[input++], first);
+      else if (const auto* linear = std::get_if<Linear>(&node.op))
+        evaluate(*linear, n);
+      else if (const auto* lut = std::get_if<Lut>(&node.op))
+        evaluate(*lut, n);
+      else
+        give(std::get<Output>(node.op), outputs[output++], first);
+      release(n);
+    }
+  }
+
+ private:
+  void prepare(std::size_t n) {
+    const Node& node = circuit_.nodes[n];
+    if (const auto* linear = std::get_if<Linear>(&node.op)) {
+      constants_[n] = linear_constants(circuit_, *linear, plan_);
+      for (const LinearTerm& term : linear->terms) last_use_[term.operand] = n;
+    } else if (const auto* lut = std::get_if<Lut>(&node.op)) {
+      const std::size_t size = table_size(plan_, plan_.lookups.at(n));
+      for (std::size_t t = 0; t < lut->tables.size(); ++t) {
+        tables_[n].push_back(make_torus_table(lut->tables[t], plan_.tensors[lut->operand],
+                                              plan_.tensors[lut->results[t]], size));
+      }
+      last_use_[lut->operand] = n;
+    } else if (const auto* output = std::get_if<Output>(&node.op)) {
+      last_use_[output->operand] = n;
+    }
+  }
+
+  void release(std::size_t node) {
+    for (std::size_t v = 0; v < values_.size(); ++v) {
+      if (last_use_[v] <= node) values_[v] = LweBatch();
+    }
+  }
+
+  LweBatch& make(ValueId value) {
+    values_[value] =
+        LweBatch(plan_.parameters.big_dimension(), samples_ * size_of(circuit_, value));
+    return values_[value];
+  }
+
+  void take(const Input& input, const LweBatch& source, std::size_t first) {
+    LweBatch& target = make(input.result);
+    const std::size_t elements = size_of(circuit_, input.result);
+    for (std::size_t i = 0; i < target.count; ++i)
+      std::ranges::copy(source.row(first * elements + i), target.row(i).begin());
+  }
+
+  void give(const Output& output, LweBatch& target, std::size_t first) const {
+    const LweBatch& source = values_[output.operand];
+    const std::size_t elements = size_of(circuit_, output.operand);
+    for (std::size_t i = 0; i < source.count; ++i)
+      std::ranges::copy(source.row(i), target.row(first * elements + i).begin());
+  }
+
+  void evaluate(const Linear& linear, std::size_t node) {
+    const std::vector<Torus>& constants = constants_.at(node);
+    LweBatch result(plan_.parameters.big_dimension(), samples_ * constants.size());
+    parallel_for(result.count, [&](std::size_t row) {
+      const std::size_t sample = row / constants.size(), element = row % constants.size();
+      const std::span<Torus> sum = result.row(row);
+      sum.back() = constants[element];
+      for (const LinearTerm& term : linear.terms) add_term(term, sample, element, sum);
+    });
+    values_[linear.result] = std::move(result);
+  }
+
+  void add_term(const LinearTerm& term, std::size_t sample, std::size_t element,
+                std::span<Torus> sum) const {
+    const LweBatch& x = values_[term.operand];
+    const std::size_t first = sample * size_of(circuit_, term.operand);
+    if (const auto* w = std::get_if<DenseWeight>(&term.weight)) {
+      const auto rows = static_cast<std::size_t>(w->rows),
+                 columns = static_cast<std::size_t>(w->columns);
+      const std::size_t block = first + element / rows * columns;
+      for (std::size_t c = 0; c < columns; ++c)
+        add_multiple(w->data[element % rows * columns + c], x.row(block + c), sum);
+    } else if (const auto* s = std::get_if<SparseWeight>(&term.weight)) {
+      for (auto e = static_cast<std::size_t>(s->row_start[element]);
+           e < static_cast<std::size_t>(s->row_start[element + 1]); ++e) {
+        add_multiple(s->value[e], x.row(first + static_cast<std::size_t>(s->column[e])), sum);
+      }
+    } else {
+      add_multiple(std::get<ScaleWeight>(term.weight).factor, x.row(first + element), sum);
+    }
+  }
+
+  static void add_multiple(std::int64_t factor, std::span<const Torus> x, std::span<Torus> sum) {
+    if (factor == 0) return;
+    const auto word = static_cast<Torus>(factor);
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += word * x[i];
+  }
+
+  void evaluate(const Lut& lut, std::size_t node) {
+    const LookupPlan& lookup = plan_.lookups.at(node);
+    LweBatch x = values_[lut.operand];
+    const Torus offset = lookup_offset(table_size(plan_, lookup));
+    for (std::size_t i = 0; i < x.count; ++i) x.row(i).back() += offset;
+    const std::size_t elements = size_of(circuit_, lut.operand);
+    for (std::size_t t = 0; t < lut.tables.size(); ++t) {
+      std::vector<const Torus*> tables(x.count);
+      for (std::size_t i = 0; i < x.count; ++i)
+        tables[i] = tables_.at(node)[t].of_element(i % elements);
+      std::size_t reported = 0;
+      bootstrap_batch(keys_, x, tables, lookup.extension_log2, make(lut.results[t]),
+                      [&](std::size_t done, std::size_t) {
+                        progress_.advance(done - reported);
+                        reported = done;
+                      });
+    }
+  }
+
+  const Circuit& circuit_;
+  const Plan& plan_;
+  const EvaluationKeys& keys_;
+  ProgressCounter& progress_;
+  std::size_t samples_ = 0;
+  std::vector<LweBatch> values_;
+  std::vector<std::size_t> last_use_;
+  std::map<std::size_t, std::vector<Torus>> constants_;
+  std::map<std::size_t, std::vector<TorusTable>> tables_;
+};
+
+}  // namespace
+
+std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
+                                    const EvaluationKeys& keys, const std::vector<LweBatch>& inputs,
+                                    const ProgressCallback& progress) {
+  const std::size_t batch = check_ciphertexts(circuit, plan, keys, inputs);
+  std::vector<LweBatch> outputs;
+  for (const Node* node : output_nodes(circuit)) {
+    outputs.emplace_back(plan.parameters.big_dimension(),
+                         batch * size_of(circuit, std::get<Output>(node->op).operand));
+  }
+  std::size_t largest = 1;
+  for (ValueId v = 0; v < circuit.values.size(); ++v)
+    largest = std::max(largest, size_of(circuit, v));
+  const std::size_t at_once = std::max<std::size_t>(1, kCiphertextsAtOnce / largest);
+  ProgressCounter counter(progress, batch * static_cast<std::size_t>(lookup_count(circuit)));
+  EncryptedRun run(circuit, plan, keys, counter);
+  for (std::size_t first = 0; first < batch; first += at_once)
+    run.run(first, std::min(at_once, batch - first), inputs, outputs);
+  return outputs;
+}
+
+}  // namespace torusml

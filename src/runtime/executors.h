@@ -1,0 +1,39 @@
+// The three executors of a plan. All take and give integers: one tensor per input or output, batch
+// axis first. Batches are looped inside; every sample is independent.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "circuit/circuit.h"
+#include "plan/plan.h"
+#include "tfhe/bootstrap.h"
+#include "tfhe/ciphertext.h"
+#include "torusml/progress.h"
+#include "torusml/tensor.h"
+
+namespace torusml {
+
+// Sees each computed value of each sample: (value, its integers).
+using ValueObserver = std::function<void(ValueId value, const std::vector<std::int64_t>& integers)>;
+
+// Exact integers. Error accumulator_out_of_range names the layer, the number and the interval.
+std::vector<Tensor<std::int64_t>> run_clear(const Circuit& circuit,
+                                            const std::vector<Tensor<std::int64_t>>& inputs,
+                                            const ValueObserver& observer = {});
+
+// One 64-bit torus phase a value, with the noise that the plan predicts where ciphertexts are born,
+// at the keyswitch and at the modulus switch. Deterministic under a seed.
+std::vector<Tensor<std::int64_t>> run_simulated(const Circuit& circuit, const Plan& plan,
+                                                const std::vector<Tensor<std::int64_t>>& inputs,
+                                                std::uint64_t seed,
+                                                const ProgressCallback& progress = {});
+
+// inputs[i] holds batch * elements ciphertexts of input i, row-major; the result likewise, by
+// output. progress counts bootstraps.
+std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
+                                    const EvaluationKeys& keys, const std::vector<LweBatch>& inputs,
+                                    const ProgressCallback& progress = {});
+
+}  // namespace torusml
