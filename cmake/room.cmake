@@ -32,6 +32,8 @@ function(torusml_room name)
                                                GTest::gtest GTest::gtest_main)
     target_compile_definitions(${name}_test PRIVATE TORUSML_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     torusml_flags(${name}_test)
+    # ./dev runs every program of this folder.
+    set_target_properties(${name}_test PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests.d)
     add_test(NAME ${name} COMMAND ${name}_test)
   endif()
 endfunction()

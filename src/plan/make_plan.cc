@@ -102,8 +102,8 @@ void check_options(const PlanOptions& options) {
 
 class Planner {
  public:
-  Planner(const Circuit& circuit, const PlanOptions& options)
-      : circuit_(circuit), groups_(circuit.values.size()) {
+  Planner(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search)
+      : circuit_(circuit), search_(search), groups_(circuit.values.size()) {
     check_options(options);
     plan_.circuit_name = circuit.name;
     plan_.options = options;
@@ -230,7 +230,7 @@ class Planner {
       request.constraints.push_back(constraint);
     }
     std::string tightest;
-    std::optional<ParameterChoice> choice = choose_parameters(request, &tightest);
+    std::optional<ParameterChoice> choice = search_(request, &tightest);
     if (!choice) fail_without_parameters(tightest);
     return *std::move(choice);
   }
@@ -353,6 +353,7 @@ class Planner {
   }
 
   const Circuit& circuit_;
+  const ParameterSearch& search_;
   ScaleGroups groups_;
   std::vector<Reader> readers_;
   double kappa_ = 0;
@@ -385,8 +386,12 @@ Profile parse_profile(const std::string& text) {
 }
 
 Plan make_plan(const Circuit& circuit, const PlanOptions& options) {
+  return make_plan(circuit, options, choose_parameters);
+}
+
+Plan make_plan(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search) {
   verify(circuit);
-  return Planner(circuit, options).run();
+  return Planner(circuit, options, search).run();
 }
 
 }  // namespace torusml

@@ -8,7 +8,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -80,6 +82,12 @@ struct Plan {
 // Errors: accumulator_too_wide (layer, bits, way out), no_parameters, profile_forbids,
 // p_error_out_of_range, invalid_argument.
 Plan make_plan(const Circuit& circuit, const PlanOptions& options);
+
+// The same with another parameter search. Tests use it for key sets of a size that no search may
+// return.
+using ParameterSearch = std::function<std::optional<ParameterChoice>(
+    const ParameterRequest& request, std::string* tightest)>;
+Plan make_plan(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search);
 
 std::string print(const Plan& plan, const Circuit& circuit);
 Plan parse_plan(const std::string& text);  // error invalid_circuit with the line

@@ -53,7 +53,7 @@ class PlanParser {
     plan_.circuit_name = scan_.take_string();
     options();
     parameters();
-    while (!scan_.at_end()) {
+    while (!scan_.try_take("end")) {
       if (scan_.try_take("lookup"))
         lookup();
       else if (scan_.try_take("output"))
@@ -61,6 +61,7 @@ class PlanParser {
       else
         tensor();
     }
+    if (!scan_.at_end()) scan_.fail("text follows the end");
     return std::move(plan_);
   }
 
@@ -86,7 +87,10 @@ class PlanParser {
   Gadget gadget(const char* name) {
     Gadget result;
     result.level_count = integer<std::uint32_t>(name, 64);
-    result.base_log2 = integer<std::uint32_t>("x", 64);
+    if (!scan_.try_take_symbol("x")) scan_.fail("expected levels x base");
+    const std::int64_t base_log2 = scan_.take_integer();
+    if (base_log2 < 0 || base_log2 > 64) scan_.fail("a base is out of range");
+    result.base_log2 = static_cast<std::uint32_t>(base_log2);
     return result;
   }
 
@@ -94,9 +98,9 @@ class PlanParser {
     PlanOptions& o = plan_.options;
     scan_.take("options");
     scan_.take("precision");
-    o.precision = parse_precision(scan_.take_name());
+    o.precision = precision();
     scan_.take("profile");
-    o.profile = parse_profile(scan_.take_name());
+    o.profile = profile();
     o.p_error = number("p_error");
     o.global_p_error = number("global_p_error");
     o.tolerance = number("tolerance");
@@ -138,7 +142,22 @@ class PlanParser {
 
   Precision policy() {
     scan_.take_string();  // the layer's name, for people
-    return parse_precision(scan_.take_name());
+    return precision();
+  }
+
+  Precision precision() {
+    const std::string word = scan_.take_name();
+    if (word != to_string(Precision::exact) && word != to_string(Precision::tolerant))
+      scan_.fail("unknown precision");
+    return parse_precision(word);
+  }
+
+  Profile profile() {
+    const std::string word = scan_.take_name();
+    if (word != to_string(Profile::private_results) && word != to_string(Profile::shared_results)) {
+      scan_.fail("unknown profile");
+    }
+    return parse_profile(word);
   }
 
   void lookup() {
@@ -191,7 +210,7 @@ std::string print(const Plan& plan, const Circuit& circuit) {
                         sigma(output.noise), probability(output.flip_probability),
                         probability(output.wrap_probability));
   }
-  return text;
+  return text + "end\n";
 }
 
 Plan parse_plan(const std::string& text) { return PlanParser(text).run(); }

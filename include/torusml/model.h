@@ -1,0 +1,100 @@
+// TorusML's C++ door: compile or load a model, predict in the clear or simulated, and run it on
+// encrypted data with a Client and a Server.
+//
+//   auto model = torusml::Model::compile("net.onnx", {calibration}, {.bits = 3, .precision =
+//   "tolerant"}); torusml::Client client(model); client.generate_keys(); torusml::Server
+//   server(model); server.load_evaluation_keys(client.evaluation_keys()); auto y =
+//   client.decrypt(server.run(client.encrypt({x})));
+//
+// Tensors have the batch as their first axis. Keys and ciphertexts travel as bytes in TorusML's
+// container format (docs/formats.md). Thread rule: const use is concurrent. Errors: torusml::Error.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "torusml/export.h"
+#include "torusml/progress.h"
+#include "torusml/tensor.h"
+
+namespace torusml {
+
+struct CompileSettings {
+  int bits = 8;                             // of weights and activations; ignored for QAT networks
+  bool qat = false;                         // the network brings its own quantizers
+  std::string precision = "exact";          // or "tolerant"
+  std::string profile = "private_results";  // or "shared_results"
+  double p_error = 0;                       // per lookup; 0: the profile's default, 2^-40 or 2^-128
+  double global_p_error = 0;                // per sample, instead of p_error
+  double tolerance = 0;     // tolerant: noise as a fraction of the interval; 0: 2^-8.5
+  double margin = 0.05;     // widening of calibrated intervals on each side
+  int security_bits = 128;  // or 132
+};
+
+enum class Executor { clear, simulated };
+
+class TORUSML_EXPORT Model {
+ public:
+  static Model compile(const std::string& onnx_path, const std::vector<Tensor<double>>& calibration,
+                       const CompileSettings& settings = {});
+  static Model load(const std::string& path);
+  void save(const std::string& path) const;
+
+  // Float results, one tensor per output. `seed` makes simulated noise repeatable.
+  std::vector<Tensor<double>> predict(const std::vector<Tensor<double>>& inputs,
+                                      Executor executor = Executor::clear,
+                                      std::uint64_t seed = 0) const;
+
+  // The circuit's and the plan's text, without constants.
+  std::string description() const;
+  std::int64_t lookup_count() const;  // bootstraps for one sample
+
+  struct State;
+  const State& state() const { return *state_; }
+
+ private:
+  explicit Model(std::shared_ptr<const State> state);
+  std::shared_ptr<const State> state_;
+};
+
+// Holds the secret key. It never leaves the client but through save_secret_key (a file of mode
+// 0600).
+class TORUSML_EXPORT Client {
+ public:
+  explicit Client(const Model& model);
+  ~Client();
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;
+
+  void generate_keys(const ProgressCallback& progress = {});
+  void save_secret_key(const std::string& path) const;
+  void load_secret_key(const std::string& path);  // afterwards evaluation_keys() is not available
+
+  std::string evaluation_keys() const;  // bytes for the server
+  std::string encrypt(const std::vector<Tensor<double>>& inputs) const;
+  std::vector<Tensor<double>> decrypt(std::string_view results) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+class TORUSML_EXPORT Server {
+ public:
+  explicit Server(const Model& model);
+  ~Server();
+  Server(Server&&) noexcept;
+  Server& operator=(Server&&) noexcept;
+
+  void load_evaluation_keys(std::string_view bytes);
+  std::string run(std::string_view encrypted, const ProgressCallback& progress = {}) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace torusml

@@ -1,0 +1,121 @@
+#include "compiler/quantized_module.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "circuit/passes.h"
+#include "quantization/quantize.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+RangeReport report(const NodeRange& range, Interval declared) {
+  return {range.name, range.calibrated,    range.guaranteed,
+          declared,   bit_width(declared), range.feeds_table};
+}
+
+void check_count(std::size_t given, std::size_t expected, const char* what) {
+  if (given == expected) return;
+  throw Error(ErrorCode::wrong_shape,
+              fmt::format("{} {} were given, the model has {}", given, what, expected));
+}
+
+}  // namespace
+
+QuantizedModule QuantizedModule::build(FloatGraph graph,
+                                       const std::vector<Tensor<double>>& calibration,
+                                       const QuantizationRequest& request, double margin) {
+  if (!(margin >= 0 && margin <= 10)) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("margin is {}; it must lie between 0 and 10", margin));
+  }
+  QuantizedModule module;
+  module.margin_ = margin;
+  module.quantized_ = quantize(std::move(graph), calibration, request);
+  module.lower_for(calibration, Precision::exact, {});
+  return module;
+}
+
+void QuantizedModule::lower_for(const std::vector<Tensor<double>>& inputs, Precision precision,
+                                const CompileHooks& hooks) {
+  LoweredModel lowered =
+      lower(quantized_, inputs,
+            {.margin = margin_, .prefer_guaranteed_same_bits = precision == Precision::exact});
+  if (hooks.after_pass) hooks.after_pass("lowering", lowered.circuit);
+  circuit_ = run_passes(lowered.circuit, [&](const Pass& pass, const Circuit& after) {
+    if (hooks.after_pass) hooks.after_pass(pass.name, after);
+  });
+  verify(circuit_);
+
+  client_ = {};
+  client_.model_name = circuit_.name;
+  for (const LoweredInput& input : lowered.inputs) {
+    client_.inputs.push_back({input.name, input.shape, input.quantizer, input.interval});
+  }
+  const std::vector<const Node*> outputs = output_nodes(circuit_);
+  for (std::size_t o = 0; o < outputs.size(); ++o) {
+    const LoweredOutput& output = lowered.outputs[o];
+    const Interval interval = circuit_.values[std::get<Output>(outputs[o]->op).operand].interval;
+    client_.outputs.push_back(
+        {output.name, output.shape, output.scale, output.zero_point, interval});
+  }
+  ranges_.clear();
+  for (const NodeRange& range : lowered.ranges) ranges_.push_back(report(range, range.declared));
+}
+
+std::vector<Tensor<std::int64_t>> QuantizedModule::quantize_inputs(
+    const std::vector<Tensor<double>>& values) const {
+  check_count(values.size(), client_.inputs.size(), "inputs");
+  std::vector<Tensor<std::int64_t>> integers;
+  for (std::size_t i = 0; i < values.size(); ++i)
+    integers.push_back(quantize_input(client_.inputs[i], values[i]));
+  return integers;
+}
+
+std::vector<Tensor<double>> QuantizedModule::dequantize_outputs(
+    const std::vector<Tensor<std::int64_t>>& integers) const {
+  check_count(integers.size(), client_.outputs.size(), "outputs");
+  std::vector<Tensor<double>> values;
+  for (std::size_t o = 0; o < integers.size(); ++o)
+    values.push_back(dequantize_output(client_.outputs[o], integers[o]));
+  return values;
+}
+
+std::vector<Tensor<std::int64_t>> QuantizedModule::run_clear(
+    const std::vector<Tensor<std::int64_t>>& inputs) const {
+  return torusml::run_clear(circuit_, inputs);
+}
+
+CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs,
+                                       const PlanOptions& options, const CompileHooks& hooks) {
+  lower_for(inputs, options.precision, hooks);
+  CompiledModel model;
+  model.plan = make_plan(circuit_, options);
+  model.circuit = circuit_;
+  model.ranges = ranges_;
+  client_.parameters = model.plan.parameters;
+  client_.options = model.plan.options;
+  const std::vector<const Node*> ins = input_nodes(circuit_), outs = output_nodes(circuit_);
+  for (std::size_t i = 0; i < ins.size(); ++i) {
+    const TensorPlan& tensor = model.plan.tensors[std::get<Input>(ins[i]->op).result];
+    client_.inputs[i].torus_scale = tensor.scale;
+    client_.inputs[i].center = tensor.center;
+  }
+  for (std::size_t o = 0; o < outs.size(); ++o) {
+    const TensorPlan& tensor = model.plan.tensors[std::get<Output>(outs[o]->op).operand];
+    client_.outputs[o].torus_scale = tensor.scale;
+    client_.outputs[o].center = tensor.center;
+  }
+  model.client = client_;
+  return model;
+}
+
+CompiledModel compile_model(FloatGraph graph, const std::vector<Tensor<double>>& calibration,
+                            const CompileOptions& options) {
+  return QuantizedModule::build(std::move(graph), calibration, options.quantization, options.margin)
+      .compile(calibration, options.plan, options.hooks);
+}
+
+}  // namespace torusml

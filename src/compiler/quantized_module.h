@@ -1,0 +1,81 @@
+// The compiler: a float network and calibration data become a quantized module, and that a compiled
+// model.
+//
+//   QuantizedModule module = QuantizedModule::build(import_onnx("net.onnx"), {x}, {.bits =
+//   QuantizationBits::uniform(3)}); Tensor<double> y =
+//   module.dequantize_outputs(module.run_clear(module.quantize_inputs({x})))[0]; CompiledModel
+//   model = module.compile({x}, {.precision = Precision::tolerant});
+//
+// Thread rule: const use is concurrent.
+#pragma once
+
+#include <functional>
+#include <string_view>
+#include <vector>
+
+#include "circuit/circuit.h"
+#include "importer/float_graph.h"
+#include "lowering/lower.h"
+#include "plan/compiled_model.h"
+#include "quantization/quantized_graph.h"
+#include "runtime/executors.h"
+
+namespace torusml {
+
+struct CompileHooks {
+  // Called with the circuit after each rewrite; the first call is named "lowering".
+  std::function<void(std::string_view pass, const Circuit& circuit)> after_pass;
+};
+
+class QuantizedModule {
+ public:
+  // Quantizes and lowers. margin: widening of calibrated intervals, a fraction of their width on
+  // each side. Errors: those of quantize() and lower().
+  static QuantizedModule build(FloatGraph graph, const std::vector<Tensor<double>>& calibration,
+                               const QuantizationRequest& request, double margin = 0.05);
+
+  const FloatGraph& float_graph() const { return quantized_.graph; }
+  const QuantizedGraph& quantized_graph() const { return quantized_; }
+  const Circuit& circuit() const { return circuit_; }
+  const std::vector<InputSpec>& inputs() const {
+    return client_.inputs;
+  }  // torus fields are set by compile()
+  const std::vector<OutputSpec>& outputs() const { return client_.outputs; }
+  const std::vector<RangeReport>& ranges() const { return ranges_; }
+
+  // Floats (batch, shape...) per input to integers, and integers of the outputs to floats.
+  std::vector<Tensor<std::int64_t>> quantize_inputs(
+      const std::vector<Tensor<double>>& values) const;
+  std::vector<Tensor<double>> dequantize_outputs(
+      const std::vector<Tensor<std::int64_t>>& integers) const;
+  std::vector<Tensor<std::int64_t>> run_clear(
+      const std::vector<Tensor<std::int64_t>>& inputs) const;
+
+  // Measures ranges on `inputs` anew, for the policy that the options ask for, and plans. The
+  // module's own circuit becomes the compiled one. Errors: those of lower() and make_plan().
+  CompiledModel compile(const std::vector<Tensor<double>>& inputs, const PlanOptions& options,
+                        const CompileHooks& hooks = {});
+
+ private:
+  void lower_for(const std::vector<Tensor<double>>& inputs, Precision precision,
+                 const CompileHooks& hooks);
+
+  QuantizedGraph quantized_;
+  double margin_ = 0.05;
+  Circuit circuit_;
+  ClientSpec client_;
+  std::vector<RangeReport> ranges_;
+};
+
+struct CompileOptions {
+  QuantizationRequest quantization;
+  PlanOptions plan;
+  double margin = 0.05;
+  CompileHooks hooks;
+};
+
+// Quantize, lower, plan. Reproducible to the byte for the same model, calibration and options.
+CompiledModel compile_model(FloatGraph graph, const std::vector<Tensor<double>>& calibration,
+                            const CompileOptions& options);
+
+}  // namespace torusml

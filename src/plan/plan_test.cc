@@ -1,0 +1,188 @@
+#include "plan/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "circuit/text.h"
+#include "parameters/noise.h"
+#include "plan/client_spec.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+std::string table(std::int64_t lower, std::int64_t upper) {
+  std::string entries;
+  for (std::int64_t v = lower; v <= upper; ++v)
+    entries += (v == lower ? "" : ", ") + std::to_string(v > 0 ? 1 : 0);
+  return entries;
+}
+
+// x in [0, 3] times 100, 8 values of it summed: a step function of an accumulator with the given
+// ends.
+Circuit step(std::int64_t lower, std::int64_t upper) {
+  const std::string interval = "[" + std::to_string(lower) + ", " + std::to_string(upper) + "]";
+  return parse_circuit(
+      "circuit \"step\"\n  %0 = input \"x\" : tensor<2> [0, 3]\n"
+      "  %1 = linear dense(%0, @n1.0) : tensor<1> " +
+      interval +
+      " \"fc1\"\n"
+      "  %2 = lut %1 tables=[@s per-tensor] : tensor<1> " +
+      interval +
+      " -> [0, 1] \"relu1\"\n"
+      "  output \"y\" %2\nconstants\n  @n1.0 = dense 1x2 [2, -1]\n  @s = table 1 rows [" +
+      table(lower, upper) + "]\n");
+}
+
+template <class Function>
+Error error_of(Function&& function) {
+  try {
+    function();
+  } catch (const Error& error) {
+    return error;
+  }
+  return Error(ErrorCode::internal, "no error");
+}
+
+TEST(Encoding, RoundTripsAtBothEnds) {
+  for (double scale : {0x1p-9, 1.0 / 616, 0.49}) {
+    for (std::int64_t v : {-157, -1, 0, 1, 150}) {
+      if (std::abs(static_cast<double>(v) + 3.5) * scale >= 0.5) continue;
+      EXPECT_EQ(decode(encode(v, scale, -3.5), scale, -3.5, {-157, 150}), v) << scale;
+    }
+  }
+  EXPECT_EQ(encode(0, 0.25, 0), 0u);
+  EXPECT_EQ(encode(1, 0.25, 0), Torus{1} << 62);
+  EXPECT_EQ(encode(-1, 0.25, 0), Torus{3} << 62);
+}
+
+TEST(Encoding, DecodeClampsToTheInterval) {
+  EXPECT_EQ(decode(encode(9, 0x1p-5, 0), 0x1p-5, 0, {-3, 3}), 3);
+  EXPECT_EQ(decode(encode(-9, 0x1p-5, 0), 0x1p-5, 0, {-3, 3}), -3);
+}
+
+TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
+  for (std::int64_t upper : {1, 3, 7, 10, 31}) {
+    const Plan plan = make_plan(step(0, upper), {});
+    const LookupPlan& lookup = plan.lookups.at(2);
+    const double scale = plan.tensors[1].scale;
+    EXPECT_DOUBLE_EQ(scale, 0.5 / static_cast<double>(upper + 1));
+    EXPECT_LE(kappa(0x1p-40) * std::sqrt(lookup.noise.value), scale / 2);
+    EXPECT_DOUBLE_EQ(lookup.guard, 0.5);
+    EXPECT_LE(lookup.step_probability, 0x1p-40 * (1 + 1e-9));
+    EXPECT_GT(lookup.step_probability, 0);
+    EXPECT_EQ(plan.lookup_count, 1);
+    EXPECT_LE(plan.sample_p_error, 0x1p-39);
+  }
+}
+
+TEST(Plan, WideExactLookupsExtendTheTable) {
+  const Plan plan = make_plan(step(0, 255), {});
+  const LookupPlan& lookup = plan.lookups.at(2);
+  EXPECT_GT(lookup.extension_log2, 0u);
+  EXPECT_LE(plan.parameters.big_dimension().value, 4096u);
+}
+
+TEST(Plan, TolerantFillsTheHalfTorusLessGuardBands) {
+  const Plan plan = make_plan(step(-157, 150), {.precision = Precision::tolerant});
+  const LookupPlan& lookup = plan.lookups.at(2);
+  const double scale = plan.tensors[1].scale, sigma = std::sqrt(lookup.noise.value);
+  EXPECT_NEAR(scale * (307 + 2 * lookup.guard), 0.5, 1e-12);
+  EXPECT_NEAR(lookup.guard * scale, kappa(0x1p-40) * sigma, 1e-12);
+  EXPECT_LE(sigma, plan.options.tolerance * 307 * scale * (1 + 1e-9));
+  EXPECT_LE(lookup.wrap_probability, 0x1p-40);
+  EXPECT_GT(lookup.flip_probability, 1e-4);
+  EXPECT_LT(lookup.flip_probability, 0.05);
+  EXPECT_EQ(lookup.extension_log2, 0u);
+}
+
+TEST(Plan, GlobalPErrorIsShared) {
+  const Plan plan = make_plan(step(0, 7), {.global_p_error = 1e-3});
+  EXPECT_NEAR(plan.options.p_error, 5e-4, 1e-6);  // one lookup, one output
+}
+
+TEST(Plan, TextReadsBack) {
+  for (Precision precision : {Precision::exact, Precision::tolerant}) {
+    const Circuit circuit = step(-20, 40);
+    const Plan plan = make_plan(circuit, {.precision = precision});
+    const Plan again = parse_plan(print(plan, circuit));
+    EXPECT_EQ(print(again, circuit), print(plan, circuit));
+    EXPECT_EQ(again.tensors[1].scale, plan.tensors[1].scale);
+    EXPECT_EQ(again.parameters, plan.parameters);
+    EXPECT_EQ(again.options.p_error, plan.options.p_error);
+  }
+}
+
+TEST(Plan, TextCutAnywhereIsRefused) {
+  const Circuit circuit = step(0, 7);
+  const std::string text = print(make_plan(circuit, {}), circuit);
+  for (std::size_t length = 0; length + 1 < text.size(); ++length) {
+    EXPECT_EQ(error_of([&] { parse_plan(text.substr(0, length)); }).code(),
+              ErrorCode::invalid_circuit)
+        << length;
+  }
+}
+
+TEST(Plan, NineBitsNameLayerBitsAndTheWayOut) {
+  const Error error = error_of([] { make_plan(step(-157, 150), {}); });
+  EXPECT_EQ(error.code(), ErrorCode::accumulator_too_wide);
+  EXPECT_NE(error.where().find("relu1"), std::string::npos);
+  EXPECT_NE(error.message().find("needs 9 bits"), std::string::npos) << error.message();
+  EXPECT_NE(error.hint().find("tolerant"), std::string::npos);
+}
+
+TEST(Plan, SeventeenBitsAreRefusedUnderTolerantToo) {
+  const Error error =
+      error_of([] { make_plan(step(0, 70000), {.precision = Precision::tolerant}); });
+  EXPECT_EQ(error.code(), ErrorCode::accumulator_too_wide);
+  EXPECT_EQ(error.hint().find("tolerant"), std::string::npos);
+}
+
+TEST(Plan, ImpossibleToleranceHasNoParameters) {
+  const Error error = error_of(
+      [] { make_plan(step(0, 60000), {.precision = Precision::tolerant, .tolerance = 1e-9}); });
+  EXPECT_EQ(error.code(), ErrorCode::no_parameters);
+  EXPECT_NE(error.where().find("relu1"), std::string::npos);
+}
+
+TEST(Plan, BadOptionsAreRefused) {
+  const auto code = [](PlanOptions options) {
+    return error_of([&] { make_plan(step(0, 7), options); }).code();
+  };
+  EXPECT_EQ(code({.p_error = 1}), ErrorCode::p_error_out_of_range);
+  EXPECT_EQ(code({.p_error = -0.5}), ErrorCode::p_error_out_of_range);
+  EXPECT_EQ(code({.p_error = std::nan("")}), ErrorCode::p_error_out_of_range);
+  EXPECT_EQ(code({.global_p_error = 2}), ErrorCode::p_error_out_of_range);
+  EXPECT_EQ(code({.p_error = 0.1, .global_p_error = 0.1}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code({.tolerance = 0}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code({.tolerance = std::nan("")}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code({.security_bits = 80}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code({.precision = Precision::tolerant, .profile = Profile::shared_results}),
+            ErrorCode::profile_forbids);
+  EXPECT_THROW(parse_precision("fuzzy"), Error);
+  EXPECT_THROW(parse_profile("public"), Error);
+}
+
+TEST(Plan, SharedResultsMeanTwoToTheMinus128) {
+  const Plan plan = make_plan(step(0, 3), {.profile = Profile::shared_results});
+  EXPECT_EQ(plan.options.p_error, 0x1p-128);
+  EXPECT_GE(plan.tensors[1].scale / 2, kappa(0x1p-128) * std::sqrt(plan.lookups.at(2).noise.value));
+}
+
+TEST(Plan, WithoutLookupsThereIsNoBootstrap) {
+  const Circuit circuit = parse_circuit(R"(circuit "linear"
+  %0 = input "x" : tensor<2> [-127, 127]
+  %1 = linear dense(%0, @n1.0) : tensor<1> [-20000, 20000] "fc"
+  output "y" %1
+constants
+  @n1.0 = dense 1x2 [100, -50]
+)");
+  const Plan plan = make_plan(circuit, {});
+  EXPECT_FALSE(plan.parameters.has_bootstrap());
+  EXPECT_EQ(plan.lookup_count, 0);
+  EXPECT_DOUBLE_EQ(plan.tensors[1].scale, 1.0 / 40001);
+}
+
+}  // namespace
+}  // namespace torusml

@@ -1,0 +1,288 @@
+#include "runtime/executors.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+
+#include "circuit/passes.h"
+#include "circuit/text.h"
+#include "parameters/noise.h"
+#include "plan/client_spec.h"
+#include "runtime/random_circuit.h"
+#include "tfhe/secret_keys.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+using Integers = std::vector<Tensor<std::int64_t>>;
+
+// Far below any security level, which only a test may do: a bootstrap takes microseconds.
+constexpr TfheParameters kInsecure{.small_dimension = {12},
+                                   .glwe_dimension = {1},
+                                   .polynomial_size = {256},
+                                   .bootstrap = {.base_log2 = 9, .level_count = 4},
+                                   .keyswitch = {.base_log2 = 4, .level_count = 6},
+                                   .small_variance = {0x1p-56},
+                                   .glwe_variance = {0x1p-110}};
+
+std::optional<ParameterChoice> insecure_search(const ParameterRequest& request, std::string*) {
+  ParameterChoice choice;
+  choice.parameters = kInsecure;
+  choice.fresh = kInsecure.glwe_variance;
+  choice.bootstrap = blind_rotation_variance(kInsecure);
+  choice.keyswitch = keyswitch_variance(kInsecure);
+  for (const NoiseConstraint& c : request.constraints) {
+    const double carried =
+        c.fresh_norm2 * choice.fresh.value + c.bootstrap_norm2 * choice.bootstrap.value;
+    std::uint32_t h = 0;
+    double total = carried;
+    for (; c.is_lookup && h < 8; ++h) {
+      const std::uint64_t size = std::uint64_t{kInsecure.polynomial_size.value} << h;
+      total = carried + choice.keyswitch.value +
+              modulus_switch_variance(kInsecure.small_dimension, 2 * size).value;
+      const double limit = c.limit_sigma - c.table_step_weight / (4.0 * static_cast<double>(size));
+      if (size >= 2 * c.values && limit > 0 && total <= limit * limit) break;
+    }
+    if (h == 8 || (!c.is_lookup && total > c.limit_sigma * c.limit_sigma)) return std::nullopt;
+    choice.extension_log2.push_back(h);
+    choice.noise.push_back({total});
+  }
+  return choice;
+}
+
+// Encrypts, runs and decrypts with the plan's encodings.
+Integers run_under(const SecretKeys& secret, const EvaluationKeys& evaluation,
+                   const Circuit& circuit, const Plan& plan, const Integers& inputs,
+                   SecretGenerator& random) {
+  std::vector<LweBatch> encrypted;
+  const std::vector<const Node*> nodes = input_nodes(circuit);
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    const TensorPlan& tensor = plan.tensors[std::get<Input>(nodes[i]->op).result];
+    std::vector<Torus> phases;
+    for (std::int64_t value : inputs[i].data)
+      phases.push_back(encode(value, tensor.scale, tensor.center));
+    encrypted.push_back(expand(encrypt(secret, phases, random)));
+  }
+  const std::vector<LweBatch> results = run_encrypted(circuit, plan, evaluation, encrypted);
+  Integers outputs;
+  const std::vector<const Node*> ends = output_nodes(circuit);
+  for (std::size_t o = 0; o < ends.size(); ++o) {
+    const ValueId operand = std::get<Output>(ends[o]->op).operand;
+    Tensor<std::int64_t> tensor{{inputs[0].shape[0]}, {}};
+    const Shape& sample = circuit.values[operand].shape;
+    tensor.shape.insert(tensor.shape.end(), sample.begin(), sample.end());
+    for (Torus phase : decrypt(secret, results[o])) {
+      tensor.data.push_back(decode(phase, plan.tensors[operand].scale, plan.tensors[operand].center,
+                                   circuit.values[operand].interval));
+    }
+    outputs.push_back(std::move(tensor));
+  }
+  return outputs;
+}
+
+struct Keys {
+  SecretKeys secret;
+  EvaluationKeys evaluation;
+
+  static Keys make(const TfheParameters& parameters, SecretGenerator& random) {
+    SecretKeys secret = SecretKeys::generate(parameters, random);
+    EvaluationKeys evaluation = EvaluationKeys::prepare(make_evaluation_keys(secret, random));
+    return {std::move(secret), std::move(evaluation)};
+  }
+};
+
+TEST(Executors, AgreeOnRandomCircuitsAtTestSize) {
+  SecretGenerator random;
+  const Keys keys = Keys::make(kInsecure, random);
+  std::int64_t lookups = 0;
+  for (std::uint64_t seed = 0; seed < 2000; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    RandomCircuit generator(seed);
+    const Circuit circuit = generator.make();
+    verify(circuit);
+    ASSERT_EQ(parse_circuit(print(circuit)), circuit);
+    const Integers inputs = generator.make_inputs(circuit, 2);
+    const Integers expected = run_clear(circuit, inputs);
+    const Circuit rewritten = run_passes(circuit);
+    verify(rewritten);
+    ASSERT_EQ(run_clear(rewritten, inputs), expected);
+
+    const Plan plan = make_plan(circuit, {.max_exact_bits = 16}, insecure_search);
+    ASSERT_EQ(print(parse_plan(print(plan, circuit)), circuit), print(plan, circuit));
+    ASSERT_EQ(run_simulated(circuit, plan, inputs, seed), expected)
+        << print(circuit) << print(plan, circuit);
+    ASSERT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected)
+        << print(circuit) << print(plan, circuit);
+    lookups += 2 * lookup_count(circuit);
+  }
+  EXPECT_GT(lookups, 10000);
+}
+
+// Circuits that ask for the same parameters share one key set.
+TEST(Long, ExecutorsAgreeOnRandomCircuitsAt128Bits) {
+  SecretGenerator random;
+  std::vector<Keys> sets;
+  int circuits = 0;
+  for (std::uint64_t seed = 0; circuits < 200; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    RandomCircuit generator(seed, 16);
+    const Circuit circuit = generator.make();
+    const Plan plan = make_plan(circuit, {});
+    const auto known = std::ranges::find_if(
+        sets, [&](const Keys& k) { return k.secret.parameters == plan.parameters; });
+    if (known == sets.end() && sets.size() == 4) continue;
+    if (known == sets.end()) sets.push_back(Keys::make(plan.parameters, random));
+    const Keys& keys = known == sets.end() ? sets.back() : *known;
+    const Integers inputs = generator.make_inputs(circuit, 1);
+    const Integers expected = run_clear(circuit, inputs);
+    ASSERT_EQ(run_simulated(circuit, plan, inputs, seed), expected)
+        << print(circuit) << print(plan, circuit);
+    ASSERT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected)
+        << print(circuit) << print(plan, circuit);
+    ++circuits;
+  }
+}
+
+Circuit identity_table(std::int64_t lower, std::int64_t upper, std::int64_t elements) {
+  Circuit circuit;
+  circuit.name = "identity";
+  circuit.values = {{{elements}, {lower, upper}}, {{elements}, {lower, upper}}};
+  Table table{"id", {lower, upper}, 1, {}, {}};
+  for (std::int64_t v = lower; v <= upper; ++v) table.entries.push_back(v);
+  circuit.nodes = {{"x", Input{0}}, {"id", Lut{0, {table}, {1}}}, {"y", Output{1}}};
+  return circuit;
+}
+
+TEST(Executors, ExactWidthsTo8BitsAtTestSize) {
+  SecretGenerator random;
+  const Keys keys = Keys::make(kInsecure, random);
+  for (int bits = 1; bits <= 8; ++bits) {
+    const std::int64_t size = std::int64_t{1} << bits;
+    const Circuit circuit = identity_table(-size / 2, size / 2 - 1, size);
+    Integers inputs{{{1, size}, {}}};
+    for (std::int64_t v = -size / 2; v < size / 2; ++v) inputs[0].data.push_back(v);
+    const Plan plan = make_plan(circuit, {}, insecure_search);
+    EXPECT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), inputs)
+        << bits;
+  }
+}
+
+TEST(Executors, ClearNamesTheLayerThatLeavesItsInterval) {
+  const Circuit circuit = parse_circuit(R"(circuit "narrow"
+  %0 = input "x" : tensor<1> [0, 7]
+  %1 = linear scale(%0, 2) : tensor<1> [0, 10] "fc1"
+  output "y" %1
+constants
+)");
+  EXPECT_EQ(run_clear(circuit, {{{1, 1}, {5}}})[0].data[0], 10);
+  try {
+    run_clear(circuit, {{{2, 1}, {5, 6}}});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::accumulator_out_of_range);
+    EXPECT_NE(std::string(error.what()).find("is 12, outside the interval [0, 10]"),
+              std::string::npos)
+        << error.what();
+    EXPECT_NE(error.where().find("fc1"), std::string::npos);
+  }
+}
+
+TEST(Executors, WrongInputsAreRefused) {
+  const Circuit circuit = identity_table(0, 3, 2);
+  const auto code = [&](const Integers& inputs) {
+    try {
+      run_clear(circuit, inputs);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return ErrorCode::internal;
+  };
+  EXPECT_EQ(code({}), ErrorCode::wrong_shape);
+  EXPECT_EQ(code({{{2}, {0, 1}}}), ErrorCode::wrong_shape);
+  EXPECT_EQ(code({{{0, 2}, {}}}), ErrorCode::wrong_shape);
+  EXPECT_EQ(code({{{1, 2}, {0, 4}}}), ErrorCode::invalid_argument);
+}
+
+// The interval's ends under tolerant never come back negated from the opposite end.
+TEST(Executors, TolerantEndsStayNearTheirEnd) {
+  SecretGenerator random;
+  constexpr std::int64_t kElements = 64;
+  const Circuit circuit = identity_table(-157, 150, kElements);
+  const Plan plan = make_plan(circuit, {.precision = Precision::tolerant});
+  Integers inputs{{{20, kElements}, {}}};
+  for (std::int64_t i = 0; i < 20 * kElements; ++i)
+    inputs[0].data.push_back(i % 2 == 0 ? -157 : 150);
+  const Integers outputs = run_simulated(circuit, plan, inputs, 1);
+  for (std::size_t i = 0; i < outputs[0].data.size(); ++i) {
+    ASSERT_NEAR(static_cast<double>(outputs[0].data[i]), static_cast<double>(inputs[0].data[i]),
+                20);
+  }
+}
+
+// Histogram of result - value over an identity table, clipped to [-6, 6].
+std::vector<double> error_histogram(const Integers& results, const Integers& inputs) {
+  std::vector<double> counts(13, 0);
+  for (std::size_t i = 0; i < inputs[0].data.size(); ++i) {
+    const std::int64_t error =
+        std::clamp<std::int64_t>(results[0].data[i] - inputs[0].data[i], -6, 6);
+    counts[static_cast<std::size_t>(error + 6)] += 1;
+  }
+  return counts;
+}
+
+// Two-sample chi-square over the cells with at least 10 counts; returns statistic minus its 1 -
+// 1e-6 bound.
+double chi_square_excess(const std::vector<double>& a, const std::vector<double>& b) {
+  const double total_a = std::accumulate(a.begin(), a.end(), 0.0),
+               total_b = std::accumulate(b.begin(), b.end(), 0.0);
+  double statistic = 0, cells = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (a[i] + b[i] < 10) continue;
+    const double pooled = (a[i] + b[i]) / (total_a + total_b);
+    statistic += std::pow(a[i] - total_a * pooled, 2) / (total_a * pooled) +
+                 std::pow(b[i] - total_b * pooled, 2) / (total_b * pooled);
+    cells += 1;
+  }
+  const double freedom = cells - 1;
+  // Wilson-Hilferty, 4.753 standard deviations: false alarms at 1e-6.
+  const double spread = 2.0 / (9.0 * freedom);
+  return statistic - freedom * std::pow(1 - spread + 4.753 * std::sqrt(spread), 3);
+}
+
+TEST(Statistical, TolerantErrorsAreDistributedAsSimulated) {
+  constexpr std::int64_t kElements = 512, kBatch = 40;  // 20,480 lookups
+  SecretGenerator random;
+  const Circuit circuit = identity_table(-157, 150, kElements);
+  const Plan plan = make_plan(circuit, {.precision = Precision::tolerant});
+  std::mt19937_64 draws(7);
+  Integers inputs{{{kBatch, kElements}, {}}};
+  for (std::int64_t i = 0; i < kBatch * kElements; ++i) {
+    inputs[0].data.push_back(std::uniform_int_distribution<std::int64_t>(-140, 133)(draws));
+  }
+  const Keys keys = Keys::make(plan.parameters, random);
+  const std::vector<double> encrypted = error_histogram(
+      run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), inputs);
+  Integers many = inputs;  // the simulator is cheap: more samples, less noise of its own
+  for (int copy = 0; copy < 9; ++copy)
+    many[0].data.insert(many[0].data.end(), inputs[0].data.begin(), inputs[0].data.end());
+  many[0].shape[0] = 10 * kBatch;
+  EXPECT_LT(
+      chi_square_excess(encrypted, error_histogram(run_simulated(circuit, plan, many, 1), many)),
+      0);
+
+  // The test has the power that it claims: a simulator whose variance is 15 % off is refused.
+  Plan wrong = plan;
+  const double mask = modulus_switch_mask_variance(plan.parameters.small_dimension,
+                                                   2 * plan.parameters.polynomial_size.value)
+                          .value;
+  wrong.keyswitch.value = 1.15 * (plan.keyswitch.value + mask) - mask;
+  wrong.bootstrap.value *= 1.15;
+  EXPECT_GT(
+      chi_square_excess(encrypted, error_histogram(run_simulated(circuit, wrong, many, 1), many)),
+      0);
+}
+
+}  // namespace
+}  // namespace torusml

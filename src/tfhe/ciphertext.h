@@ -1,0 +1,59 @@
+// Batches of LWE ciphertexts. Row i is (a_1 .. a_dimension, b) with b = sum a_j s_j + phase.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "base/memory.h"
+#include "tfhe/types.h"
+
+namespace torusml {
+
+struct LweBatch {
+  LweDimension dimension;
+  std::size_t count = 0;
+  AlignedBuffer<Torus> words;  // count rows of dimension + 1
+
+  LweBatch() = default;
+  LweBatch(LweDimension dimension, std::size_t count)
+      : dimension(dimension), count(count), words(count * (dimension.value + 1)) {}
+  std::span<Torus> row(std::size_t i) {
+    return {words.data() + i * (dimension.value + 1), dimension.value + std::size_t{1}};
+  }
+  std::span<const Torus> row(std::size_t i) const {
+    return {words.data() + i * (dimension.value + 1), dimension.value + std::size_t{1}};
+  }
+};
+
+// Seed of public masks only; secrets and noise never come from it.
+using PublicSeed = std::array<std::uint8_t, 16>;
+
+// A batch of fresh ciphertexts in wire form: masks are expanded from the seed, row after row.
+struct SeededLweBatch {
+  LweDimension dimension;
+  PublicSeed seed{};
+  std::vector<Torus> bodies;
+
+  friend bool operator==(const SeededLweBatch&, const SeededLweBatch&) = default;
+};
+
+LweBatch expand(const SeededLweBatch& seeded);
+
+// Evaluation keys in wire form (standard domain, the same on every CPU): seed and bodies.
+// bootstrap_bodies: for each bit of the small key, for each level 1..l (factor q/B^level), for each row
+// r in [0, k], the body polynomial of N words of a GLWE encryption under the big key of
+// s_i * (q/B^level) * (r < k ? -S_r : 1). Masks: k polynomials a row, from the seed, in that order.
+// keyswitch_bodies: for each bit j of the big key, for each level, one 32-bit body; masks (small
+// dimension words of 32 bits) follow from the same seed after the bootstrap masks.
+struct SeededEvaluationKeys {
+  TfheParameters parameters;
+  PublicSeed seed{};
+  std::vector<Torus> bootstrap_bodies;
+  std::vector<std::uint32_t> keyswitch_bodies;
+
+  friend bool operator==(const SeededEvaluationKeys&, const SeededEvaluationKeys&) = default;
+};
+
+}  // namespace torusml

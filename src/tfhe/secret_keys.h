@@ -1,0 +1,40 @@
+// Secret keys, encryption and decryption. Clients only: target torusml_tfhe_secret.
+//
+//   SecretGenerator random;
+//   SecretKeys keys = SecretKeys::generate(parameters, random);
+//   SeededLweBatch x = encrypt(keys, phases, random);
+//   std::vector<Torus> phases = decrypt(keys, lwe_batch);      // under the big key, noise included
+//   SeededEvaluationKeys evaluation = make_evaluation_keys(keys, random);
+//
+// Exact modulo 2^64: products with the key never go through a lossy transform.
+// Thread rule: const use is concurrent; one SecretGenerator per thread.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "random/generator.h"
+#include "tfhe/ciphertext.h"
+#include "torusml/progress.h"
+
+namespace torusml {
+
+struct SecretKeys {
+  TfheParameters parameters;
+  SecretBuffer<std::uint64_t> small;  // small_dimension bits, one per word; empty without bootstrap
+  SecretBuffer<std::uint64_t> big;    // k * N bits; polynomial r is [r * N, (r + 1) * N)
+
+  static SecretKeys generate(const TfheParameters& parameters, SecretGenerator& random);
+};
+
+// Encrypts torus phases under the big key with the variance of the GLWE key.
+SeededLweBatch encrypt(const SecretKeys& keys, std::span<const Torus> phases, SecretGenerator& random);
+
+// b - <a, s> for each ciphertext under the big key. Error wrong_key if dimensions differ.
+std::vector<Torus> decrypt(const SecretKeys& keys, const LweBatch& ciphertexts);
+
+// Parallel. progress counts bits of the small key.
+SeededEvaluationKeys make_evaluation_keys(const SecretKeys& keys, SecretGenerator& random,
+                                          const ProgressCallback& progress = {});
+
+}  // namespace torusml

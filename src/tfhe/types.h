@@ -1,0 +1,55 @@
+// Strong types of the engine, and its parameters. Torus elements are 64-bit words: t / 2^64.
+#pragma once
+
+#include <cstdint>
+
+namespace torusml {
+
+using Torus = std::uint64_t;
+
+struct LweDimension {
+  std::uint32_t value = 0;
+  friend auto operator<=>(const LweDimension&, const LweDimension&) = default;
+};
+
+struct GlweDimension {
+  std::uint32_t value = 0;
+  friend auto operator<=>(const GlweDimension&, const GlweDimension&) = default;
+};
+
+struct PolynomialSize {
+  std::uint32_t value = 0;  // a power of two
+  friend auto operator<=>(const PolynomialSize&, const PolynomialSize&) = default;
+};
+
+// Variance of a torus element in [0, 1), that is, relative to 2^128 for words.
+struct Variance {
+  double value = 0;
+  friend auto operator<=>(const Variance&, const Variance&) = default;
+};
+
+// Gadget decomposition: level_count digits in base 2^base_log2.
+struct Gadget {
+  std::uint32_t base_log2 = 0, level_count = 0;
+  friend bool operator==(const Gadget&, const Gadget&) = default;
+};
+
+// One key set. Ciphertexts rest under the big key (dimension k * N); the keyswitch leads to the small key.
+struct TfheParameters {
+  LweDimension small_dimension;
+  GlweDimension glwe_dimension;
+  PolynomialSize polynomial_size;
+  Gadget bootstrap;
+  Gadget keyswitch;  // its key is stored on a 32-bit torus
+  Variance small_variance;
+  Variance glwe_variance;
+
+  LweDimension big_dimension() const {
+    return {glwe_dimension.value * polynomial_size.value};
+  }
+  // A key set without bootstrap: circuits that have no lookup.
+  bool has_bootstrap() const { return bootstrap.level_count != 0; }
+  friend bool operator==(const TfheParameters&, const TfheParameters&) = default;
+};
+
+}  // namespace torusml
