@@ -6,14 +6,13 @@ function(torusml_install_library)
   target_include_directories(torusml PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
                                             $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   install(TARGETS torusml EXPORT torusml-targets COMPONENT torusml)
-  install(DIRECTORY include/torusml DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT torusml)
+  install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/torusml DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT torusml)
   install(EXPORT torusml-targets NAMESPACE torusml:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/torusml
           COMPONENT torusml)
-  configure_package_config_file(cmake/torusml-config.cmake.in ${CMAKE_BINARY_DIR}/torusml-config.cmake
+  configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/torusml-config.cmake.in ${CMAKE_BINARY_DIR}/torusml-config.cmake
                                 INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/torusml)
   write_basic_package_version_file(${CMAKE_BINARY_DIR}/torusml-config-version.cmake
                                    COMPATIBILITY SameMinorVersion)
   install(FILES ${CMAKE_BINARY_DIR}/torusml-config.cmake ${CMAKE_BINARY_DIR}/torusml-config-version.cmake
           DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/torusml COMPONENT torusml)
-  install(TARGETS torusml_command COMPONENT torusml)
 endfunction()

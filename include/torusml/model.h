@@ -52,8 +52,9 @@ class TORUSML_EXPORT Model {
   std::string description() const;
   std::int64_t lookup_count() const;  // bootstraps for one sample
 
-  struct State;
+  struct State;  // for Client and Server
   const State& state() const { return *state_; }
+  std::shared_ptr<const State> shared_state() const { return state_; }
 
  private:
   explicit Model(std::shared_ptr<const State> state);

@@ -1,10 +1,12 @@
-// Programmable bootstrapping on batches: keyswitch, modulus switch, blind rotation, sample extraction.
+// Programmable bootstrapping on batches: keyswitch, modulus switch, blind rotation, sample
+// extraction.
 //
 //   EvaluationKeys keys = EvaluationKeys::prepare(seeded);
 //   bootstrap_batch(keys, inputs, tables, extension_log2, outputs);
 //
-// Cost per ciphertext: one keyswitch (k*N*l_ks*(n+1) multiply-adds) and n * 2^extension_log2 external
-// products of degree N. Thread rule: const keys are shared by all threads; the call is parallel inside.
+// Cost per ciphertext: one keyswitch (k*N*l_ks*(n+1) multiply-adds) and n * 2^extension_log2
+// external products of degree N. Thread rule: const keys are shared by all threads; the call is
+// parallel inside.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +20,8 @@ namespace torusml {
 
 class EvaluationKeys {
  public:
-  // Expands masks and transforms the bootstrapping key; parallel. Error wrong_key when sizes do not match
-  // the parameters.
+  // Expands masks and transforms the bootstrapping key; parallel. Error wrong_key when sizes do not
+  // match the parameters.
   static EvaluationKeys prepare(const SeededEvaluationKeys& seeded,
                                 const ProgressCallback& progress = {});
   ~EvaluationKeys();
@@ -37,16 +39,18 @@ class EvaluationKeys {
   std::unique_ptr<State> state_;
 };
 
-// Modulus switch of the body of a ciphertext, shared with the simulator: the word plus the mask's centring
-// term `mean` is rounded to the nearest multiple of 2^64 / modulus; returns an index in [0, modulus).
+// Modulus switch of the body of a ciphertext, shared with the simulator: the word plus the mask's
+// centring term `mean` is rounded to the nearest multiple of 2^64 / modulus; returns an index in
+// [0, modulus).
 std::uint64_t switch_modulus(Torus word, std::uint64_t modulus);
 
 // A table of M = N * 2^extension_log2 torus words T. For a ciphertext of phase p, with index
-// i = round(p * 2M) mod 2M (noise and modulus switch included), the result has phase T[i] if i < M and
-// -T[i - M] otherwise. The caller builds T so that boxes and guard bands lie where its encoding puts them.
+// i = round(p * 2M) mod 2M (noise and modulus switch included), the result has phase T[i] if i < M
+// and -T[i - M] otherwise. The caller builds T so that boxes and guard bands lie where its encoding
+// puts them.
 //
-// inputs: `count` ciphertexts under the big key; tables[c] is the table of ciphertext c (M words each);
-// outputs: count rows under the big key, may not alias inputs. progress counts ciphertexts.
+// inputs: `count` ciphertexts under the big key; tables[c] is the table of ciphertext c (M words
+// each); outputs: count rows under the big key, may not alias inputs. progress counts ciphertexts.
 void bootstrap_batch(const EvaluationKeys& keys, const LweBatch& inputs,
                      std::span<const Torus* const> tables, std::uint32_t extension_log2,
                      LweBatch& outputs, const ProgressCallback& progress = {});

@@ -28,7 +28,8 @@ struct SecretKeys {
 };
 
 // Encrypts torus phases under the big key with the variance of the GLWE key.
-SeededLweBatch encrypt(const SecretKeys& keys, std::span<const Torus> phases, SecretGenerator& random);
+SeededLweBatch encrypt(const SecretKeys& keys, std::span<const Torus> phases,
+                       SecretGenerator& random);
 
 // b - <a, s> for each ciphertext under the big key. Error wrong_key if dimensions differ.
 std::vector<Torus> decrypt(const SecretKeys& keys, const LweBatch& ciphertexts);

@@ -34,7 +34,8 @@ struct Gadget {
   friend bool operator==(const Gadget&, const Gadget&) = default;
 };
 
-// One key set. Ciphertexts rest under the big key (dimension k * N); the keyswitch leads to the small key.
+// One key set. Ciphertexts rest under the big key (dimension k * N); the keyswitch leads to the
+// small key.
 struct TfheParameters {
   LweDimension small_dimension;
   GlweDimension glwe_dimension;
@@ -44,9 +45,7 @@ struct TfheParameters {
   Variance small_variance;
   Variance glwe_variance;
 
-  LweDimension big_dimension() const {
-    return {glwe_dimension.value * polynomial_size.value};
-  }
+  LweDimension big_dimension() const { return {glwe_dimension.value * polynomial_size.value}; }
   // A key set without bootstrap: circuits that have no lookup.
   bool has_bootstrap() const { return bootstrap.level_count != 0; }
   friend bool operator==(const TfheParameters&, const TfheParameters&) = default;

@@ -1,0 +1,61 @@
+"""TorusML: neural networks on encrypted data.
+
+    from torusml.torch.compile import compile_torch_model
+
+    module = compile_torch_model(net, calibration, n_bits=4)
+    y = module.forward(x, fhe="execute")          # x is encrypted, computed on, and decrypted
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import errors, progress
+from .client import Client, EncryptedInputs, EncryptedOutputs, EvaluationKeys, Server
+from .compiled_model import CompiledModel, load
+from .errors import Error
+
+__version__ = "0.1.0"
+
+
+def compile(
+    model: Any,
+    calibration: Any,
+    *,
+    bits: int | dict[str, int] = 8,
+    import_qat: bool | None = None,
+    precision: str = "exact",
+    p_error: float | None = None,
+    global_p_error: float | None = None,
+    tolerance: float | None = None,
+    margin: float = 0.05,
+    profile: str = "private_results",
+    security_level: int = 128,
+) -> Any:
+    """A network, quantized and compiled: gives a QuantizedModule.
+
+    model: a torch.nn.Module, an onnx.ModelProto or the path of an .onnx file. import_qat: whether the network carries its
+    own quantizers; None looks for them. The other arguments are those of torusml.torch.compile.
+    """
+    from .torch.compile import compile_any
+
+    return compile_any(
+        model, calibration, bits, import_qat, margin,
+        precision=precision, p_error=p_error, global_p_error=global_p_error, tolerance=tolerance, profile=profile,
+        security_level=security_level,
+    )  # fmt: skip
+
+
+__all__ = [
+    "Client",
+    "CompiledModel",
+    "EncryptedInputs",
+    "EncryptedOutputs",
+    "Error",
+    "EvaluationKeys",
+    "Server",
+    "compile",
+    "errors",
+    "load",
+    "progress",
+]

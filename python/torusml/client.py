@@ -1,0 +1,234 @@
+"""Client and server: the two halves of a computation on encrypted data.
+
+    client = torusml.Client("net.tml")                 # where the data is
+    client.keygen()
+    client.save("client.key")                          # the secret key, mode 0600; it stays here
+    client.evaluation_keys.save("eval.key")            # for the server
+    sent = client.encrypt(x)                           # floats; sent.save("x.ct") or sent.serialize()
+
+    server = torusml.Server("net.tml", "eval.key")     # sees ciphertexts only
+    received = server.run(sent)
+
+    y = client.decrypt(received)                       # floats
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from . import _core
+from .arrays import one_or_tuple, to_floats, to_integers, to_numpy
+from .errors import WrongDtype, WrongKey, WrongShape
+from .progress import bar
+
+Path = str | os.PathLike
+
+
+class _Stored:
+    """Something of the core that goes to files and bytes."""
+
+    _core_class: Any = None
+
+    def __init__(self, core: Any):
+        self._core = core
+
+    def save(self, path: Path) -> None:
+        self._core.save(os.fspath(path))
+
+    @classmethod
+    def load(cls, path: Path) -> Any:
+        return cls(cls._core_class.load(os.fspath(path)))
+
+    def serialize(self) -> bytes:
+        return self._core.to_bytes()
+
+    @classmethod
+    def deserialize(cls, content: bytes) -> Any:
+        return cls(cls._core_class.from_bytes(bytes(content)))
+
+
+class EvaluationKeys(_Stored):
+    """What a server needs to compute on ciphertexts; it decrypts nothing."""
+
+    _core_class = _core.EvaluationKeySet
+
+    @property
+    def key_id(self) -> str:
+        return self._core.key_id
+
+    @property
+    def bootstrap_key_bytes(self) -> int:
+        return self._core.bootstrap_key_bytes
+
+    @property
+    def keyswitch_key_bytes(self) -> int:
+        return self._core.keyswitch_key_bytes
+
+
+class EncryptedInputs(_Stored):
+    """All inputs of a batch, encrypted. clipped: how many floats lay outside the range of their quantizer."""
+
+    _core_class = _core.EncryptedInputs
+
+    def __init__(self, core: Any, clipped: int = 0):
+        super().__init__(core)
+        self.clipped = clipped
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(shape) for name, shape in self._core.tensors}
+
+
+class EncryptedOutputs(_Stored):
+    """All outputs of a batch, encrypted."""
+
+    _core_class = _core.EncryptedOutputs
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(shape) for name, shape in self._core.tensors}
+
+
+def model_and_hash(model: Any) -> tuple[_core.CompiledModel, _core.ModelHash]:
+    """Of a compiled model, or of the path of one."""
+    if isinstance(model, (str, os.PathLike)):
+        return _core.load_model(os.fspath(model))
+    if hasattr(model, "_core_and_hash"):
+        return model._core_and_hash()
+    raise WrongDtype(f"a compiled model or the path of one expected, got {type(model).__name__}", "model")
+
+
+class Client:
+    """Holds the secret key of one model: quantizes and encrypts inputs, decrypts results.
+
+    secret: the path of a key that save() wrote. Without it, keygen() makes one.
+    """
+
+    def __init__(self, model: Any, secret: Path | None = None):
+        core, self._hash = model_and_hash(model)
+        self._names = [spec["name"] for spec in core.inputs]
+        self._output_names = [spec["name"] for spec in core.outputs]
+        self._client = _core.ModelClient(core.client, self._hash)
+        self._secret: _core.SecretKeySet | None = None
+        self._evaluation: EvaluationKeys | None = None
+        if secret is not None:
+            self._secret = _core.SecretKeySet.load(os.fspath(secret))
+
+    # Keys.
+
+    @property
+    def has_keys(self) -> bool:
+        return self._secret is not None
+
+    def keygen(self, force: bool = False) -> None:
+        """Makes a secret key and its evaluation keys, unless there are some already. force: makes new ones."""
+        if self._secret is None or force:
+            self._secret = self._client.make_secret_keys()
+            self._evaluation = None
+        if self._evaluation is None:
+            with bar("evaluation keys") as progress:
+                self._evaluation = EvaluationKeys(self._client.make_evaluation_keys(self._secret, progress))
+
+    def save(self, path: Path, replace: bool = False) -> None:
+        """Writes the secret key, readable by its owner only. An existing file is kept unless replace."""
+        self._secret_keys().save(os.fspath(path), replace)
+
+    @property
+    def key_id(self) -> str:
+        return self._secret_keys().key_id
+
+    @property
+    def evaluation_keys(self) -> EvaluationKeys:
+        """For the server; made on first use."""
+        self._secret_keys()
+        self.keygen()
+        return self._evaluation
+
+    def _secret_keys(self) -> _core.SecretKeySet:
+        if self._secret is None:
+            raise WrongKey("there are no keys yet", hint="client.keygen(), or Client(model, secret=path)")
+        return self._secret
+
+    # Data.
+
+    def quantize(self, *x: Any) -> Any:
+        """Integers of floats."""
+        return one_or_tuple(self._quantize(x)[0])
+
+    def _quantize(self, x: tuple) -> tuple[list[np.ndarray], int]:
+        return self._client.quantize([to_floats(value, self._name(i)) for i, value in enumerate(x)])
+
+    def _name(self, i: int) -> str:
+        return self._names[i] if i < len(self._names) else f"input {i}"
+
+    def encrypt(self, *x: Any) -> EncryptedInputs:
+        """One batch per input of the network. Floats are quantized first, integers are taken as quantized."""
+        kinds = {to_numpy(value, self._name(i)).dtype.kind for i, value in enumerate(x)}
+        if len(x) != len(self._names):
+            raise WrongShape(f"{len(x)} inputs given, the network has {len(self._names)}", "encrypt")
+        if kinds == {"f"}:
+            integers, clipped = self._quantize(x)
+        else:
+            integers, clipped = [to_integers(value, self._name(i)) for i, value in enumerate(x)], 0
+        return EncryptedInputs(self._client.encrypt(self._secret_keys(), integers), clipped)
+
+    def decrypt(self, results: EncryptedOutputs | Path, raw: bool = False) -> Any:
+        """Floats of the results; the integers themselves if raw."""
+        if isinstance(results, (str, os.PathLike)):
+            results = EncryptedOutputs.load(results)
+        if not isinstance(results, EncryptedOutputs):
+            raise WrongDtype(f"encrypted results expected, got {type(results).__name__}", "decrypt")
+        integers = self._client.decrypt(self._secret_keys(), results._core)
+        return one_or_tuple(integers if raw else self._client.dequantize(integers))
+
+    def dequantize(self, *q: Any) -> Any:
+        """Floats of the integers that leave the network."""
+        return one_or_tuple(self._client.dequantize([to_integers(value, "dequantize") for value in q]))
+
+
+class Server:
+    """Runs a compiled model on ciphertexts."""
+
+    def __init__(self, model: Any, evaluation_keys: EvaluationKeys | Path | bytes | None = None):
+        self._core = _core.ServerModel(*model_and_hash(model))
+        self._keys: EvaluationKeys | None = None
+        if evaluation_keys is not None:
+            self.load_keys(evaluation_keys)
+
+    def load_keys(self, evaluation_keys: EvaluationKeys | Path | bytes) -> None:
+        """Brings keys into the form that the kernels read; they replace earlier ones."""
+        keys = _keys_of(evaluation_keys)
+        if keys is not self._keys:
+            self._core.load_keys(keys._core)
+            self._keys = keys
+
+    @property
+    def key_bytes(self) -> int:
+        """Memory that the keys take here."""
+        return self._core.key_bytes
+
+    def run(
+        self, inputs: EncryptedInputs | Path, evaluation_keys: EvaluationKeys | Path | bytes | None = None
+    ) -> EncryptedOutputs:
+        """The encrypted results of encrypted inputs, with the keys given here or before."""
+        if evaluation_keys is not None:
+            self.load_keys(evaluation_keys)
+        if isinstance(inputs, (str, os.PathLike)):
+            inputs = EncryptedInputs.load(inputs)
+        if not isinstance(inputs, EncryptedInputs):
+            raise WrongDtype(f"encrypted inputs expected, got {type(inputs).__name__}", "run")
+        with bar("lookups") as progress:
+            return EncryptedOutputs(self._core.run(inputs._core, progress))
+
+
+def _keys_of(keys: EvaluationKeys | Path | bytes) -> EvaluationKeys:
+    if isinstance(keys, EvaluationKeys):
+        return keys
+    if isinstance(keys, (bytes, bytearray)):
+        return EvaluationKeys.deserialize(keys)
+    if isinstance(keys, (str, os.PathLike)):
+        return EvaluationKeys.load(keys)
+    raise WrongDtype(f"evaluation keys expected, got {type(keys).__name__}", "evaluation_keys")

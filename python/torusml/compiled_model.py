@@ -1,0 +1,233 @@
+"""A compiled model: its circuit and plan, and the three ways to run it.
+
+    model = quantized_module.fhe_circuit               # or torusml.load("net.tml")
+    model.keygen()
+    q_y = model.encrypt_run_decrypt(q_x)               # integers, with quantized_module's quantizers around
+    y = model.predict(x, executor="simulated")         # floats
+
+    print(model)                                       # the circuit
+    model.save("net.tml")
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import Any
+
+from . import _core
+from .arrays import one_or_tuple, to_floats, to_integers
+from .client import Client, EncryptedInputs, EncryptedOutputs, EvaluationKeys, Path, Server
+from .errors import NotSupported, UnknownOption, WrongShape
+from .progress import bar
+
+EXECUTORS = ("clear", "simulated", "encrypted")
+
+
+class Graph:
+    """What the circuit looks like."""
+
+    def __init__(self, core: _core.CompiledModel):
+        self._core = core
+
+    def maximum_integer_bit_width(self) -> int:
+        """Largest width of any value of the circuit; -1 for an empty circuit."""
+        return self._core.maximum_bit_width
+
+    def integer_range(self) -> tuple[int, int]:
+        """Least and largest integer that any value of the circuit can take."""
+        return self._core.integer_range
+
+    def format(self) -> str:
+        return self._core.circuit_text(False)
+
+    __str__ = format
+
+
+class Keys:
+    """The keys of a circuit."""
+
+    def __init__(self, client: Client):
+        self._client = client
+
+    @property
+    def are_generated(self) -> bool:
+        return self._client.has_keys
+
+    def generate(self, force: bool = False) -> None:
+        self._client.keygen(force)
+
+    def save(self, path: Path, replace: bool = False) -> None:
+        """The secret key, to a file that only its owner can read."""
+        self._client.save(path, replace)
+
+    @property
+    def evaluation(self) -> EvaluationKeys:
+        return self._client.evaluation_keys
+
+
+class CompiledModel:
+    """The circuit of a quantized module. Integers in and out, except for predict. Batches everywhere."""
+
+    def __init__(self, core: _core.CompiledModel, model_hash: _core.ModelHash | None = None):
+        self._core = core
+        self._hash = model_hash
+        self._client: Client | None = None
+        self._server: Server | None = None
+
+    def _core_and_hash(self) -> tuple[_core.CompiledModel, _core.ModelHash]:
+        if self._hash is None:
+            self._hash = _core.hash_of(self._core)
+        return self._core, self._hash
+
+    # What it is.
+
+    @property
+    def name(self) -> str:
+        return self._core.name
+
+    @property
+    def graph(self) -> Graph:
+        return Graph(self._core)
+
+    def __str__(self) -> str:
+        return self._core.circuit_text(False)
+
+    def plan_text(self) -> str:
+        """Encodings, noise, tables and probabilities of failure."""
+        return self._core.plan_text()
+
+    @property
+    def ranges(self) -> list[dict]:
+        """By layer: calibrated, guaranteed and declared interval."""
+        return self._core.ranges
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """Sizes in bytes, counts for one sample, and probabilities of failure.
+
+        complexity: the cost model's milliseconds on one core. size_of_secret_keys and the sizes of the keys are those of
+        the material in its wire form, without the few hundred bytes that a file adds.
+        """
+        plan = self._core.plan
+        parameters = plan["parameters"]
+        big = parameters["glwe_dimension"] * parameters["polynomial_size"]
+        small = parameters["small_dimension"]
+        bootstrap = small * parameters["bootstrap_level_count"] * (parameters["glwe_dimension"] + 1)
+        bootstrap *= parameters["polynomial_size"] * 8
+        keyswitch = big * parameters["keyswitch_level_count"] * 4
+        has_bootstrap = parameters["bootstrap_level_count"] != 0
+        return {
+            "size_of_secret_keys": (big + (small if has_bootstrap else 0)) * 8,
+            "size_of_bootstrap_keys": bootstrap if has_bootstrap else 0,
+            "size_of_keyswitch_keys": keyswitch if has_bootstrap else 0,
+            "size_of_inputs": sum(_elements(spec) for spec in self._core.inputs) * 8 + 16,
+            "size_of_outputs": sum(_elements(spec) for spec in self._core.outputs) * 8 * (big + 1),
+            "p_error": plan["p_error"],
+            "global_p_error": plan["sample_p_error"],
+            "complexity": plan["cost_ms_per_core"],
+            "programmable_bootstrap_count": plan["lookup_count"],
+            "key_switch_count": plan["lookup_count"],
+            "packing_key_switch_count": 0,
+            "clear_multiplication_count": self._core.linear_multiplications,
+            **{
+                name: plan[name]
+                for name in ("precision", "profile", "security_level", "tolerance", "parameters")
+            },
+        }
+
+    # Keys, and the two halves.
+
+    @property
+    def client(self) -> Client:
+        """Encrypts and decrypts, with the keys of this object."""
+        if self._client is None:
+            self._client = Client(self)
+        return self._client
+
+    @property
+    def server(self) -> Server:
+        if self._server is None:
+            self._server = Server(self)
+        return self._server
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.client)
+
+    def keygen(self, force: bool = False, seed: int | None = None, encryption_seed: int | None = None) -> None:
+        """Makes keys, unless there are some. Seeds are refused: keys that can be made again are not secret."""
+        if seed is not None or encryption_seed is not None:
+            raise NotSupported("keys from a seed", "seed", "keys come from the operating system's random numbers")
+        self.client.keygen(force)
+
+    def encrypt(self, *q: Any) -> EncryptedInputs:
+        """One array of integers per input of the network, batch axis first. Makes keys if there are none."""
+        integers = self._integers(q)
+        self.client.keygen()
+        return self.client.encrypt(*integers)
+
+    def run(self, inputs: EncryptedInputs, evaluation_keys: EvaluationKeys | None = None) -> EncryptedOutputs:
+        """The server's part; with this object's own evaluation keys unless others are given."""
+        return self.server.run(inputs, evaluation_keys or self.client.evaluation_keys)
+
+    def decrypt(self, results: EncryptedOutputs) -> Any:
+        """Integers, as they leave the network."""
+        return self.client.decrypt(results, raw=True)
+
+    # Running it whole.
+
+    def encrypt_run_decrypt(self, *q: Any) -> Any:
+        return self.decrypt(self.run(self.encrypt(*q)))
+
+    def simulate(self, *q: Any, seed: int | None = None) -> Any:
+        """In the clear, with the noise that the plan predicts; the same seed gives the same noise."""
+        seed = secrets.randbits(63) if seed is None else seed
+        with bar("simulated lookups") as progress:
+            return one_or_tuple(self._core.run_simulated(self._integers(q), seed, progress))
+
+    def run_clear(self, *q: Any) -> Any:
+        """Exact integers."""
+        return one_or_tuple(self._core.run_clear(self._integers(q)))
+
+    def predict(self, *x: Any, executor: str = "clear") -> Any:
+        """Floats to floats. executor: "clear", "simulated" or "encrypted"."""
+        if executor not in EXECUTORS:
+            raise UnknownOption(f"executor {executor!r}; known are {', '.join(EXECUTORS)}", "executor")
+        self._check_count(x)
+        names = self._input_names()
+        q = self._core.quantize_inputs([to_floats(value, names[i]) for i, value in enumerate(x)])
+        run = {"clear": self.run_clear, "simulated": self.simulate, "encrypted": self.encrypt_run_decrypt}[executor]
+        q_y = run(*q)
+        return one_or_tuple(self._core.dequantize_outputs(list(q_y) if isinstance(q_y, tuple) else [q_y]))
+
+    def _input_names(self) -> list[str]:
+        return [spec["name"] for spec in self._core.inputs]
+
+    def _check_count(self, values: tuple) -> None:
+        names = self._input_names()
+        if len(values) != len(names):
+            raise WrongShape(f"{len(values)} inputs given, the network has {len(names)}: {', '.join(names)}", "inputs")
+
+    def _integers(self, q: tuple) -> list:
+        self._check_count(q)
+        names = self._input_names()
+        return [to_integers(value, names[i]) for i, value in enumerate(q)]
+
+    # Files.
+
+    def save(self, path: Path) -> None:
+        """The model without any key: the file that the command line and load() read."""
+        _core.save_model(self._core, os.fspath(path))
+
+
+def _elements(spec: dict) -> int:
+    count = 1
+    for size in spec["shape"]:
+        count *= size
+    return count
+
+
+def load(path: Path) -> CompiledModel:
+    """A compiled model from its file."""
+    return CompiledModel(*_core.load_model(os.fspath(path)))

@@ -1,0 +1,1 @@
+"""ONNX operators as NumPy functions: torusml.onnx.ops_impl."""

@@ -1,0 +1,29 @@
+"""Quantizers, quantized modules, and operators of users."""
+
+from .base_quantized_op import (
+    QuantizedMixingOp,
+    QuantizedOp,
+    QuantizedOpUnivariateOfEncrypted,
+    temporary_operators,
+    unregister,
+)
+from .quantizers import (
+    MinMaxQuantizationStats,
+    QuantizationOptions,
+    QuantizedArray,
+    UniformQuantizationParameters,
+    UniformQuantizer,
+)
+
+__all__ = [
+    "MinMaxQuantizationStats",
+    "QuantizationOptions",
+    "QuantizedArray",
+    "QuantizedMixingOp",
+    "QuantizedOp",
+    "QuantizedOpUnivariateOfEncrypted",
+    "UniformQuantizationParameters",
+    "UniformQuantizer",
+    "temporary_operators",
+    "unregister",
+]

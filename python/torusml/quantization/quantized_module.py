@@ -1,0 +1,261 @@
+"""A network with quantizers on it: runs in the clear, and on encrypted data once it is compiled.
+
+    module = compile_torch_model(net, calibration, n_bits=6)
+    module.forward(x)                               # floats to floats, integers inside
+    module.forward(x, fhe="execute")                # the same on encrypted data
+
+    q = module.quantize_input(x)                    # step by step
+    q_y = module.fhe_circuit.encrypt_run_decrypt(q)
+    y = module.dequantize_output(q_y)
+
+All of them take batches: the first axis.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from ..arrays import one_or_tuple, to_floats, to_integers
+from ..compiled_model import CompiledModel
+from ..errors import InvalidArgument, NotCompiled, NotSupported, PErrorOutOfRange, UnknownOption, WrongShape
+from .quantizers import QuantizationOptions, UniformQuantizationParameters, UniformQuantizer
+
+_FHE_MODES = ("disable", "simulate", "execute")
+
+
+class QuantizedModule:
+    """Made by torusml.torch.compile.build_quantized_module and by the functions that compile."""
+
+    def __init__(self, core: _core.QuantizedModule, onnx_bytes: bytes | None = None):
+        self._core = core
+        self._onnx_bytes = onnx_bytes
+        self._compiled: CompiledModel | None = None
+
+    # What is inside.
+
+    @property
+    def input_quantizers(self) -> list[UniformQuantizer]:
+        return [UniformQuantizer._from_core(spec["quantizer"]) for spec in self._core.inputs]
+
+    @property
+    def output_quantizers(self) -> list[UniformQuantizer]:
+        """Scale and zero point of each output; the integers are accumulators, as they leave the circuit."""
+        return [output_quantizer(spec) for spec in self._core.outputs]
+
+    @property
+    def ordered_module_input_names(self) -> tuple[str, ...]:
+        return tuple(spec["name"] for spec in self._core.inputs)
+
+    @property
+    def ordered_module_output_names(self) -> tuple[str, ...]:
+        return tuple(spec["name"] for spec in self._core.outputs)
+
+    @property
+    def onnx_model(self) -> Any:
+        """The network as it was read, an onnx.ModelProto; None if it was not kept."""
+        if self._onnx_bytes is None:
+            return None
+        import onnx
+
+        return onnx.load_model_from_string(self._onnx_bytes)
+
+    def __str__(self) -> str:
+        return self._core.circuit_text(False)
+
+    # Floats and integers.
+
+    def quantize_input(self, *x: Any, dtype: type = np.int64) -> Any:
+        """Integers of floats, one array per input of the network; None stays None."""
+        self._check_count(x, self._core.inputs, "inputs")
+        names = self.ordered_module_input_names
+        return one_or_tuple(
+            [
+                None if value is None else self._core.quantize_input(i, to_floats(value, names[i])).astype(dtype)
+                for i, value in enumerate(x)
+            ]
+        )
+
+    def dequantize_output(self, *q: Any) -> Any:
+        """Floats of the integers that leave the network."""
+        self._check_count(q, self._core.outputs, "outputs")
+        names = self.ordered_module_output_names
+        return one_or_tuple(self._core.dequantize_outputs([to_integers(value, names[i]) for i, value in enumerate(q)]))
+
+    def forward(self, *x: Any, fhe: str = "disable", debug: bool = False) -> Any:
+        """Floats to floats. fhe: "disable" (exact integers in the clear), "simulate" (with the noise of encryption) or
+        "execute" (encrypted). debug, in the clear only, adds a dictionary with the integers of every layer."""
+        _check_mode(fhe)
+        if debug and fhe != "disable":
+            raise InvalidArgument(f'debug needs fhe="disable", got fhe={fhe!r}', "debug")
+        q_x = self.quantize_input(*x)
+        q_x = q_x if isinstance(q_x, tuple) else (q_x,)
+        q_y = self.quantized_forward(*q_x, fhe=fhe)
+        y = self.dequantize_output(*(q_y if isinstance(q_y, tuple) else (q_y,)))
+        return (y, self._core.run_clear_layers(self._integers(q_x))) if debug else y
+
+    def __call__(self, *x: Any) -> Any:
+        return self.forward(*x)
+
+    def quantized_forward(self, *q_x: Any, fhe: str = "disable") -> Any:
+        """Integers to integers, see forward."""
+        _check_mode(fhe)
+        self._check_count(q_x, self._core.inputs, "inputs")
+        integers = self._integers(q_x)
+        if fhe == "disable":
+            return one_or_tuple(self._core.run_clear(integers))
+        self.check_model_is_compiled()
+        if fhe == "simulate":
+            return self.fhe_circuit.simulate(*integers)
+        return self.fhe_circuit.encrypt_run_decrypt(*integers)
+
+    def post_processing(self, values: np.ndarray) -> np.ndarray:
+        """What a client does with the floats: nothing, for networks."""
+        return values
+
+    def _integers(self, q_x: tuple) -> list[np.ndarray]:
+        names = self.ordered_module_input_names
+        return [to_integers(value, names[i]) for i, value in enumerate(q_x)]
+
+    @staticmethod
+    def _check_count(given: tuple, expected: list, what: str) -> None:
+        if len(given) != len(expected):
+            names = ", ".join(spec["name"] for spec in expected)
+            raise WrongShape(f"{len(given)} {what} given, the network has {len(expected)}: {names}", what)
+
+    # Compilation.
+
+    def compile(
+        self,
+        inputs: Any,
+        configuration: Any = None,
+        artifacts: Any = None,
+        show_mlir: bool = False,
+        p_error: float | None = None,
+        global_p_error: float | None = None,
+        verbose: bool = False,
+        inputs_encryption_status: Any = None,
+        device: str = "cpu",
+        *,
+        precision: str = "exact",
+        tolerance: float | None = None,
+        profile: str = "private_results",
+        security_level: int = 128,
+    ) -> CompiledModel:
+        """Chooses parameters for the ranges that `inputs` (floats) reach, and gives the circuit.
+
+        p_error: of each table lookup and each output value (default 2^-40); global_p_error: of a whole sample.
+        precision: "exact", or "tolerant", which keeps more bits and lets values near the step of a table take the
+        neighbouring one; tolerance is then the noise as a fraction of the interval. profile: "private_results", or
+        "shared_results" where others than the key's owner see results. verbose prints the circuit and its plan.
+        """
+        refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
+        self._check_encryption_status(inputs_encryption_status)
+        options = plan_options(p_error, global_p_error, precision, tolerance, profile, security_level)
+        values = inputs if isinstance(inputs, tuple) else (inputs,)
+        self._check_count(values, self._core.inputs, "inputs")
+        names = self.ordered_module_input_names
+        arrays = [to_floats(value, names[i]) for i, value in enumerate(values)]
+        self._compiled = CompiledModel(self._core.compile(arrays, options, None))
+        if verbose:
+            print(self._compiled)
+            print(self._compiled.plan_text())
+        return self._compiled
+
+    def _check_encryption_status(self, status: Any) -> None:
+        if status is None:
+            return
+        status = tuple(status)
+        if len(status) != len(self._core.inputs):
+            raise InvalidArgument(
+                f"{len(status)} values given, the network has {len(self._core.inputs)} inputs",
+                "inputs_encryption_status",
+            )
+        wrong = [value for value in status if value not in ("encrypted", "clear")]
+        if wrong:
+            raise UnknownOption(f'{wrong[0]!r} is neither "encrypted" nor "clear"', "inputs_encryption_status")
+        if "encrypted" not in status:
+            raise InvalidArgument("at least one input must be encrypted", "inputs_encryption_status")
+        if "clear" in status:
+            raise NotSupported("clear inputs beside encrypted ones", "inputs_encryption_status")
+
+    @property
+    def is_compiled(self) -> bool:
+        return self._compiled is not None
+
+    def check_model_is_compiled(self) -> None:
+        if self._compiled is None:
+            raise NotCompiled("the network is quantized but not compiled", hint="quantized_module.compile(inputs)")
+
+    @property
+    def fhe_circuit(self) -> CompiledModel:
+        """The compiled circuit and its keys."""
+        self.check_model_is_compiled()
+        return self._compiled
+
+    forward_fhe = fhe_circuit  # the name of older documents
+
+    def bitwidth_and_range_report(self) -> dict[str, dict] | None:
+        """By layer: "range" that the encoding is built for, its "bitwidth", and the "calibrated" and "guaranteed"
+        ranges. None before compilation."""
+        if self._compiled is None:
+            return None
+        return {report.pop("name"): report for report in self._core.ranges}
+
+
+def output_quantizer(spec: dict) -> UniformQuantizer:
+    is_signed = spec["interval"][0] < 0
+    n_bits = min(max(spec["bits"], 1), 32)
+    scale, zero_point = spec["scale"], spec["zero_point"]
+    params = UniformQuantizationParameters(
+        scale[0] if len(scale) == 1 else np.array(scale),
+        zero_point[0] if len(zero_point) == 1 else np.array(zero_point),
+        2 ** (n_bits - 1) if is_signed else 0,
+    )
+    return UniformQuantizer(QuantizationOptions(n_bits, is_signed), params=params, no_clipping=True)
+
+
+def refuse_foreign_arguments(configuration: Any, artifacts: Any, show_mlir: bool, device: str) -> None:
+    """Arguments of Concrete ML that have no meaning here."""
+    if configuration is not None:
+        raise NotSupported(
+            "a configuration object", "configuration", "precision=, tolerance=, profile=, security_level=, p_error="
+        )
+    if artifacts is not None:
+        raise NotSupported("an artifacts folder", "artifacts", "verbose=True prints the circuit and its plan")
+    if show_mlir:
+        raise NotSupported("there is no MLIR", "show_mlir", "verbose=True prints the circuit and its plan")
+    if device == "cuda":
+        raise NotSupported('device="cuda"', "device", 'device="cpu"')
+    if device != "cpu":
+        raise UnknownOption(f'device {device!r}; "cpu" is known', "device")
+
+
+def plan_options(
+    p_error: float | None,
+    global_p_error: float | None,
+    precision: str,
+    tolerance: float | None,
+    profile: str,
+    security_level: int,
+) -> _core.PlanOptions:
+    if p_error is not None and global_p_error is not None:
+        raise InvalidArgument("p_error and global_p_error exclude each other", "p_error")
+    for name, value in (("p_error", p_error), ("global_p_error", global_p_error)):
+        if value is not None and not 0 < value < 1:
+            raise PErrorOutOfRange(f"{name} is {value}; it must lie between 0 and 1", name)
+    return _core.PlanOptions(
+        precision,
+        profile,
+        float(p_error or 0),
+        float(global_p_error or 0),
+        _core.default_tolerance if tolerance is None else float(tolerance),
+        security_level,
+    )
+
+
+def _check_mode(fhe: str) -> None:
+    if fhe not in _FHE_MODES:
+        raise UnknownOption(f"fhe={fhe!r}; known are {', '.join(_FHE_MODES)}", "fhe")

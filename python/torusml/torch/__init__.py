@@ -1,0 +1,1 @@
+"""PyTorch and ONNX networks: torusml.torch.compile."""

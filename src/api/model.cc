@@ -1,0 +1,139 @@
+#include "torusml/model.h"
+
+#include "artifact/codecs.h"
+#include "circuit/text.h"
+#include "client/model_client.h"
+#include "compiler/quantized_module.h"
+#include "importer/onnx.h"
+#include "runtime/executors.h"
+#include "serving/server_model.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+CompileOptions compile_options(const CompileSettings& settings) {
+  CompileOptions options;
+  options.quantization = {QuantizationBits::uniform(settings.bits), settings.qat};
+  options.margin = settings.margin;
+  options.plan.precision = parse_precision(settings.precision);
+  options.plan.profile = parse_profile(settings.profile);
+  options.plan.p_error = settings.p_error;
+  options.plan.global_p_error = settings.global_p_error;
+  if (settings.tolerance != 0) options.plan.tolerance = settings.tolerance;
+  options.plan.security_bits = settings.security_bits;
+  return options;
+}
+
+}  // namespace
+
+struct Model::State {
+  StoredModel stored;
+  ModelClient client;
+
+  explicit State(StoredModel model)
+      : stored(std::move(model)), client(stored.model.client, stored.hash) {}
+};
+
+Model::Model(std::shared_ptr<const State> state) : state_(std::move(state)) {}
+
+Model Model::compile(const std::string& onnx_path, const std::vector<Tensor<double>>& calibration,
+                     const CompileSettings& settings) {
+  CompiledModel model =
+      compile_model(import_onnx(onnx_path), calibration, compile_options(settings));
+  const ModelHash hash = hash_of(model);
+  return Model(std::make_shared<const State>(StoredModel{std::move(model), hash, "torusml"}));
+}
+
+Model Model::load(const std::string& path) {
+  return Model(std::make_shared<const State>(load_model(path)));
+}
+
+void Model::save(const std::string& path) const { save_model(state_->stored.model, path); }
+
+std::vector<Tensor<double>> Model::predict(const std::vector<Tensor<double>>& inputs,
+                                           Executor executor, std::uint64_t seed) const {
+  const CompiledModel& model = state_->stored.model;
+  const std::vector<Tensor<std::int64_t>> integers = state_->client.quantize(inputs).integers;
+  return state_->client.dequantize(executor == Executor::clear
+                                       ? run_clear(model.circuit, integers)
+                                       : run_simulated(model.circuit, model.plan, integers, seed));
+}
+
+std::string Model::description() const {
+  const CompiledModel& model = state_->stored.model;
+  return print(model.circuit, {.constants = false}) + print(model.plan, model.circuit);
+}
+
+std::int64_t Model::lookup_count() const { return state_->stored.model.plan.lookup_count; }
+
+struct Client::State {
+  std::shared_ptr<const Model::State> model;
+  std::optional<SecretKeySet> secret;
+  std::optional<EvaluationKeySet> evaluation;
+
+  const SecretKeySet& keys() const {
+    if (secret) return *secret;
+    throw Error(ErrorCode::wrong_key, "the client has no keys", "",
+                "generate_keys() or load_secret_key()");
+  }
+};
+
+Client::Client(const Model& model) : state_(std::make_unique<State>()) {
+  state_->model = model.shared_state();
+}
+Client::~Client() = default;
+Client::Client(Client&&) noexcept = default;
+Client& Client::operator=(Client&&) noexcept = default;
+
+void Client::generate_keys(const ProgressCallback& progress) {
+  state_->secret.emplace(state_->model->client.make_secret_keys());
+  state_->evaluation = state_->model->client.make_evaluation_keys(*state_->secret, progress);
+}
+
+void Client::save_secret_key(const std::string& path) const {
+  save_secret_keys(state_->keys(), path, /*replace=*/false);
+}
+
+void Client::load_secret_key(const std::string& path) {
+  state_->secret.emplace(load_secret_keys(path));
+  state_->evaluation.reset();
+}
+
+std::string Client::evaluation_keys() const {
+  if (!state_->evaluation) {
+    throw Error(ErrorCode::wrong_key,
+                "there are no evaluation keys: they are made with the secret key", "",
+                "generate_keys()");
+  }
+  return to_bytes(*state_->evaluation);
+}
+
+std::string Client::encrypt(const std::vector<Tensor<double>>& inputs) const {
+  const ModelClient& client = state_->model->client;
+  return to_bytes(client.encrypt(state_->keys(), client.quantize(inputs).integers));
+}
+
+std::vector<Tensor<double>> Client::decrypt(std::string_view results) const {
+  const ModelClient& client = state_->model->client;
+  return client.dequantize(client.decrypt(state_->keys(), encrypted_outputs_from_bytes(results)));
+}
+
+struct Server::State {
+  ServerModel model;
+};
+
+Server::Server(const Model& model) : state_(new State{ServerModel(model.state().stored)}) {}
+Server::~Server() = default;
+Server::Server(Server&&) noexcept = default;
+Server& Server::operator=(Server&&) noexcept = default;
+
+void Server::load_evaluation_keys(std::string_view bytes) {
+  state_->model.load_keys(evaluation_keys_from_bytes(bytes));
+}
+
+std::string Server::run(std::string_view encrypted, const ProgressCallback& progress) const {
+  return to_bytes(state_->model.run(encrypted_inputs_from_bytes(encrypted), progress));
+}
+
+}  // namespace torusml

@@ -1,0 +1,345 @@
+#include "artifact/codecs.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <map>
+#include <set>
+
+#include "artifact/container.h"
+#include "artifact/sample_model.h"
+#include "circuit/text.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+namespace fs = std::filesystem;
+
+const std::set<ErrorCode> kFileErrors{ErrorCode::file_truncated, ErrorCode::file_foreign,
+                                      ErrorCode::file_version, ErrorCode::file_corrupt};
+
+ErrorCode code_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return static_cast<ErrorCode>(0);
+}
+
+// Every cut and every flipped byte must be a file error.
+void expect_fragile(const std::string& bytes, const std::function<void(const std::string&)>& read) {
+  EXPECT_NO_THROW(read(bytes));
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_EQ(code_of([&] { read(bytes.substr(0, size)); }), ErrorCode::file_truncated)
+        << "cut at " << size;
+  }
+  for (std::size_t at = 0; at < bytes.size(); ++at) {
+    std::string changed = bytes;
+    changed[at] = static_cast<char>(changed[at] ^ 0x10);
+    EXPECT_TRUE(kFileErrors.contains(code_of([&] { read(changed); }))) << "byte " << at;
+  }
+}
+
+class Folder : public ::testing::Test {
+ protected:
+  Folder() : path_(fs::temp_directory_path() / ("torusml_codecs_" + std::to_string(getpid()))) {
+    fs::create_directories(path_);
+  }
+  ~Folder() override { fs::remove_all(path_); }
+  std::string file(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  fs::path path_;
+};
+
+std::string file_bytes(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+void expect_equal(const CompiledModel& a, const CompiledModel& b) {
+  EXPECT_EQ(a.circuit, b.circuit);
+  EXPECT_EQ(print(a.plan, a.circuit), print(b.plan, b.circuit));
+  EXPECT_EQ(a.plan.parameters, b.plan.parameters);
+  EXPECT_EQ(a.client.parameters, b.client.parameters);
+  EXPECT_EQ(a.client.model_name, b.client.model_name);
+  EXPECT_EQ(a.client.options.p_error, b.client.options.p_error);
+  EXPECT_EQ(a.client.options.tolerance, b.client.options.tolerance);
+  ASSERT_EQ(a.client.inputs.size(), b.client.inputs.size());
+  EXPECT_EQ(a.client.inputs[0].quantizer, b.client.inputs[0].quantizer);
+  EXPECT_EQ(a.client.inputs[0].name, b.client.inputs[0].name);
+  EXPECT_EQ(a.client.inputs[0].torus_scale, b.client.inputs[0].torus_scale);
+  EXPECT_EQ(a.client.inputs[0].center, b.client.inputs[0].center);
+  ASSERT_EQ(a.client.outputs.size(), b.client.outputs.size());
+  EXPECT_EQ(a.client.outputs[0].scale, b.client.outputs[0].scale);
+  EXPECT_EQ(a.client.outputs[0].zero_point, b.client.outputs[0].zero_point);
+  EXPECT_EQ(a.client.outputs[0].interval, b.client.outputs[0].interval);
+  ASSERT_EQ(a.ranges.size(), b.ranges.size());
+  EXPECT_EQ(a.ranges[0].name, b.ranges[0].name);
+  EXPECT_EQ(a.ranges[0].guaranteed, b.ranges[0].guaranteed);
+  EXPECT_EQ(a.ranges[0].bits, b.ranges[0].bits);
+}
+
+TEST_F(Folder, ModelsComeBackTheSame) {
+  for (const bool with_lookup : {true, false}) {
+    const CompiledModel model = sample_model(with_lookup);
+    save_model(model, file("m.tml"));
+    const StoredModel stored = load_model(file("m.tml"));
+    expect_equal(stored.model, model);
+    EXPECT_EQ(stored.hash, hash_of(model));
+    EXPECT_EQ(hash_of(stored.model), stored.hash);
+    EXPECT_TRUE(stored.producer.starts_with("torusml "));
+    EXPECT_EQ(file_bytes(file("m.tml")), to_bytes(model));
+    EXPECT_EQ(to_bytes(stored.model), to_bytes(model));
+  }
+}
+
+TEST(ModelCodec, HashSeesEveryPart) {
+  const ModelHash hash = hash_of(sample_model());
+  CompiledModel model = sample_model();
+  std::get<DenseWeight>(std::get<Linear>(model.circuit.nodes[1].op).terms[0].weight).data[0] += 1;
+  EXPECT_NE(hash_of(model), hash);
+  model = sample_model();
+  model.plan.tensors[1].scale = std::nextafter(model.plan.tensors[1].scale, 1.0);
+  EXPECT_NE(hash_of(model), hash);
+  model = sample_model();
+  model.client.outputs[0].scale[2] = std::nextafter(model.client.outputs[0].scale[2], 1.0);
+  EXPECT_NE(hash_of(model), hash);
+  model = sample_model();
+  model.ranges[0].calibrated.lower -= 1;
+  EXPECT_NE(hash_of(model), hash);
+}
+
+TEST(ModelCodec, ACutOrAFlippedByteAnywhereIsAnError) {
+  expect_fragile(to_bytes(sample_model()), [](const std::string& b) { model_from_bytes(b); });
+}
+
+// Writes a model file with changed texts: valid hashes, contents that contradict each other.
+std::string forged_model(const std::function<void(std::map<std::string, std::string>&)>& change) {
+  const std::string bytes = to_bytes(sample_model());
+  const MemorySource source(bytes, "sample");
+  const ContainerReader reader(source, FileKind::model);
+  std::map<std::string, std::string> texts;
+  for (const SectionInfo& section : reader.sections())
+    texts[section.name] = reader.read_text(section.name, 1 << 20);
+  change(texts);
+  Sha256 hash;
+  for (const char* name : {"circuit", "plan", "client", "ranges"}) {
+    hash.update(std::string(name) + " " + std::to_string(texts[name].size()) + "\n");
+    hash.update(texts[name]);
+  }
+  ContainerWriter writer(FileKind::model);
+  for (const auto& [key, value] : reader.properties()) writer.set(key, value);
+  writer.set("model_hash", to_hex(hash.finish()));
+  for (const char* name : {"circuit", "plan", "client", "ranges"})
+    writer.add_text(name, texts[name]);
+  return writer.to_bytes();
+}
+
+void replace(std::string& text, const std::string& from, const std::string& to) {
+  const std::size_t at = text.find(from);
+  ASSERT_NE(at, std::string::npos) << from << " in " << text;
+  text.replace(at, from.size(), to);
+}
+
+TEST(ModelCodec, ForgedContentsAreRefused) {
+  EXPECT_NO_THROW(model_from_bytes(forged_model([](auto&) {})));
+  struct Forgery {
+    const char *section, *from, *to;
+  };
+  const Forgery forgeries[] = {
+      {"circuit", "tensor<3>", "tensor<4>"},
+      {"circuit", "circuit", "circus"},
+      {"circuit", "%1 tables", "%7 tables"},
+      {"plan", "lookup node 2", "lookup node 1"},
+      {"plan", "lookup node 2", "lookup node 77"},
+      {"plan", "sample lookups 3", "sample lookups 4"},
+      {"plan", "bootstrap 2x20", "bootstrap 0x20"},
+      {"client", "\"polynomial_size\":16", "\"polynomial_size\":17"},
+      {"client", "\"polynomial_size\":16", "\"polynomial_size\":32"},
+      {"client", "\"polynomial_size\":16", "\"polynomial_size\":4294967312"},
+      {"client", "\"polynomial_size\":16", "\"polynomial_size\":-16"},
+      {"client", "\"small_dimension\":10", "\"small_dimension\":0"},
+      {"client", "\"n_bits\":3", "\"n_bits\":33"},
+      {"client", "\"n_bits\":3", "\"n_bits\":\"3\""},
+      {"client", "\"scale\":[0.1]", "\"scale\":[0]"},
+      {"client", "\"scale\":[0.1]", "\"scale\":[1e999]"},
+      {"client", "\"scale\":[0.1]", "\"scale\":[]"},
+      {"client", "\"scale\":[0.1]", "\"scale\":[0.1,0.1,0.1]"},
+      {"client", "\"shape\":[2]", "\"shape\":[-2]"},
+      {"client", "\"shape\":[2]", "\"shape\":[0]"},
+      {"client", "\"shape\":[2]", "\"shape\":[3]"},
+      {"client", "\"shape\":[2]", "\"shape\":[4294967296,4294967296,4294967296]"},
+      {"client", "\"interval\":[-3,4]", "\"interval\":[4,-3]"},
+      {"client", "\"interval\":[-3,4]", "\"interval\":[-3]"},
+      {"client", "\"interval\":[-3,4]", "\"interval\":[-3,18446744073709551615]"},
+      {"client", "\"center\":0.5", "\"center\":0.25"},
+      {"client", "\"center\":0.5", "\"center\":null"},
+      {"client", "\"precision\":\"exact\"", "\"precision\":\"sloppy\""},
+      {"client", "\"zero_point\":[0,-1,2]", "\"zero_point\":[0,-1]"},
+      {"client", "{", "[{"},
+      {"ranges", "\"bits\":7", "\"bits\":700"},
+      {"ranges", "{\"ranges\":", "[[[["},
+  };
+  for (const Forgery& forgery : forgeries) {
+    const std::string bytes = forged_model(
+        [&](auto& texts) { replace(texts[forgery.section], forgery.from, forgery.to); });
+    EXPECT_EQ(code_of([&] { model_from_bytes(bytes); }), ErrorCode::file_corrupt)
+        << forgery.section << ": " << forgery.from << " -> " << forgery.to;
+  }
+}
+
+TEST_F(Folder, SecretKeysComeBackTheSameInAPrivateFile) {
+  const SecretKeySet keys = sample_secret_keys();
+  save_secret_keys(keys, file("client.key"), false);
+  const SecretKeySet back = load_secret_keys(file("client.key"));
+  EXPECT_EQ(back.provenance, keys.provenance);
+  EXPECT_EQ(back.keys.parameters, keys.keys.parameters);
+  EXPECT_TRUE(std::ranges::equal(std::span<const std::uint64_t>(back.keys.small),
+                                 std::span<const std::uint64_t>(keys.keys.small)));
+  EXPECT_TRUE(std::ranges::equal(std::span<const std::uint64_t>(back.keys.big),
+                                 std::span<const std::uint64_t>(keys.keys.big)));
+  struct stat status;
+  ASSERT_EQ(stat(file("client.key").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0600u);
+  EXPECT_EQ(code_of([&] { save_secret_keys(keys, file("client.key"), false); }),
+            ErrorCode::file_unwritable);
+}
+
+// As expect_fragile, on one file that is changed in place.
+TEST_F(Folder, ACutOrFlippedSecretKeyIsAnError) {
+  const std::string path = file("client.key");
+  save_secret_keys(sample_secret_keys(), path, false);
+  const std::string bytes = file_bytes(path);
+  {
+    std::fstream stream(path, std::ios::binary | std::ios::in | std::ios::out);
+    const auto put = [&](std::size_t at, char value) {
+      stream.seekp(static_cast<std::streamoff>(at)).put(value).flush();
+    };
+    for (std::size_t at = 0; at < bytes.size(); ++at) {
+      put(at, static_cast<char>(bytes[at] ^ 0x10));
+      EXPECT_TRUE(kFileErrors.contains(code_of([&] { load_secret_keys(path); }))) << at;
+      put(at, bytes[at]);
+    }
+  }
+  EXPECT_NO_THROW(load_secret_keys(path));
+  for (std::size_t size = bytes.size(); size-- > 0;) {
+    fs::resize_file(path, size);
+    EXPECT_EQ(code_of([&] { load_secret_keys(path); }), ErrorCode::file_truncated) << size;
+  }
+}
+
+TEST_F(Folder, KeysWithoutBootstrapHaveEmptySections) {
+  SecretKeySet keys = sample_secret_keys();
+  keys.keys.parameters = sample_model(false).plan.parameters;
+  keys.keys.small = {};
+  save_secret_keys(keys, file("client.key"), true);
+  EXPECT_EQ(load_secret_keys(file("client.key")).keys.small.size(), 0u);
+  EvaluationKeySet evaluation;
+  evaluation.provenance = keys.provenance;
+  evaluation.keys.parameters = keys.keys.parameters;
+  save_evaluation_keys(evaluation, file("eval.key"));
+  EXPECT_EQ(load_evaluation_keys(file("eval.key")), evaluation);
+}
+
+// The image of a secret key in memory is wiped before it is freed, after writing and after reading.
+TEST_F(Folder, SecretImagesAreWiped) {
+  static int blocks;
+  static bool clean;
+  blocks = 0;
+  clean = true;
+  {
+    const SecretKeySet keys = sample_secret_keys();
+    set_secret_release_hook([](const void* pointer, std::size_t size) {
+      ++blocks;
+      const auto* bytes = static_cast<const std::uint8_t*>(pointer);
+      clean = clean && std::all_of(bytes, bytes + size, [](std::uint8_t b) { return b == 0; });
+    });
+    save_secret_keys(keys, file("client.key"), true);
+    EXPECT_EQ(blocks, 2);  // both keys, packed
+    load_secret_keys(file("client.key"));
+    EXPECT_EQ(blocks, 6);  // both packed, both unpacked
+  }
+  set_secret_release_hook({});
+  EXPECT_TRUE(clean);
+}
+
+TEST_F(Folder, EvaluationKeysComeBackTheSame) {
+  const EvaluationKeySet keys = sample_evaluation_keys();
+  save_evaluation_keys(keys, file("eval.key"));
+  EXPECT_EQ(load_evaluation_keys(file("eval.key")), keys);
+  const std::string bytes = to_bytes(keys);
+  EXPECT_EQ(bytes, file_bytes(file("eval.key")));
+  expect_fragile(bytes, [](const std::string& b) { evaluation_keys_from_bytes(b); });
+}
+
+TEST_F(Folder, CiphertextsComeBackTheSame) {
+  const EncryptedInputs inputs = sample_inputs();
+  save_encrypted_inputs(inputs, file("x.ct"));
+  EXPECT_EQ(load_encrypted_inputs(file("x.ct")), inputs);
+  expect_fragile(to_bytes(inputs), [](const std::string& b) { encrypted_inputs_from_bytes(b); });
+
+  const EncryptedOutputs outputs = sample_outputs();
+  save_encrypted_outputs(outputs, file("y.ct"));
+  const EncryptedOutputs back = load_encrypted_outputs(file("y.ct"));
+  EXPECT_EQ(back.provenance, outputs.provenance);
+  ASSERT_EQ(back.tensors.size(), 1u);
+  EXPECT_EQ(back.tensors[0].name, "y");
+  EXPECT_EQ(back.tensors[0].shape, (Shape{2, 3}));
+  EXPECT_EQ(back.tensors[0].ciphertexts.dimension.value, 16u);
+  EXPECT_EQ(back.tensors[0].ciphertexts.count, 6u);
+  EXPECT_TRUE(
+      std::ranges::equal(back.tensors[0].ciphertexts.words, outputs.tensors[0].ciphertexts.words));
+  expect_fragile(to_bytes(outputs), [](const std::string& b) { encrypted_outputs_from_bytes(b); });
+}
+
+TEST_F(Folder, OneKindIsNotTakenForAnother) {
+  save_model(sample_model(), file("m.tml"));
+  save_secret_keys(sample_secret_keys(), file("client.key"), true);
+  save_evaluation_keys(sample_evaluation_keys(), file("eval.key"));
+  save_encrypted_inputs(sample_inputs(), file("x.ct"));
+  save_encrypted_outputs(sample_outputs(), file("y.ct"));
+  const std::map<std::string, std::function<void(const std::string&)>> readers{
+      {"m.tml", [](const std::string& path) { load_model(path); }},
+      {"client.key", [](const std::string& path) { load_secret_keys(path); }},
+      {"eval.key", [](const std::string& path) { load_evaluation_keys(path); }},
+      {"x.ct", [](const std::string& path) { load_encrypted_inputs(path); }},
+      {"y.ct", [](const std::string& path) { load_encrypted_outputs(path); }}};
+  for (const auto& [reader_name, read] : readers) {
+    for (const auto& [name, unused] : readers) {
+      const ErrorCode expected =
+          name == reader_name ? static_cast<ErrorCode>(0) : ErrorCode::file_foreign;
+      EXPECT_EQ(code_of([&] { read(file(name)); }), expected) << name << " read as " << reader_name;
+    }
+    EXPECT_EQ(code_of([&] { read(file("absent")); }), ErrorCode::file_unreadable);
+  }
+}
+
+TEST(Provenance, MismatchesNameBothIds) {
+  ModelHash a, b;
+  b.bytes.fill(0xcd);
+  EXPECT_NO_THROW(check_model(a, a, "the ciphertext"));
+  try {
+    check_model(a, b, "the ciphertext");
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::wrong_model);
+    EXPECT_NE(error.message().find("cdcdcdcdcdcd"), std::string::npos);
+    EXPECT_NE(error.message().find("000000000000"), std::string::npos);
+  }
+  KeyId key, other;
+  other.bytes.fill(0xef);
+  EXPECT_NO_THROW(check_key(key, key, "the ciphertext"));
+  EXPECT_EQ(code_of([&] { check_key(key, other, "the ciphertext"); }), ErrorCode::wrong_key);
+}
+
+}  // namespace
+}  // namespace torusml

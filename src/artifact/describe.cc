@@ -1,0 +1,42 @@
+#include "artifact/describe.h"
+
+#include "artifact/container.h"
+#include "artifact/json_fields.h"
+
+namespace torusml {
+namespace {
+
+constexpr std::size_t kMaxTensors = 1024;
+
+std::vector<EncryptedTensorDescription> read_tensors(const ContainerReader& reader) {
+  const JsonSection section(reader, "tensors");
+  std::vector<EncryptedTensorDescription> tensors;
+  for (const Json& json : section.array(section.root(), "tensors", kMaxTensors)) {
+    tensors.push_back(
+        {section.text(json, "name"), section.shape(json, "shape"),
+         static_cast<std::uint32_t>(section.integer(json, "dimension", 1, UINT32_MAX))});
+  }
+  return tensors;
+}
+
+}  // namespace
+
+FileDescription describe_file(const std::string& path) {
+  const FileSource source(path);
+  const ContainerReader reader(source, std::nullopt);
+  reader.verify_all();
+  FileDescription file;
+  file.kind = reader.kind();
+  file.producer = reader.producer();
+  file.file_bytes = reader.file_size();
+  file.properties = reader.properties();
+  file.sections = reader.sections();
+  if (file.kind == FileKind::secret_key || file.kind == FileKind::evaluation_keys) {
+    const JsonSection section(reader, "parameters");
+    file.parameters = section.parameters(section.root(), "parameters");
+  }
+  if (file.kind == FileKind::ciphertext) file.tensors = read_tensors(reader);
+  return file;
+}
+
+}  // namespace torusml

@@ -1,0 +1,41 @@
+// What a TorusML file says about itself, for people: no weights, no key bits. Every hash is
+// checked.
+//
+//   FileDescription file = describe_file("client.key");
+//   file.kind;                            // FileKind::secret_key
+//   file.properties.at("key_id");
+//
+// Thread rule: pure function. Cost: one pass over the file.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "artifact/header.h"
+#include "tfhe/types.h"
+#include "torusml/tensor.h"
+
+namespace torusml {
+
+struct EncryptedTensorDescription {
+  std::string name;
+  Shape shape;
+  std::uint32_t dimension = 0;  // of the LWE ciphertexts
+};
+
+struct FileDescription {
+  FileKind kind = FileKind::model;
+  std::string producer;
+  std::uint64_t file_bytes = 0;
+  Properties properties;
+  std::vector<SectionInfo> sections;
+  std::optional<TfheParameters> parameters;         // of keys
+  std::vector<EncryptedTensorDescription> tensors;  // of ciphertexts
+};
+
+// Errors: file_unreadable, file_truncated, file_foreign, file_version, file_corrupt.
+FileDescription describe_file(const std::string& path);
+
+}  // namespace torusml

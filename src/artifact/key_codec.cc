@@ -1,0 +1,122 @@
+#include <fmt/format.h>
+
+#include "artifact/codecs.h"
+#include "artifact/json_fields.h"
+#include "artifact/provenance.h"
+
+namespace torusml {
+namespace {
+
+constexpr std::size_t kByteBits = 8;
+
+template <class Word>
+std::span<const std::uint8_t> byte_view(const std::vector<Word>& words) {
+  return {reinterpret_cast<const std::uint8_t*>(words.data()), words.size() * sizeof(Word)};
+}
+
+// Bit i of a key goes to bit i % 8 of byte i / 8.
+SecretBuffer<std::uint8_t> pack(const SecretBuffer<std::uint64_t>& bits) {
+  SecretBuffer<std::uint8_t> packed((bits.size() + kByteBits - 1) / kByteBits);
+  for (std::size_t i = 0; i < bits.size(); ++i) {
+    packed[i / kByteBits] =
+        static_cast<std::uint8_t>(packed[i / kByteBits] | (bits[i] & 1) << (i % kByteBits));
+  }
+  return packed;
+}
+
+SecretBuffer<std::uint64_t> read_bits(const ContainerReader& reader, const std::string& section,
+                                      std::size_t count) {
+  SecretBuffer<std::uint8_t> packed((count + kByteBits - 1) / kByteBits);
+  reader.read_words(section, std::span<std::uint8_t>(packed));
+  SecretBuffer<std::uint64_t> bits(count);
+  for (std::size_t i = 0; i < count; ++i) bits[i] = packed[i / kByteBits] >> (i % kByteBits) & 1;
+  for (std::size_t i = count; i < packed.size() * kByteBits; ++i) {
+    if ((packed[i / kByteBits] >> (i % kByteBits) & 1) != 0)
+      reader.corrupt(section, "bits follow the key");
+  }
+  return bits;
+}
+
+std::string parameters_text(const TfheParameters& parameters) {
+  return json_text({{"parameters", parameters_json(parameters)}});
+}
+
+TfheParameters read_parameters(const ContainerReader& reader) {
+  const JsonSection section(reader, "parameters");
+  return section.parameters(section.root(), "parameters");
+}
+
+ContainerWriter make_writer(const EvaluationKeySet& keys) {
+  ContainerWriter writer(FileKind::evaluation_keys);
+  set_provenance(writer, keys.provenance);
+  writer.set("mask_seed", to_hex(keys.keys.seed));
+  writer.add_text("parameters", parameters_text(keys.keys.parameters));
+  writer.add_view("bootstrap_bodies", byte_view(keys.keys.bootstrap_bodies));
+  writer.add_view("keyswitch_bodies", byte_view(keys.keys.keyswitch_bodies));
+  return writer;
+}
+
+EvaluationKeySet read_evaluation_keys(const ByteSource& source) {
+  const ContainerReader reader(source, FileKind::evaluation_keys);
+  reader.expect_sections({"parameters", "bootstrap_bodies", "keyswitch_bodies"});
+  EvaluationKeySet set;
+  set.provenance = read_provenance(reader);
+  set.keys.parameters = read_parameters(reader);
+  if (!from_hex(reader.property("mask_seed"), set.keys.seed))
+    reader.corrupt("header", "property 'mask_seed' is not a seed");
+  const TfheParameters& p = set.keys.parameters;
+  // The bounds of read_parameters keep these products far from 2^64.
+  std::size_t bootstrap = 0, keyswitch = 0;
+  if (p.has_bootstrap()) {
+    bootstrap = std::size_t{p.small_dimension.value} * p.bootstrap.level_count *
+                (p.big_dimension().value + std::size_t{p.polynomial_size.value});
+    keyswitch = std::size_t{p.big_dimension().value} * p.keyswitch.level_count;
+  }
+  reader.check_raw_size("bootstrap_bodies", bootstrap * sizeof(Torus));
+  reader.check_raw_size("keyswitch_bodies", keyswitch * sizeof(std::uint32_t));
+  set.keys.bootstrap_bodies.resize(bootstrap);
+  set.keys.keyswitch_bodies.resize(keyswitch);
+  reader.read_words("bootstrap_bodies", std::span(set.keys.bootstrap_bodies));
+  reader.read_words("keyswitch_bodies", std::span(set.keys.keyswitch_bodies));
+  return set;
+}
+
+}  // namespace
+
+void save_secret_keys(const SecretKeySet& keys, const std::string& path, bool replace) {
+  ContainerWriter writer(FileKind::secret_key);
+  set_provenance(writer, keys.provenance);
+  writer.add_text("parameters", parameters_text(keys.keys.parameters));
+  writer.add_secret("small", pack(keys.keys.small));
+  writer.add_secret("big", pack(keys.keys.big));
+  writer.to_file(path, replace);
+}
+
+SecretKeySet load_secret_keys(const std::string& path) {
+  const FileSource source(path);
+  const ContainerReader reader(source, FileKind::secret_key);
+  reader.expect_sections({"parameters", "small", "big"});
+  SecretKeySet set;
+  set.provenance = read_provenance(reader);
+  set.keys.parameters = read_parameters(reader);
+  const TfheParameters& p = set.keys.parameters;
+  set.keys.small = read_bits(reader, "small", p.has_bootstrap() ? p.small_dimension.value : 0);
+  set.keys.big = read_bits(reader, "big", p.big_dimension().value);
+  return set;
+}
+
+std::string to_bytes(const EvaluationKeySet& keys) { return make_writer(keys).to_bytes(); }
+
+void save_evaluation_keys(const EvaluationKeySet& keys, const std::string& path) {
+  make_writer(keys).to_file(path);
+}
+
+EvaluationKeySet load_evaluation_keys(const std::string& path) {
+  return read_evaluation_keys(FileSource(path));
+}
+
+EvaluationKeySet evaluation_keys_from_bytes(std::string_view bytes, const std::string& name) {
+  return read_evaluation_keys(MemorySource(bytes, name));
+}
+
+}  // namespace torusml

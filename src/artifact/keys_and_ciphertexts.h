@@ -1,0 +1,72 @@
+// Key sets and encrypted tensors as they are stored and sent: each says which model and which key
+// it belongs to.
+//
+// A secret key set, its evaluation keys and all ciphertexts under it carry the same KeyId. Keys fit
+// every model of the same parameters; ciphertexts belong to one model. Thread rule: value types;
+// const use is concurrent. SecretKeySet is never copied.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "artifact/hash.h"
+#include "plan/plan.h"
+#include "tfhe/ciphertext.h"
+#include "tfhe/secret_keys.h"
+#include "torusml/tensor.h"
+
+namespace torusml {
+
+struct Provenance {
+  ModelHash model;  // of keys: the model that they were made for
+  KeyId key;
+  Profile profile = Profile::private_results;
+  double p_error = 0;
+  int security_bits = 128;
+
+  friend bool operator==(const Provenance&, const Provenance&) = default;
+};
+
+struct SecretKeySet {
+  Provenance provenance;
+  SecretKeys keys;
+};
+
+struct EvaluationKeySet {
+  Provenance provenance;
+  SeededEvaluationKeys keys;
+
+  friend bool operator==(const EvaluationKeySet&, const EvaluationKeySet&) = default;
+};
+
+struct EncryptedInput {
+  std::string name;
+  Shape shape;                 // (batch, shape of one sample)
+  SeededLweBatch ciphertexts;  // one per element, row-major
+
+  friend bool operator==(const EncryptedInput&, const EncryptedInput&) = default;
+};
+
+struct EncryptedInputs {
+  Provenance provenance;
+  std::vector<EncryptedInput> tensors;  // in the model's order
+
+  friend bool operator==(const EncryptedInputs&, const EncryptedInputs&) = default;
+};
+
+struct EncryptedOutput {
+  std::string name;
+  Shape shape;
+  LweBatch ciphertexts;
+};
+
+struct EncryptedOutputs {
+  Provenance provenance;
+  std::vector<EncryptedOutput> tensors;
+};
+
+// Errors wrong_model and wrong_key, with both ids. `what` is "the ciphertext", say.
+void check_model(const ModelHash& expected, const ModelHash& found, const std::string& what);
+void check_key(const KeyId& expected, const KeyId& found, const std::string& what);
+
+}  // namespace torusml

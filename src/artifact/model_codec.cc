@@ -1,0 +1,177 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "artifact/client_spec_codec.h"
+#include "artifact/codecs.h"
+#include "artifact/json_fields.h"
+#include "artifact/provenance.h"
+#include "circuit/text.h"
+
+namespace torusml {
+namespace {
+
+constexpr std::size_t kMaxRanges = std::size_t{1} << 16;
+
+// In the order of the file; the model hash goes over them in this order.
+struct Sections {
+  std::string circuit, plan, client, ranges;
+
+  std::vector<std::pair<std::string, const std::string*>> all() const {
+    return {{"circuit", &circuit}, {"plan", &plan}, {"client", &client}, {"ranges", &ranges}};
+  }
+};
+
+std::string ranges_text(const std::vector<RangeReport>& ranges) {
+  Json list = Json::array();
+  for (const RangeReport& range : ranges) {
+    list.push_back({{"name", range.name},
+                    {"calibrated", interval_json(range.calibrated)},
+                    {"guaranteed", interval_json(range.guaranteed)},
+                    {"declared", interval_json(range.declared)},
+                    {"bits", range.bits},
+                    {"feeds_table", range.feeds_table}});
+  }
+  return json_text({{"ranges", std::move(list)}});
+}
+
+std::vector<RangeReport> read_ranges(const ContainerReader& reader) {
+  const JsonSection section(reader, "ranges");
+  std::vector<RangeReport> ranges;
+  for (const Json& json : section.array(section.root(), "ranges", kMaxRanges)) {
+    RangeReport range;
+    range.name = section.text(json, "name");
+    range.calibrated = section.interval(json, "calibrated");
+    range.guaranteed = section.interval(json, "guaranteed");
+    range.declared = section.interval(json, "declared");
+    range.bits = static_cast<int>(section.integer(json, "bits", 1, 64));
+    range.feeds_table = section.boolean(json, "feeds_table");
+    ranges.push_back(std::move(range));
+  }
+  return ranges;
+}
+
+Sections make_sections(const CompiledModel& model) {
+  return {print(model.circuit), print(model.plan, model.circuit), client_spec_text(model.client),
+          ranges_text(model.ranges)};
+}
+
+ModelHash hash_sections(const Sections& sections) {
+  Sha256 hash;
+  for (const auto& [name, text] : sections.all()) {
+    hash.update(fmt::format("{} {}\n", name, text->size()));
+    hash.update(*text);
+  }
+  return {hash.finish()};
+}
+
+ContainerWriter make_writer(const CompiledModel& model) {
+  const Sections sections = make_sections(model);
+  ContainerWriter writer(FileKind::model);
+  writer.set("model_hash", to_hex(hash_sections(sections)));
+  writer.set("name", model.client.model_name);
+  writer.set("precision", to_string(model.plan.options.precision));
+  writer.set("profile", to_string(model.plan.options.profile));
+  writer.set("p_error", number_text(model.plan.options.p_error));
+  writer.set("security_bits", std::to_string(model.plan.options.security_bits));
+  for (const auto& [name, text] : sections.all()) writer.add_text(name, *text);
+  return writer;
+}
+
+// Executors index the plan by value and by node: it must have what the circuit has.
+void check_plan(const ContainerReader& reader, const Circuit& circuit, const Plan& plan) {
+  if (plan.tensors.size() != circuit.values.size()) {
+    reader.corrupt("plan", fmt::format("it has {} tensors, the circuit has {}", plan.tensors.size(),
+                                       circuit.values.size()));
+  }
+  std::size_t lookups = 0, outputs = 0;
+  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
+    const Node& node = circuit.nodes[n];
+    const bool is_lookup = std::holds_alternative<Lut>(node.op);
+    const bool is_output = std::holds_alternative<Output>(node.op);
+    if ((is_lookup && !plan.lookups.contains(n)) || (is_output && !plan.outputs.contains(n)))
+      reader.corrupt("plan", fmt::format("node {}, '{}', is missing", n, node.name));
+    lookups += is_lookup ? 1 : 0;
+    outputs += is_output ? 1 : 0;
+  }
+  if (plan.lookups.size() != lookups || plan.outputs.size() != outputs)
+    reader.corrupt("plan", "it has nodes that the circuit has not");
+  if (plan.lookup_count != lookup_count(circuit))
+    reader.corrupt("plan", fmt::format("it counts {} lookups, the circuit has {}",
+                                       plan.lookup_count, lookup_count(circuit)));
+  if (lookups != 0 && !plan.parameters.has_bootstrap())
+    reader.corrupt("plan", "its parameters have no bootstrap, but the circuit has lookups");
+}
+
+// The client's half describes the same tensors as the circuit and the plan.
+template <class Spec>
+void check_spec(const ContainerReader& reader, const CompiledModel& model, const Spec& spec,
+                const Node& node, ValueId value) {
+  const TensorType& type = model.circuit.values[value];
+  const TensorPlan& encoding = model.plan.tensors[value];
+  if (number_of_elements(spec.shape) != number_of_elements(type.shape) ||
+      !(spec.interval == type.interval) || spec.torus_scale != encoding.scale ||
+      spec.center != encoding.center) {
+    reader.corrupt("client", fmt::format("'{}' is not what the circuit and the plan say of '{}'",
+                                         spec.name, node.name));
+  }
+}
+
+void check_client(const ContainerReader& reader, const CompiledModel& model) {
+  const std::vector<const Node*> inputs = input_nodes(model.circuit);
+  const std::vector<const Node*> outputs = output_nodes(model.circuit);
+  if (model.client.inputs.size() != inputs.size() || model.client.outputs.size() != outputs.size())
+    reader.corrupt("client", "it has another number of inputs or outputs than the circuit");
+  if (!(model.client.parameters == model.plan.parameters))
+    reader.corrupt("client", "its parameters are not the plan's");
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    check_spec(reader, model, model.client.inputs[i], *inputs[i],
+               std::get<Input>(inputs[i]->op).result);
+  }
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    check_spec(reader, model, model.client.outputs[i], *outputs[i],
+               std::get<Output>(outputs[i]->op).operand);
+  }
+}
+
+StoredModel read_model(const ByteSource& source) {
+  const ContainerReader reader(source, FileKind::model);
+  reader.expect_sections({"circuit", "plan", "client", "ranges"});
+  StoredModel stored;
+  stored.producer = reader.producer();
+  Sections texts;
+  texts.circuit = reader.read_text("circuit", kMaxDecompressedBytes);
+  texts.plan = reader.read_text("plan", kMaxDecompressedBytes);
+  texts.client = reader.read_text("client", kMaxDecompressedBytes);
+  texts.ranges = reader.read_text("ranges", kMaxDecompressedBytes);
+  stored.hash = hash_sections(texts);
+  if (!(stored.hash == read_model_hash(reader)))
+    reader.corrupt("header", "the model hash is not that of the sections");
+
+  CompiledModel& model = stored.model;
+  model.circuit = reading(reader, "circuit", [&] { return parse_circuit(texts.circuit); });
+  model.plan = reading(reader, "plan", [&] { return parse_plan(texts.plan); });
+  check_plan(reader, model.circuit, model.plan);
+  model.client = read_client_spec(reader, "client");
+  check_client(reader, model);
+  model.ranges = read_ranges(reader);
+  return stored;
+}
+
+}  // namespace
+
+ModelHash hash_of(const CompiledModel& model) { return hash_sections(make_sections(model)); }
+
+std::string to_bytes(const CompiledModel& model) { return make_writer(model).to_bytes(); }
+
+void save_model(const CompiledModel& model, const std::string& path) {
+  make_writer(model).to_file(path);
+}
+
+StoredModel load_model(const std::string& path) { return read_model(FileSource(path)); }
+
+StoredModel model_from_bytes(std::string_view bytes, const std::string& name) {
+  return read_model(MemorySource(bytes, name));
+}
+
+}  // namespace torusml

@@ -1,0 +1,166 @@
+#include "cli/command_line.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "cli/commands.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+constexpr int kFailure = 1, kWrongUsage = 2;
+
+struct Arguments {
+  CompileArguments compile;
+  KeygenArguments keygen;
+  EncryptArguments encrypt;
+  RunArguments run;
+  DecryptArguments decrypt;
+  PredictArguments predict;
+  InspectArguments inspect;
+};
+
+CLI::Option* file_list(CLI::App& command, const char* names, std::vector<std::string>& files,
+                       const char* help) {
+  return command.add_option(names, files, help)
+      ->required()
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->type_name("[NAME=]FILE");
+}
+
+CLI::Option* file(CLI::App& command, const char* names, std::string& path, const char* help) {
+  return command.add_option(names, path, help)->required()->type_name("FILE");
+}
+
+void add_model(CLI::App& command, std::string& path) {
+  file(command, "model", path, "Compiled model (.tml)");
+}
+
+void add_compile(CLI::App& app, CompileArguments& a) {
+  CLI::App& command = *app.add_subcommand("compile", "Compile a network for encrypted inputs");
+  file(command, "model", a.model, "Network (.onnx)");
+  file_list(command, "--calibration", a.calibration, "Typical inputs (.npy), batch axis first");
+  command.add_option("--bits", a.bits, "Bits of weights and activations")->capture_default_str();
+  command.add_flag("--qat", a.qat, "The network brings its own quantizers");
+  command.add_option("--precision", a.precision, "exact or tolerant")->capture_default_str();
+  command.add_option("--profile", a.profile, "private_results or shared_results")
+      ->capture_default_str();
+  CLI::Option* p_error = command.add_option(
+      "--p-error", a.p_error, "Probability of a wrong lookup or output, such as 2^-40 or 1e-5");
+  command.add_option("--global-p-error", a.global_p_error, "The same for one whole sample")
+      ->excludes(p_error);
+  command.add_option("--tolerance", a.tolerance,
+                     "Noise of a tolerant lookup, as a fraction of its interval");
+  command.add_option("--margin", a.margin, "Widening of calibrated intervals on each side")
+      ->capture_default_str();
+  command.add_option("--security", a.security_bits, "Bits of security, 128 or 132")
+      ->capture_default_str();
+  CLI::Option* print_after = command.add_option("--print-after", a.print_after,
+                                                "Print the circuit after this rewrite, or 'all'");
+  command.add_flag("--json", a.json, "Print the summary as JSON")->excludes(print_after);
+  file(command, "-o,--output", a.output, "Compiled model to write");
+  command.callback([&a] { run_compile(a); });
+}
+
+void add_keygen(CLI::App& app, KeygenArguments& a) {
+  CLI::App& command = *app.add_subcommand("keygen", "Make a secret key and evaluation keys");
+  add_model(command, a.model);
+  file(command, "--secret", a.secret, "Secret key to write; it stays with the client");
+  file(command, "--evaluation", a.evaluation, "Evaluation keys to write; they go to the server");
+  command.add_flag("--force", a.force, "Replace an existing secret key");
+  command.callback([&a] { run_keygen(a); });
+}
+
+void add_encrypt(CLI::App& app, EncryptArguments& a) {
+  CLI::App& command = *app.add_subcommand("encrypt", "Quantize and encrypt inputs");
+  add_model(command, a.model);
+  file(command, "--secret", a.secret, "Secret key");
+  file_list(command, "--input", a.input, "Inputs (.npy), batch axis first");
+  file(command, "-o,--output", a.output, "Ciphertext to write");
+  command.callback([&a] { run_encrypt(a); });
+}
+
+void add_run(CLI::App& app, RunArguments& a) {
+  CLI::App& command = *app.add_subcommand("run", "Run a model on encrypted inputs");
+  add_model(command, a.model);
+  file(command, "--evaluation", a.evaluation, "Evaluation keys");
+  file(command, "--input", a.input, "Ciphertext of the inputs");
+  file(command, "-o,--output", a.output, "Ciphertext of the results to write");
+  command.callback([&a] { run_run(a); });
+}
+
+void add_decrypt(CLI::App& app, DecryptArguments& a) {
+  CLI::App& command = *app.add_subcommand("decrypt", "Decrypt results");
+  add_model(command, a.model);
+  file(command, "--secret", a.secret, "Secret key");
+  file(command, "--input", a.input, "Ciphertext of the results");
+  file_list(command, "-o,--output", a.output, "Results to write (.npy)");
+  command.add_flag("--raw", a.raw, "Integers, as they left the circuit");
+  command.callback([&a] { run_decrypt(a); });
+}
+
+void add_predict(CLI::App& app, PredictArguments& a) {
+  CLI::App& command = *app.add_subcommand("predict", "Predict on plain inputs");
+  add_model(command, a.model);
+  file_list(command, "--input", a.input, "Inputs (.npy), batch axis first");
+  command.add_option("--executor", a.executor, "clear, simulated or encrypted")
+      ->capture_default_str();
+  CLI::Option* secret = command.add_option("--secret", a.secret, "Secret key (encrypted)");
+  CLI::Option* evaluation =
+      command.add_option("--evaluation", a.evaluation, "Evaluation keys (encrypted)");
+  secret->needs(evaluation);
+  evaluation->needs(secret);
+  command.add_option("--seed", a.seed, "Seed of the noise (simulated)")->capture_default_str();
+  command.add_flag("--json", a.json, "Print the summary as JSON");
+  file_list(command, "-o,--output", a.output, "Results to write (.npy)");
+  command.callback([&a] { run_predict(a); });
+}
+
+void add_inspect(CLI::App& app, InspectArguments& a) {
+  CLI::App& command = *app.add_subcommand("inspect", "Say what a TorusML file holds");
+  file(command, "file", a.file, "Model, keys or ciphertext");
+  command.add_flag("--json", a.json, "Print as JSON");
+  command.callback([&a] { run_inspect(a); });
+}
+
+int fail(const std::string& text) {
+  std::fflush(stdout);
+  fmt::print(stderr, "torusml: {}\n", text);
+  return kFailure;
+}
+
+}  // namespace
+
+int run_command_line(int count, char** arguments) {
+  CLI::App app{"Neural networks on encrypted data", "torusml"};
+  app.set_version_flag("--version", "torusml " TORUSML_VERSION);
+  app.require_subcommand(1);
+  Arguments a;
+  add_compile(app, a.compile);
+  add_keygen(app, a.keygen);
+  add_encrypt(app, a.encrypt);
+  add_run(app, a.run);
+  add_decrypt(app, a.decrypt);
+  add_predict(app, a.predict);
+  add_inspect(app, a.inspect);
+  try {
+    app.parse(count, arguments);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUsage;
+  } catch (const Error& error) {
+    return fail(error.what());
+  } catch (const std::bad_alloc&) {
+    return fail("there is not enough memory");
+  } catch (const std::exception& error) {
+    return fail(Error(ErrorCode::internal, error.what()).what());
+  }
+  return 0;
+}
+
+}  // namespace torusml

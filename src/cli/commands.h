@@ -1,0 +1,72 @@
+// The commands behind `torusml`: each takes its arguments as typed and prints its summary to
+// stdout.
+//
+//   run_compile({.model = "net.onnx", .calibration = {"x.npy"}, .output = "net.tml"});
+//
+// Errors: torusml::Error of whatever goes wrong. Thread rule: the program's main thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace torusml {
+
+struct CompileArguments {
+  std::string model;
+  std::vector<std::string> calibration;  // FILE, or NAME=FILE
+  std::string output;
+  int bits = 8;
+  bool qat = false;
+  std::string precision = "exact", profile = "private_results";
+  std::string p_error, global_p_error, tolerance;  // empty: the default
+  double margin = 0.05;
+  int security_bits = 128;
+  std::string print_after;
+  bool json = false;
+};
+void run_compile(const CompileArguments& arguments);
+
+struct KeygenArguments {
+  std::string model, secret, evaluation;
+  bool force = false;  // replace an existing secret key
+};
+void run_keygen(const KeygenArguments& arguments);
+
+struct EncryptArguments {
+  std::string model, secret;
+  std::vector<std::string> input;
+  std::string output;
+};
+void run_encrypt(const EncryptArguments& arguments);
+
+struct RunArguments {
+  std::string model, evaluation, input, output;
+};
+void run_run(const RunArguments& arguments);
+
+struct DecryptArguments {
+  std::string model, secret, input;
+  std::vector<std::string> output;  // FILE, or NAME=FILE
+  bool raw = false;                 // integers instead of floats
+};
+void run_decrypt(const DecryptArguments& arguments);
+
+struct PredictArguments {
+  std::string model;
+  std::vector<std::string> input, output;
+  std::string executor = "clear";
+  std::string secret, evaluation;  // both or none; encrypted only
+  std::uint64_t seed = 0;          // simulated only
+  bool json = false;
+};
+void run_predict(const PredictArguments& arguments);
+
+struct InspectArguments {
+  std::string file;
+  bool json = false;
+};
+void run_inspect(const InspectArguments& arguments);
+
+}  // namespace torusml

@@ -1,0 +1,54 @@
+#include "cli/human.h"
+
+#include <gtest/gtest.h>
+
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+TEST(Human, Bytes) {
+  EXPECT_EQ(human_bytes(0), "0 B");
+  EXPECT_EQ(human_bytes(999), "999 B");
+  EXPECT_EQ(human_bytes(1000), "1.00 kB");
+  EXPECT_EQ(human_bytes(54'321'000), "54.3 MB");
+  EXPECT_EQ(human_bytes(999'999), "1.00 MB");
+  EXPECT_EQ(human_bytes(2'300'000'000), "2.30 GB");
+}
+
+TEST(Human, Seconds) {
+  EXPECT_EQ(human_seconds(3.2e-5), "32.0 us");
+  EXPECT_EQ(human_seconds(0.0032), "3.20 ms");
+  EXPECT_EQ(human_seconds(4.56), "4.56 s");
+  EXPECT_EQ(human_seconds(125), "2 min 5 s");
+  EXPECT_EQ(human_seconds(7265), "2 h 1 min");
+}
+
+TEST(Human, Probabilities) {
+  EXPECT_EQ(human_probability(0), "0");
+  EXPECT_EQ(human_probability(0x1p-40), "2^-40");
+  EXPECT_EQ(human_probability(0.014), "1.4 %");
+}
+
+TEST(Human, Counts) {
+  EXPECT_EQ(counted(1, "sample"), "1 sample");
+  EXPECT_EQ(counted(0, "value"), "0 values");
+}
+
+TEST(Human, ParsesPowersAndDecimals) {
+  EXPECT_EQ(parse_number("2^-40", "--p-error"), 0x1p-40);
+  EXPECT_EQ(parse_number("1e-5", "--p-error"), 1e-5);
+  EXPECT_NEAR(parse_number("2^-8.5", "--tolerance"), 0.00276214, 1e-8);
+  for (const char* text : {"", "x", "2^", "2^x", "1e-5x", "nan", "inf", "2^inf", "3^2", " 1"}) {
+    try {
+      parse_number(text, "--p-error");
+      ADD_FAILURE() << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+      EXPECT_EQ(error.where(), "--p-error");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace torusml

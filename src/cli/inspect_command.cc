@@ -1,0 +1,204 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "artifact/codecs.h"
+#include "artifact/describe.h"
+#include "circuit/circuit.h"
+#include "cli/commands.h"
+#include "cli/human.h"
+
+namespace torusml {
+namespace {
+
+using Json = nlohmann::json;
+
+struct LayerRow {
+  std::string name, kind;
+  Shape shape;
+  Interval interval;
+  std::int64_t lookups = 0;
+};
+
+std::vector<LayerRow> layers(const Circuit& circuit) {
+  std::vector<LayerRow> rows;
+  const auto add = [&](const Node& node, const char* kind, ValueId value, std::int64_t tables) {
+    const TensorType& type = circuit.values[value];
+    rows.push_back(
+        {node.name, kind, type.shape, type.interval, tables * number_of_elements(type.shape)});
+  };
+  for (const Node& node : circuit.nodes) {
+    if (const auto* input = std::get_if<Input>(&node.op)) add(node, "input", input->result, 0);
+    if (const auto* linear = std::get_if<Linear>(&node.op)) add(node, "linear", linear->result, 0);
+    if (const auto* output = std::get_if<Output>(&node.op)) add(node, "output", output->operand, 0);
+    if (const auto* lut = std::get_if<Lut>(&node.op)) {
+      for (const ValueId result : lut->results) add(node, "lookup", result, 1);
+    }
+  }
+  return rows;
+}
+
+std::string text(Interval interval) {
+  return fmt::format("[{}, {}]", interval.lower, interval.upper);
+}
+
+Json json(Interval interval) { return {interval.lower, interval.upper}; }
+
+Json json(const TfheParameters& p) {
+  return {
+      {"small_dimension", p.small_dimension.value},
+      {"glwe_dimension", p.glwe_dimension.value},
+      {"polynomial_size", p.polynomial_size.value},
+      {"bootstrap", {{"base_log2", p.bootstrap.base_log2}, {"levels", p.bootstrap.level_count}}},
+      {"keyswitch", {{"base_log2", p.keyswitch.base_log2}, {"levels", p.keyswitch.level_count}}},
+      {"small_variance", p.small_variance.value},
+      {"glwe_variance", p.glwe_variance.value}};
+}
+
+void print_parameters(const TfheParameters& p) {
+  const auto sigma = [](Variance v) { return v.value > 0 ? 0.5 * std::log2(v.value) : -INFINITY; };
+  if (!p.has_bootstrap()) {
+    fmt::print("parameters: no bootstrap, N {}, k {}, sigma 2^{:.2f}\n", p.polynomial_size.value,
+               p.glwe_dimension.value, sigma(p.glwe_variance));
+    return;
+  }
+  fmt::print(
+      "parameters: n {}, k {}, N {}; bootstrap {} x 2^{}, keyswitch {} x 2^{}; sigma 2^{:.2f} and "
+      "2^{:.2f}\n",
+      p.small_dimension.value, p.glwe_dimension.value, p.polynomial_size.value,
+      p.bootstrap.level_count, p.bootstrap.base_log2, p.keyswitch.level_count,
+      p.keyswitch.base_log2, sigma(p.small_variance), sigma(p.glwe_variance));
+}
+
+Json file_json(const FileDescription& file, const std::string& path) {
+  Json sections = Json::array();
+  for (const SectionInfo& section : file.sections) {
+    sections.push_back({{"name", section.name},
+                        {"stored_bytes", section.stored_size},
+                        {"bytes", section.raw_size},
+                        {"sha256", to_hex(section.sha256)}});
+  }
+  Json result{{"file", path},
+              {"kind", to_string(file.kind)},
+              {"bytes", file.file_bytes},
+              {"producer", file.producer},
+              {"properties", file.properties},
+              {"sections", std::move(sections)}};
+  if (file.parameters) result["parameters"] = json(*file.parameters);
+  for (const EncryptedTensorDescription& tensor : file.tensors) {
+    result["tensors"].push_back(
+        {{"name", tensor.name}, {"shape", tensor.shape}, {"dimension", tensor.dimension}});
+  }
+  return result;
+}
+
+Json model_json(const CompiledModel& model) {
+  Json layer_list = Json::array(), ranges = Json::array();
+  for (const LayerRow& row : layers(model.circuit)) {
+    layer_list.push_back({{"name", row.name},
+                          {"kind", row.kind},
+                          {"shape", row.shape},
+                          {"interval", json(row.interval)},
+                          {"bits", bit_width(row.interval)},
+                          {"lookups", row.lookups}});
+  }
+  for (const RangeReport& range : model.ranges) {
+    ranges.push_back({{"name", range.name},
+                      {"calibrated", json(range.calibrated)},
+                      {"guaranteed", json(range.guaranteed)},
+                      {"declared", json(range.declared)},
+                      {"bits", range.bits},
+                      {"feeds_table", range.feeds_table}});
+  }
+  const Plan& plan = model.plan;
+  return {{"name", model.client.model_name},
+          {"precision", to_string(plan.options.precision)},
+          {"profile", to_string(plan.options.profile)},
+          {"security_bits", plan.options.security_bits},
+          {"p_error", plan.options.p_error},
+          {"sample_p_error", plan.sample_p_error},
+          {"lookups", plan.lookup_count},
+          {"maximum_bits", maximum_bit_width(model.circuit)},
+          {"cost_ms_per_core", plan.cost_ms_per_core},
+          {"parameters", json(plan.parameters)},
+          {"layers", std::move(layer_list)},
+          {"ranges", std::move(ranges)},
+          {"plan", print(plan, model.circuit)}};
+}
+
+// Rows of cells as aligned columns.
+void print_table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> widths(rows[0].size(), 0);
+  for (const auto& row : rows) {
+    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+  }
+  for (const auto& row : rows) {
+    std::string line = " ";
+    for (std::size_t c = 0; c < row.size(); ++c) line += fmt::format(" {:<{}}", row[c], widths[c]);
+    fmt::print("{}\n", line.substr(0, line.find_last_not_of(' ') + 1));
+  }
+}
+
+void print_model(const CompiledModel& model) {
+  const Plan& plan = model.plan;
+  fmt::print("{}, {}, {} bits of security\n", to_string(plan.options.precision),
+             to_string(plan.options.profile), plan.options.security_bits);
+  fmt::print("p_error {} per lookup and output, {} per sample\n",
+             human_probability(plan.options.p_error), human_probability(plan.sample_p_error));
+  fmt::print("{} per sample, about {} on one core\n", counted(plan.lookup_count, "lookup"),
+             human_seconds(plan.cost_ms_per_core / 1000));
+  print_parameters(plan.parameters);
+
+  std::vector<std::vector<std::string>> rows{
+      {"layer", "kind", "shape", "interval", "bits", "lookups"}};
+  for (const LayerRow& row : layers(model.circuit)) {
+    rows.push_back({row.name, row.kind, to_string(row.shape), text(row.interval),
+                    std::to_string(bit_width(row.interval)),
+                    row.lookups == 0 ? "" : std::to_string(row.lookups)});
+  }
+  fmt::print("\nlayers\n");
+  print_table(rows);
+  if (!model.ranges.empty()) {
+    rows = {{"range of", "calibrated", "guaranteed", "declared", "bits", ""}};
+    for (const RangeReport& range : model.ranges) {
+      rows.push_back({range.name, text(range.calibrated), text(range.guaranteed),
+                      text(range.declared), std::to_string(range.bits),
+                      range.feeds_table ? "to a table" : ""});
+    }
+    fmt::print("\nranges\n");
+    print_table(rows);
+  }
+  fmt::print("\n{}", print(plan, model.circuit));
+}
+
+void print_file(const FileDescription& file, const std::string& path) {
+  fmt::print("{}: {}, {}, written by {}\n", path, to_string(file.kind),
+             human_bytes(file.file_bytes), file.producer);
+  for (const auto& [key, value] : file.properties) fmt::print("{}: {}\n", key, value);
+  if (file.parameters) print_parameters(*file.parameters);
+  for (const EncryptedTensorDescription& tensor : file.tensors) {
+    fmt::print("tensor '{}': shape {}, {} of dimension {}\n", tensor.name, to_string(tensor.shape),
+               counted(number_of_elements(tensor.shape), "ciphertext"), tensor.dimension);
+  }
+}
+
+}  // namespace
+
+void run_inspect(const InspectArguments& arguments) {
+  const FileDescription file = describe_file(arguments.file);
+  std::optional<CompiledModel> model;
+  if (file.kind == FileKind::model) model = load_model(arguments.file).model;
+  if (arguments.json) {
+    Json result = file_json(file, arguments.file);
+    if (model) result["model"] = model_json(*model);
+    fmt::print("{}\n", result.dump(2));
+    return;
+  }
+  print_file(file, arguments.file);
+  if (model) print_model(*model);
+}
+
+}  // namespace torusml

@@ -1,0 +1,3 @@
+#include "cli/command_line.h"
+
+int main(int count, char** arguments) { return torusml::run_command_line(count, arguments); }

@@ -1,0 +1,169 @@
+#include "client/model_client.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "random/generator.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+std::string quoted(const std::string& name) { return fmt::format("'{}'", name); }
+
+void check_count(std::size_t given, std::size_t expected, const char* what) {
+  if (given == expected) return;
+  throw Error(ErrorCode::wrong_shape,
+              fmt::format("{} {} were given, the model has {}", given, what, expected));
+}
+
+// (batch, shape of one sample), with samples in it.
+bool is_batch_of(const Shape& shape, const Shape& sample) {
+  return shape.size() == sample.size() + 1 && shape[0] > 0 &&
+         std::equal(sample.begin(), sample.end(), shape.begin() + 1);
+}
+
+void check_shape(const Shape& shape, std::size_t elements, const Shape& sample,
+                 const std::string& name) {
+  if (is_batch_of(shape, sample) &&
+      elements == static_cast<std::size_t>(number_of_elements(shape))) {
+    return;
+  }
+  throw Error(ErrorCode::wrong_shape,
+              fmt::format("shape {} was given, a batch of {} is expected", to_string(shape),
+                          to_string(sample)),
+              quoted(name));
+}
+
+void check_same_batch(std::int64_t& batch, const Shape& shape, const std::string& name) {
+  if (batch != 0 && shape[0] != batch) {
+    throw Error(ErrorCode::wrong_shape,
+                fmt::format("{} samples were given, other inputs have {}", shape[0], batch),
+                quoted(name));
+  }
+  batch = shape[0];
+}
+
+std::vector<Torus> encode_all(const InputSpec& spec, const Tensor<std::int64_t>& integers) {
+  std::vector<Torus> phases;
+  phases.reserve(integers.data.size());
+  for (const std::int64_t value : integers.data) {
+    if (!spec.interval.contains(value)) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("{} lies outside the input's interval [{}, {}]", value,
+                              spec.interval.lower, spec.interval.upper),
+                  quoted(spec.name), "quantize the input with the model's quantizer");
+    }
+    phases.push_back(encode(value, spec.torus_scale, spec.center));
+  }
+  return phases;
+}
+
+}  // namespace
+
+ModelClient::ModelClient(ClientSpec spec, ModelHash model)
+    : spec_(std::move(spec)), model_(model) {}
+
+Provenance ModelClient::provenance(const KeyId& key) const {
+  return {.model = model_,
+          .key = key,
+          .profile = spec_.options.profile,
+          .p_error = spec_.options.p_error,
+          .security_bits = spec_.options.security_bits};
+}
+
+SecretKeySet ModelClient::make_secret_keys() const {
+  SecretGenerator random;
+  SecretKeySet set;
+  set.provenance = provenance({random.make_public_seed()});
+  set.keys = SecretKeys::generate(spec_.parameters, random);
+  return set;
+}
+
+EvaluationKeySet ModelClient::make_evaluation_keys(const SecretKeySet& keys,
+                                                   const ProgressCallback& progress) const {
+  check_keys(keys);
+  EvaluationKeySet set{keys.provenance, {}};
+  set.keys.parameters = spec_.parameters;
+  if (!spec_.parameters.has_bootstrap()) return set;
+  SecretGenerator random;
+  set.keys = torusml::make_evaluation_keys(keys.keys, random, progress);
+  return set;
+}
+
+QuantizedInputs ModelClient::quantize(const std::vector<Tensor<double>>& values) const {
+  check_count(values.size(), spec_.inputs.size(), "inputs");
+  QuantizedInputs result;
+  std::int64_t batch = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const InputSpec& input = spec_.inputs[i];
+    result.integers.push_back(quantize_input(input, values[i]));
+    check_same_batch(batch, values[i].shape, input.name);
+    result.values += static_cast<std::int64_t>(values[i].data.size());
+    result.clipped += input.quantizer.count_clipped(values[i].data);
+  }
+  return result;
+}
+
+EncryptedInputs ModelClient::encrypt(const SecretKeySet& keys,
+                                     const std::vector<Tensor<std::int64_t>>& integers) const {
+  check_keys(keys);
+  check_count(integers.size(), spec_.inputs.size(), "inputs");
+  SecretGenerator random;
+  EncryptedInputs result{provenance(keys.provenance.key), {}};
+  std::int64_t batch = 0;
+  for (std::size_t i = 0; i < integers.size(); ++i) {
+    const InputSpec& input = spec_.inputs[i];
+    check_shape(integers[i].shape, integers[i].data.size(), input.shape, input.name);
+    check_same_batch(batch, integers[i].shape, input.name);
+    result.tensors.push_back({input.name, integers[i].shape,
+                              torusml::encrypt(keys.keys, encode_all(input, integers[i]), random)});
+  }
+  return result;
+}
+
+std::vector<Tensor<std::int64_t>> ModelClient::decrypt(const SecretKeySet& keys,
+                                                       const EncryptedOutputs& results) const {
+  check_keys(keys);
+  check_model(model_, results.provenance.model, "the ciphertext");
+  check_key(keys.provenance.key, results.provenance.key, "the ciphertext");
+  check_count(results.tensors.size(), spec_.outputs.size(), "outputs");
+  std::vector<Tensor<std::int64_t>> integers;
+  for (std::size_t o = 0; o < results.tensors.size(); ++o) {
+    const OutputSpec& output = spec_.outputs[o];
+    const EncryptedOutput& tensor = results.tensors[o];
+    check_shape(tensor.shape, tensor.ciphertexts.count, output.shape, output.name);
+    Tensor<std::int64_t> decoded{tensor.shape, {}};
+    decoded.data.reserve(tensor.ciphertexts.count);
+    for (const Torus phase : torusml::decrypt(keys.keys, tensor.ciphertexts))
+      decoded.data.push_back(decode(phase, output.torus_scale, output.center, output.interval));
+    integers.push_back(std::move(decoded));
+  }
+  return integers;
+}
+
+std::vector<Tensor<double>> ModelClient::dequantize(
+    const std::vector<Tensor<std::int64_t>>& integers) const {
+  check_count(integers.size(), spec_.outputs.size(), "outputs");
+  std::vector<Tensor<double>> values;
+  for (std::size_t o = 0; o < integers.size(); ++o)
+    values.push_back(dequantize_output(spec_.outputs[o], integers[o]));
+  return values;
+}
+
+void ModelClient::check_keys(const SecretKeySet& keys) const {
+  if (keys.keys.parameters == spec_.parameters) return;
+  const TfheParameters &theirs = keys.keys.parameters, &ours = spec_.parameters;
+  throw Error(
+      ErrorCode::wrong_key,
+      fmt::format("key {}, made for model {}, has n {}, N {}, k {} and other noise or "
+                  "levels than model {} with n {}, N {}, k {}",
+                  short_hex(keys.provenance.key), short_hex(keys.provenance.model),
+                  theirs.small_dimension.value, theirs.polynomial_size.value,
+                  theirs.glwe_dimension.value, short_hex(model_), ours.small_dimension.value,
+                  ours.polynomial_size.value, ours.glwe_dimension.value),
+      "", "make keys for this model");
+}
+
+}  // namespace torusml

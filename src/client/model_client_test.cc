@@ -1,0 +1,156 @@
+#include "client/model_client.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "artifact/sample_model.h"
+#include "tfhe/ciphertext.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+// The sample model with its output on its input: what is encrypted comes back, without a server.
+ClientSpec echo_spec() {
+  ClientSpec spec = sample_model().client;
+  const InputSpec& input = spec.inputs[0];
+  spec.outputs = {{"y", input.shape, {0.5}, {1}, input.interval, input.torus_scale, input.center}};
+  return spec;
+}
+
+ModelHash hash_with(std::uint8_t byte) {
+  ModelHash hash;
+  hash.bytes.fill(byte);
+  return hash;
+}
+
+EncryptedOutputs echo(const EncryptedInputs& inputs) {
+  EncryptedOutputs outputs{inputs.provenance, {}};
+  for (const EncryptedInput& tensor : inputs.tensors)
+    outputs.tensors.push_back({"y", tensor.shape, expand(tensor.ciphertexts)});
+  return outputs;
+}
+
+void expect_error(ErrorCode code, const std::string& text, const std::function<void()>& action) {
+  try {
+    action();
+    FAIL() << "no error: " << text;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code) << error.what();
+    EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
+  }
+}
+
+TEST(ModelClient, WhatIsEncryptedIsDecrypted) {
+  const ModelClient client(echo_spec(), hash_with(1));
+  const SecretKeySet keys = client.make_secret_keys();
+  Tensor<std::int64_t> x{{4, 2}, {-3, -2, -1, 0, 1, 2, 3, 4}};
+  const EncryptedInputs sent = client.encrypt(keys, {x});
+  EXPECT_EQ(sent.provenance.model, client.model());
+  EXPECT_EQ(sent.provenance.key, keys.provenance.key);
+  EXPECT_EQ(sent.provenance.p_error, client.spec().options.p_error);
+  EXPECT_EQ(sent.tensors[0].shape, x.shape);
+  const auto back = client.decrypt(keys, echo(sent));
+  ASSERT_EQ(back.size(), 1u);
+  EXPECT_EQ(back[0], x);
+  const auto floats = client.dequantize(back);
+  EXPECT_EQ(floats[0].data, (std::vector<double>{-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5}));
+}
+
+TEST(ModelClient, KeysAndCiphertextsAreNeverTheSameTwice) {
+  const ModelClient client(echo_spec(), hash_with(1));
+  const SecretKeySet a = client.make_secret_keys(), b = client.make_secret_keys();
+  EXPECT_NE(a.provenance.key, b.provenance.key);
+  const Tensor<std::int64_t> x{{1, 2}, {0, 0}};
+  EXPECT_NE(client.encrypt(a, {x}).tensors[0].ciphertexts.seed,
+            client.encrypt(a, {x}).tensors[0].ciphertexts.seed);
+}
+
+TEST(ModelClient, QuantizesAndCountsClippedValues) {
+  const ModelClient client(echo_spec(), hash_with(1));
+  const QuantizedInputs q = client.quantize({{{3, 2}, {0.1, -0.3, 9, -9, 0.4, 0.0}}});
+  EXPECT_EQ(q.integers[0].data, (std::vector<std::int64_t>{1, -3, 4, -3, 4, 0}));
+  EXPECT_EQ(q.values, 6);
+  EXPECT_EQ(q.clipped, 2);
+}
+
+TEST(ModelClient, EvaluationKeysCarryTheKeysId) {
+  const ModelClient client(echo_spec(), hash_with(1));
+  const SecretKeySet keys = client.make_secret_keys();
+  const EvaluationKeySet evaluation = client.make_evaluation_keys(keys);
+  EXPECT_EQ(evaluation.provenance, keys.provenance);
+  EXPECT_EQ(evaluation.keys.parameters, keys.keys.parameters);
+  EXPECT_EQ(evaluation.keys.bootstrap_bodies.size(), 10u * 2 * 2 * 16);
+  EXPECT_EQ(evaluation.keys.keyswitch_bodies.size(), 16u * 3);
+}
+
+TEST(ModelClient, AModelWithoutLookupsHasEmptyEvaluationKeys) {
+  ClientSpec spec = sample_model(false).client;
+  const ModelClient client(spec, hash_with(1));
+  const SecretKeySet keys = client.make_secret_keys();
+  EXPECT_EQ(keys.keys.small.size(), 0u);
+  const EvaluationKeySet evaluation = client.make_evaluation_keys(keys);
+  EXPECT_TRUE(evaluation.keys.bootstrap_bodies.empty());
+  EXPECT_TRUE(evaluation.keys.keyswitch_bodies.empty());
+  EXPECT_EQ(evaluation.keys.parameters, spec.parameters);
+  EXPECT_NO_THROW(client.encrypt(keys, {{{1, 2}, {0, 0}}}));
+}
+
+TEST(ModelClient, WrongInputsAreSpecificErrors) {
+  const ModelClient client(echo_spec(), hash_with(1));
+  const SecretKeySet keys = client.make_secret_keys();
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  expect_error(ErrorCode::non_finite_value, "nan", [&] { client.quantize({{{1, 2}, {0, nan}}}); });
+  expect_error(ErrorCode::non_finite_value, "inf", [&] {
+    client.quantize({{{1, 2}, {INFINITY, 0}}});
+  });
+  expect_error(ErrorCode::wrong_shape, "(1, 3)", [&] { client.quantize({{{1, 3}, {0, 0, 0}}}); });
+  expect_error(ErrorCode::wrong_shape, "(2)", [&] { client.quantize({{{2}, {0, 0}}}); });
+  expect_error(ErrorCode::wrong_shape, "(0, 2)", [&] { client.quantize({{{0, 2}, {}}}); });
+  expect_error(ErrorCode::wrong_shape, "0 inputs", [&] { client.quantize({}); });
+  expect_error(ErrorCode::wrong_shape, "(1, 3)", [&] {
+    client.encrypt(keys, {{{1, 3}, {0, 0, 0}}});
+  });
+  expect_error(ErrorCode::wrong_shape, "(1, 2)", [&] { client.encrypt(keys, {{{1, 2}, {0}}}); });
+  expect_error(ErrorCode::invalid_argument, "5 lies outside", [&] {
+    client.encrypt(keys, {{{1, 2}, {0, 5}}});
+  });
+  expect_error(ErrorCode::wrong_shape, "2 outputs", [&] {
+    client.dequantize({{{1, 2}, {0, 0}}, {{1, 2}, {0, 0}}});
+  });
+}
+
+TEST(ModelClient, KeysOfOtherParametersAreRefused) {
+  const ModelClient client(echo_spec(), hash_with(1));
+  ClientSpec other_spec = echo_spec();
+  other_spec.parameters.polynomial_size.value = 32;
+  const ModelClient other(other_spec, hash_with(2));
+  const SecretKeySet keys = other.make_secret_keys();
+  const Tensor<std::int64_t> x{{1, 2}, {0, 0}};
+  const std::string id = short_hex(keys.provenance.key);
+  expect_error(ErrorCode::wrong_key, id, [&] { client.encrypt(keys, {x}); });
+  expect_error(ErrorCode::wrong_key, "N 32", [&] { client.make_evaluation_keys(keys); });
+  expect_error(ErrorCode::wrong_key, "0202020202",
+               [&] { client.decrypt(keys, echo(other.encrypt(keys, {x}))); });
+}
+
+TEST(ModelClient, ResultsOfAnotherModelOrKeyAreRefused) {
+  const ModelClient client(echo_spec(), hash_with(1)), twin(echo_spec(), hash_with(2));
+  const SecretKeySet keys = client.make_secret_keys(), other = client.make_secret_keys();
+  const Tensor<std::int64_t> x{{1, 2}, {0, 0}};
+  expect_error(ErrorCode::wrong_model, "020202020202",
+               [&] { client.decrypt(keys, echo(twin.encrypt(keys, {x}))); });
+  expect_error(ErrorCode::wrong_key, short_hex(other.provenance.key),
+               [&] { client.decrypt(keys, echo(client.encrypt(other, {x}))); });
+  EncryptedOutputs results = echo(client.encrypt(keys, {x}));
+  results.tensors[0].shape = {2, 1};
+  expect_error(ErrorCode::wrong_shape, "(2, 1)", [&] { client.decrypt(keys, results); });
+  results.tensors.clear();
+  expect_error(ErrorCode::wrong_shape, "0 outputs", [&] { client.decrypt(keys, results); });
+}
+
+}  // namespace
+}  // namespace torusml

@@ -1,0 +1,69 @@
+// The functions behind the operator table, by file. Each takes a node and its operands; the number
+// of operands has been checked. Error codes: operators.h.
+#pragma once
+
+#include "importer/operators.h"
+
+namespace torusml {
+
+using ScalarFunction = double (*)(double x, double a, double b);
+
+// operators_scalar.cc: functions of one number, with up to two parameters.
+namespace scalar {
+double celu(double x, double alpha, double);
+double elu(double x, double alpha, double);
+double gelu(double x);
+double gelu_tanh(double x);
+double hard_sigmoid(double x, double alpha, double beta);
+double hard_swish(double x, double, double);
+double mish(double x, double, double);
+double selu(double x, double alpha, double gamma);
+double shrink(double x, double bias, double lambda);
+double sigmoid(double x, double, double);
+double softplus(double x, double, double);
+}  // namespace scalar
+
+// operators_elementwise.cc
+FloatTensor map_scalar(ScalarFunction function, double a, double b, const FloatTensor& x);
+FloatTensor arithmetic(double (*function)(double, double), const Operands& operands);
+FloatTensor compare(bool (*function)(double, double), const Operands& operands);
+FloatTensor logical(bool (*function)(bool, bool), const Operands& operands);
+FloatTensor identity(const FloatNode& node, const Operands& operands);
+FloatTensor dropout(const FloatNode& node, const Operands& operands);
+FloatTensor gelu(const FloatNode& node, const Operands& operands);
+FloatTensor logical_not(const FloatNode& node, const Operands& operands);
+FloatTensor divide(const FloatNode& node, const Operands& operands);
+FloatTensor power(const FloatNode& node, const Operands& operands);
+FloatTensor clip(const FloatNode& node, const Operands& operands);
+FloatTensor where(const FloatNode& node, const Operands& operands);
+FloatTensor batch_normalization(const FloatNode& node, const Operands& operands);
+
+// operators_linear.cc
+FloatTensor gemm(const FloatNode& node, const Operands& operands);
+FloatTensor matmul(const FloatNode& node, const Operands& operands);
+
+// operators_shape.cc
+FloatTensor reshape(const FloatNode& node, const Operands& operands);
+FloatTensor flatten(const FloatNode& node, const Operands& operands);
+FloatTensor squeeze(const FloatNode& node, const Operands& operands);
+FloatTensor unsqueeze(const FloatNode& node, const Operands& operands);
+FloatTensor transpose(const FloatNode& node, const Operands& operands);
+FloatTensor expand(const FloatNode& node, const Operands& operands);
+FloatTensor shape_of(const FloatNode& node, const Operands& operands);
+FloatTensor size_of(const FloatNode& node, const Operands& operands);
+
+// operators_constant.cc: what exporters compute shapes and indices with.
+FloatTensor constant(const FloatNode& node, const Operands& operands);
+FloatTensor constant_of_shape(const FloatNode& node, const Operands& operands);
+FloatTensor range(const FloatNode& node, const Operands& operands);
+FloatTensor concat(const FloatNode& node, const Operands& operands);
+FloatTensor gather(const FloatNode& node, const Operands& operands);
+FloatTensor slice(const FloatNode& node, const Operands& operands);
+
+// operators_quantize.cc
+FloatTensor cast(const FloatNode& node, const Operands& operands);
+FloatTensor quant(const FloatNode& node, const Operands& operands);
+FloatTensor quantize_linear(const FloatNode& node, const Operands& operands);
+FloatTensor dequantize_linear(const FloatNode& node, const Operands& operands);
+
+}  // namespace torusml

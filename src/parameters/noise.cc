@@ -1,0 +1,179 @@
+#include "parameters/noise.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+// log2 sigma = slope * dimension + offset, never below the floor: a 64-bit word has room for no
+// less.
+struct SecurityLine {
+  int bits;
+  double slope, offset;
+};
+
+// Fits to lattice-estimator figures under the MATZOV cost model, binary secret, Gaussian error. See
+// docs/security-parameters.md.
+constexpr SecurityLine kLines[] = {
+    {128, -0.025696778711484593, 2.675931372549016},
+    {132, -0.024891456582633045, 2.65734593837534},
+};
+constexpr double kFloorLog2 = -62;
+
+// Squared units of one word, 1 / q^2.
+constexpr double kWord64 = 0x1p-128;
+constexpr double kWord32 = 0x1p-64;
+
+// Moments of a binary secret bit s: E[s^2] = 1/2; Var(s) = E[(s - 1/2)^2] = 1/4.
+constexpr double kBitSecondMoment = 0.5;
+constexpr double kBitVariance = 0.25;
+
+// FFT error of an external product is 2^constant * 2^(2 (64 - 53)) l B^2 N^2 (k + 1) / q^2.
+// Concrete's fit for its own transform, and what we take for ours (docs/noise.md).
+constexpr double kConcreteFftLog2 = -2.57722494;
+constexpr double kFftLog2 = -2.57722494;
+
+double square(double x) { return x * x; }
+
+double polynomial_size(const TfheParameters& p) { return p.polynomial_size.value; }
+double glwe_dimension(const TfheParameters& p) { return p.glwe_dimension.value; }
+double big_dimension(const TfheParameters& p) { return p.big_dimension().value; }
+
+double base(const Gadget& gadget) { return std::ldexp(1, static_cast<int>(gadget.base_log2)); }
+
+// B^(-2 l): square of the gadget's last step.
+double last_step2(const Gadget& gadget) {
+  return std::ldexp(1, -2 * static_cast<int>(gadget.base_log2 * gadget.level_count));
+}
+
+// E[digit^2]: uniform on [-B/2, B/2], both ends at half weight.
+double digit_second_moment(const Gadget& gadget) { return (square(base(gadget)) + 2) / 12; }
+
+// Rounding to the gadget's grid: variance of the error, uniform over q / B^l words.
+double gadget_rounding_variance(const Gadget& gadget) {
+  return (last_step2(gadget) - kWord64) / 12;
+}
+
+double external_product_exact(const TfheParameters& p) {
+  const double kN = big_dimension(p);
+  const double key_noise = p.bootstrap.level_count * (glwe_dimension(p) + 1) * polynomial_size(p) *
+                           digit_second_moment(p.bootstrap) * p.glwe_variance.value;
+  // The GGSW's bit (1/2) times body and mask, the mask again times bits of the key.
+  const double rounding =
+      kBitSecondMoment * gadget_rounding_variance(p.bootstrap) * (1 + kN * kBitSecondMoment);
+  // Half a word of bias in each rounding.
+  const double bias = (kN / 8 + square(1 - kN) / 16) / 4 * kWord64;
+  return key_noise + rounding + bias;
+}
+
+double external_product_fft_error(const TfheParameters& p, double constant_log2) {
+  return std::exp2(constant_log2 + 2 * (64 - 53)) * p.bootstrap.level_count *
+         square(base(p.bootstrap)) * square(polynomial_size(p)) * (glwe_dimension(p) + 1) * kWord64;
+}
+
+}  // namespace
+
+Variance minimal_variance(std::uint32_t dimension, int security_bits) {
+  const auto line = std::find_if(std::begin(kLines), std::end(kLines),
+                                 [&](const SecurityLine& l) { return l.bits == security_bits; });
+  if (line == std::end(kLines)) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("security is {} bits; 128 and 132 are supported", security_bits));
+  }
+  if (dimension < kLeastSecureDimension) {
+    throw Error(ErrorCode::no_parameters,
+                fmt::format("a key of dimension {} has no known security; {} is the least",
+                            dimension, kLeastSecureDimension));
+  }
+  const double sigma_log2 = std::max(line->slope * dimension + line->offset, kFloorLog2);
+  return {std::exp2(2 * sigma_log2)};
+}
+
+double tail_probability(double sigmas) {
+  return sigmas <= 0 ? 1 : std::erfc(sigmas * std::sqrt(0.5));
+}
+
+double kappa(double p_error) {
+  if (!(p_error >= 0x1p-1000 && p_error < 1)) {
+    throw Error(ErrorCode::p_error_out_of_range,
+                fmt::format("p_error is {}, it must lie between 2^-1000 and 1", p_error));
+  }
+  // Newton on log(tail), which is concave and falls: from an upper bound of the root (the tail is
+  // below exp(-x^2 / 2)) the steps come down to it without overshooting, at any p.
+  const double goal = std::log(p_error);
+  double x = std::sqrt(-2 * goal);
+  for (int step = 0; step < 100; ++step) {
+    const double tail = tail_probability(x);
+    const double slope = -std::sqrt(2 / M_PI) * std::exp(-0.5 * x * x) / tail;
+    const double next = x - (std::log(tail) - goal) / slope;
+    if (!(next < x)) break;
+    x = std::max(next, 0.0);
+  }
+  return x;
+}
+
+namespace concrete_form {
+
+Variance external_product(const TfheParameters& p) { return {external_product_exact(p)}; }
+
+Variance external_product_fft(const TfheParameters& p) {
+  return {external_product_fft_error(p, kConcreteFftLog2)};
+}
+
+Variance blind_rotation(const TfheParameters& p) {
+  return {p.small_dimension.value * (external_product(p).value + external_product_fft(p).value)};
+}
+
+Variance keyswitch(const TfheParameters& p) {
+  const double rounding = gadget_rounding_variance(p.keyswitch) * kBitSecondMoment;
+  const double bias = kBitVariance / 4 * kWord64;
+  const double key_noise =
+      p.keyswitch.level_count * p.small_variance.value * digit_second_moment(p.keyswitch);
+  return {big_dimension(p) * (rounding + bias + key_noise)};
+}
+
+Variance modulus_switch(LweDimension n, std::uint64_t modulus) {
+  const double step2 = 1 / square(static_cast<double>(modulus));
+  return {(1.0 / 12 + n.value / 24.0) * step2 + (-1.0 / 12 + n.value / 48.0) * kWord64};
+}
+
+}  // namespace concrete_form
+
+Variance external_product_variance(const TfheParameters& p) {
+  return {external_product_exact(p) + external_product_fft_error(p, kFftLog2)};
+}
+
+Variance blind_rotation_variance(const TfheParameters& p) {
+  return {p.small_dimension.value * external_product_variance(p).value};
+}
+
+// Centring leaves e (s - 1/2) of each rounding error e, so E[e^2] = Var(e) + E[e]^2 counts 1/4
+// times. The key's Gaussian and the input's body are each rounded once to a 32-bit word.
+Variance keyswitch_variance(const TfheParameters& p) {
+  const double to_32_bits = kWord32 / 12;
+  const double rounding = (gadget_rounding_variance(p.keyswitch) + kWord64 / 4) * kBitVariance;
+  const double key_noise = p.keyswitch.level_count * (p.small_variance.value + to_32_bits) *
+                           digit_second_moment(p.keyswitch);
+  return {big_dimension(p) * (rounding + key_noise) + to_32_bits};
+}
+
+// Masks are 32-bit words: rounding w of them to one step, halves upwards, has E[e^2] = w^2/12 +
+// 1/6.
+Variance modulus_switch_mask_variance(LweDimension n, std::uint64_t modulus) {
+  const double step2 = 1 / square(static_cast<double>(modulus));
+  return {n.value * kBitVariance * (step2 / 12 + kWord32 / 6)};
+}
+
+// The body plus its centring term is a multiple of half a 32-bit word.
+Variance modulus_switch_variance(LweDimension n, std::uint64_t modulus) {
+  const double step2 = 1 / square(static_cast<double>(modulus));
+  const double body = step2 / 12 + kWord32 / 4 / 6;
+  return {modulus_switch_mask_variance(n, modulus).value + body};
+}
+
+}  // namespace torusml

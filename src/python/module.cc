@@ -1,0 +1,10 @@
+#include "bindings.h"
+
+NB_MODULE(_core, module) {
+  module.doc() = "The C++ core of TorusML. Use the package torusml; names here may change.";
+  torusml::python::bind_errors(module);
+  torusml::python::bind_quantizer(module);
+  torusml::python::bind_importer(module);
+  torusml::python::bind_module(module);
+  torusml::python::bind_client(module);
+}

@@ -1,0 +1,39 @@
+// The server's half: a model, evaluation keys, ciphertexts in, ciphertexts out. It never sees a secret key.
+//
+//   ServerModel server(load_model("net.tml"));
+//   server.load_keys(load_evaluation_keys("eval.key"));
+//   save_encrypted_outputs(server.run(load_encrypted_inputs("x.ct")), "y.ct");
+//
+// Cost: load_keys expands and transforms the keys (under a second at 4 bits); run is the circuit's
+// bootstraps. Thread rule: run is concurrent, load_keys is not.
+#pragma once
+
+#include <optional>
+
+#include "artifact/codecs.h"
+#include "tfhe/bootstrap.h"
+#include "torusml/progress.h"
+
+namespace torusml {
+
+class ServerModel {
+ public:
+  explicit ServerModel(StoredModel model) : model_(std::move(model)) {}
+
+  // Error wrong_key when the keys have other parameters than the model.
+  void load_keys(const EvaluationKeySet& keys);
+  bool has_keys() const { return keys_.has_value(); }
+  std::size_t key_bytes() const { return keys_ ? keys_->bytes() : 0; }  // prepared, in memory
+
+  // progress counts bootstraps. Errors: wrong_model, wrong_key (also: no keys loaded), wrong_shape.
+  EncryptedOutputs run(const EncryptedInputs& inputs, const ProgressCallback& progress = {}) const;
+
+  const StoredModel& model() const { return model_; }
+
+ private:
+  StoredModel model_;
+  Provenance provenance_;
+  std::optional<EvaluationKeys> keys_;
+};
+
+}  // namespace torusml

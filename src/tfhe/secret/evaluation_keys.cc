@@ -1,0 +1,134 @@
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "base/progress.h"
+#include "base/threads.h"
+#include "tfhe/secret/exact_product.h"
+#include "tfhe/secret_keys.h"
+#include "tfhe/validate.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+// Writes the rows of the keys in wire form; each call works on one secret bit.
+class KeyMaker {
+ public:
+  KeyMaker(const SecretKeys& keys, SeededEvaluationKeys& out)
+      : keys_(keys),
+        out_(out),
+        sizes_(keys.parameters),
+        product_(keys.parameters.polynomial_size, keys.big) {}
+
+  // All GLWE rows of bit i of the small key.
+  void bootstrap_bit(std::size_t i, SecretGenerator& random) const {
+    const TfheParameters& p = keys_.parameters;
+    const std::size_t size = p.polynomial_size.value, k = p.glwe_dimension.value;
+    const std::size_t rows = p.bootstrap.level_count * (k + 1);
+    PublicGenerator masks(out_.seed);
+    masks.seek(i * rows * k * size * sizeof(Torus));
+    AlignedBuffer<Torus> mask(k * size);
+    SecretBuffer<Torus> noise(size), inner(size);
+    ExactProduct::Scratch scratch(product_);
+    Torus* body = out_.bootstrap_bodies.data() + i * rows * size;
+    for (std::uint32_t level = 1; level <= p.bootstrap.level_count; ++level) {
+      const Torus message = keys_.small[i] << (64 - p.bootstrap.base_log2 * level);
+      for (std::size_t r = 0; r <= k; ++r, body += size) {
+        masks.fill(mask);
+        product_.set_sum(mask, inner, scratch);
+        random.fill_gaussian(noise, std::sqrt(p.glwe_variance.value));
+        if (r == k) {
+          inner[0] += message;
+        } else {
+          const std::uint64_t* secret = keys_.big.data() + r * size;
+          for (std::size_t j = 0; j < size; ++j) inner[j] -= message * secret[j];
+        }
+        for (std::size_t j = 0; j < size; ++j) body[j] = inner[j] + noise[j];
+      }
+    }
+  }
+
+  // All 32-bit rows of bit j of the big key.
+  void keyswitch_bit(std::size_t j, SecretGenerator& random) const {
+    const TfheParameters& p = keys_.parameters;
+    const std::size_t n = p.small_dimension.value, levels = p.keyswitch.level_count;
+    PublicGenerator masks(out_.seed);
+    masks.seek(sizes_.bootstrap_mask_bytes + j * levels * n * sizeof(std::uint32_t));
+    AlignedBuffer<std::uint32_t> mask(n);
+    SecretBuffer<Torus> noise(levels);
+    random.fill_gaussian(noise, std::sqrt(p.small_variance.value));
+    for (std::size_t level = 1; level <= levels; ++level) {
+      masks.fill(mask);
+      std::uint32_t body =
+          static_cast<std::uint32_t>((noise[level - 1] + (std::uint64_t{1} << 31)) >> 32);
+      for (std::size_t i = 0; i < n; ++i) {
+        body += mask[i] * static_cast<std::uint32_t>(keys_.small[i]);
+      }
+      body += static_cast<std::uint32_t>(keys_.big[j]) << (32 - p.keyswitch.base_log2 * level);
+      out_.keyswitch_bodies[j * levels + level - 1] = body;
+    }
+  }
+
+ private:
+  const SecretKeys& keys_;
+  SeededEvaluationKeys& out_;
+  const KeySizes sizes_;
+  const ExactProduct product_;
+};
+
+void check_keys(const SecretKeys& keys) {
+  check_parameters(keys.parameters);
+  const std::size_t big = keys.parameters.big_dimension().value;
+  const std::size_t small = keys.parameters.small_dimension.value;
+  if (keys.big.size() != big || (keys.parameters.has_bootstrap() && keys.small.size() != small)) {
+    throw Error(
+        ErrorCode::wrong_key,
+        fmt::format("the secret keys have {} and {} bits, their parameters ask for {} and {}",
+                    keys.small.size(), keys.big.size(), small, big),
+        "secret keys");
+  }
+}
+
+// A generator per task, made in order before the tasks run: results do not depend on scheduling.
+std::vector<SecretGenerator> split_all(SecretGenerator& random, std::size_t count) {
+  std::vector<SecretGenerator> generators;
+  generators.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) generators.push_back(random.split());
+  return generators;
+}
+
+constexpr std::size_t kKeyswitchTask = 64;  // bits of the big key
+
+}  // namespace
+
+SeededEvaluationKeys make_evaluation_keys(const SecretKeys& keys, SecretGenerator& random,
+                                          const ProgressCallback& progress) {
+  check_keys(keys);
+  SeededEvaluationKeys out;
+  out.parameters = keys.parameters;
+  out.seed = random.make_public_seed();
+  if (!keys.parameters.has_bootstrap()) return out;
+
+  const KeySizes sizes(keys.parameters);
+  out.bootstrap_bodies.resize(sizes.bootstrap_bodies);
+  out.keyswitch_bodies.resize(sizes.keyswitch_bodies);
+  const KeyMaker maker(keys, out);
+  const std::size_t n = keys.small.size(), big = keys.big.size();
+  const std::size_t tasks = (big + kKeyswitchTask - 1) / kKeyswitchTask;
+  auto generators = split_all(random, n + tasks);
+  ProgressCounter counter(progress, n);
+  parallel_for(n, [&](std::size_t i) {
+    maker.bootstrap_bit(i, generators[i]);
+    counter.advance();
+  });
+  parallel_for(tasks, [&](std::size_t task) {
+    const std::size_t end = std::min(big, (task + 1) * kKeyswitchTask);
+    for (std::size_t j = task * kKeyswitchTask; j < end; ++j) {
+      maker.keyswitch_bit(j, generators[n + task]);
+    }
+  });
+  return out;
+}
+
+}  // namespace torusml

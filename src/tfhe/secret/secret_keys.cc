@@ -1,0 +1,80 @@
+#include "tfhe/secret_keys.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "tfhe/validate.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+// Key bits are 0 or 1, so that a product needs no branch on them.
+Torus dot(std::span<const Torus> mask, const SecretBuffer<std::uint64_t>& key) {
+  Torus sum = 0;
+  for (std::size_t j = 0; j < key.size(); ++j) sum += mask[j] * key[j];
+  return sum;
+}
+
+void check_key(const SecretKeys& keys) {
+  check_parameters(keys.parameters);
+  const std::size_t big = keys.parameters.big_dimension().value;
+  if (keys.big.size() != big) {
+    throw Error(
+        ErrorCode::wrong_key,
+        fmt::format("the secret key has {} bits, its parameters ask for {}", keys.big.size(), big),
+        "secret key");
+  }
+}
+
+}  // namespace
+
+SecretKeys SecretKeys::generate(const TfheParameters& parameters, SecretGenerator& random) {
+  check_parameters(parameters);
+  SecretKeys keys;
+  keys.parameters = parameters;
+  keys.big = SecretBuffer<std::uint64_t>(parameters.big_dimension().value);
+  random.fill_binary(keys.big);
+  if (parameters.has_bootstrap()) {
+    keys.small = SecretBuffer<std::uint64_t>(parameters.small_dimension.value);
+    random.fill_binary(keys.small);
+  }
+  return keys;
+}
+
+SeededLweBatch encrypt(const SecretKeys& keys, std::span<const Torus> phases,
+                       SecretGenerator& random) {
+  check_key(keys);
+  SeededLweBatch batch;
+  batch.dimension = keys.parameters.big_dimension();
+  batch.seed = random.make_public_seed();
+  batch.bodies.resize(phases.size());
+  SecretBuffer<Torus> noise(phases.size());
+  random.fill_gaussian(noise, std::sqrt(keys.parameters.glwe_variance.value));
+  PublicGenerator masks(batch.seed);
+  AlignedBuffer<Torus> mask(batch.dimension.value);
+  for (std::size_t i = 0; i < phases.size(); ++i) {
+    masks.fill(mask);
+    batch.bodies[i] = dot(mask, keys.big) + phases[i] + noise[i];
+  }
+  return batch;
+}
+
+std::vector<Torus> decrypt(const SecretKeys& keys, const LweBatch& ciphertexts) {
+  check_key(keys);
+  if (ciphertexts.dimension != keys.parameters.big_dimension()) {
+    throw Error(ErrorCode::wrong_key,
+                fmt::format("ciphertexts of dimension {} under a key of dimension {}",
+                            ciphertexts.dimension.value, keys.parameters.big_dimension().value),
+                "decrypt");
+  }
+  std::vector<Torus> phases(ciphertexts.count);
+  for (std::size_t i = 0; i < phases.size(); ++i) {
+    const auto row = ciphertexts.row(i);
+    phases[i] = row[keys.big.size()] - dot(row, keys.big);
+  }
+  return phases;
+}
+
+}  // namespace torusml

@@ -1,0 +1,78 @@
+#include "tfhe/validate.h"
+
+#include <fmt/format.h>
+
+#include <bit>
+#include <cmath>
+
+#include "tfhe/fft_plan.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+constexpr std::uint64_t kLargestDimension = 1u << 20;  // without bootstrap
+constexpr double kLargestVariance = 0x1p-10;           // what the noise sampler covers
+
+[[noreturn]] void refuse(const std::string& message) {
+  throw Error(ErrorCode::invalid_argument, message, "parameters of a key set");
+}
+
+void check_variance(const char* name, Variance variance) {
+  if (!(variance.value >= 0 && variance.value <= kLargestVariance)) {
+    refuse(fmt::format("{} is {}, not in [0, 2^-10]", name, variance.value));
+  }
+}
+
+void check_gadget(const char* name, const Gadget& gadget, std::uint32_t largest_base,
+                  std::uint32_t largest_bits) {
+  const std::uint64_t bits = std::uint64_t{gadget.base_log2} * gadget.level_count;
+  if (gadget.base_log2 < 1 || gadget.base_log2 > largest_base || gadget.level_count < 1 ||
+      bits > largest_bits) {
+    refuse(
+        fmt::format("the {} gadget has {} levels of {} bits; a level has 1 to {} bits, all "
+                    "together at most {}",
+                    name, gadget.level_count, gadget.base_log2, largest_base, largest_bits));
+  }
+}
+
+}  // namespace
+
+void check_parameters(const TfheParameters& p) {
+  const std::uint64_t size = p.polynomial_size.value, k = p.glwe_dimension.value;
+  if (k == 0 || !std::has_single_bit(size)) {
+    refuse(fmt::format("GLWE dimension {} and polynomial size {}; the size must be a power of two",
+                       k, size));
+  }
+  check_variance("the GLWE variance", p.glwe_variance);
+  if (!p.has_bootstrap()) {
+    if (k * size > kLargestDimension) {
+      refuse(fmt::format("dimension {} is above {}", k * size, kLargestDimension));
+    }
+    return;
+  }
+  if (size < kSmallestPolynomial || k * size > kLargestPolynomial) {
+    refuse(
+        fmt::format("polynomial size {} with GLWE dimension {}; sizes are {} to {}, and so is "
+                    "size times dimension",
+                    size, k, kSmallestPolynomial, kLargestPolynomial));
+  }
+  if (p.small_dimension.value == 0 || p.small_dimension.value > kLargestPolynomial) {
+    refuse(fmt::format("small dimension {}, not in 1 to {}", p.small_dimension.value,
+                       kLargestPolynomial));
+  }
+  check_variance("the small key's variance", p.small_variance);
+  check_gadget("bootstrap", p.bootstrap, 32, 62);
+  check_gadget("keyswitch", p.keyswitch, 16, 32);
+}
+
+KeySizes::KeySizes(const TfheParameters& p) {
+  if (!p.has_bootstrap()) return;
+  const std::size_t k = p.glwe_dimension.value, size = p.polynomial_size.value;
+  glwe_rows = std::size_t{p.small_dimension.value} * p.bootstrap.level_count * (k + 1);
+  bootstrap_bodies = glwe_rows * size;
+  bootstrap_mask_bytes = bootstrap_bodies * k * sizeof(Torus);
+  keyswitch_bodies = k * size * p.keyswitch.level_count;
+}
+
+}  // namespace torusml

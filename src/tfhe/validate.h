@@ -1,0 +1,22 @@
+// Checks of parameters at the doors of this room. Internal.
+#pragma once
+
+#include <cstddef>
+
+#include "tfhe/types.h"
+
+namespace torusml {
+
+// Error invalid_argument naming the first value that the engine cannot work with.
+void check_parameters(const TfheParameters& parameters);
+
+// Words of masks and bodies of the keys in wire form.
+struct KeySizes {
+  std::size_t glwe_rows = 0;         // of the bootstrapping key
+  std::size_t bootstrap_bodies = 0;  // 64-bit words
+  std::size_t bootstrap_mask_bytes = 0;
+  std::size_t keyswitch_bodies = 0;  // rows of the keyswitch key, and 32-bit words
+  explicit KeySizes(const TfheParameters& parameters);
+};
+
+}  // namespace torusml
