@@ -1,9 +1,9 @@
 """TorusML: neural networks on encrypted data.
 
-    from torusml.torch.compile import compile_torch_model
+from torusml.torch.compile import compile_torch_model
 
-    module = compile_torch_model(net, calibration, n_bits=4)
-    y = module.forward(x, fhe="execute")          # x is encrypted, computed on, and decrypted
+module = compile_torch_model(net, calibration, n_bits=4)
+y = module.forward(x, fhe="execute")          # x is encrypted, computed on, and decrypted
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """Client and server: the two halves of a computation on encrypted data.
 
-    client = torusml.Client("net.tml")                 # where the data is
-    client.keygen()
-    client.save("client.key")                          # the secret key, mode 0600; it stays here
-    client.evaluation_keys.save("eval.key")            # for the server
-    sent = client.encrypt(x)                           # floats; sent.save("x.ct") or sent.serialize()
+client = torusml.Client("net.tml")                 # where the data is
+client.keygen()
+client.save("client.key")                          # the secret key, mode 0600; it stays here
+client.evaluation_keys.save("eval.key")            # for the server
+sent = client.encrypt(x)                           # floats; sent.save("x.ct") or sent.serialize()
 
-    server = torusml.Server("net.tml", "eval.key")     # sees ciphertexts only
-    received = server.run(sent)
+server = torusml.Server("net.tml", "eval.key")     # sees ciphertexts only
+received = server.run(sent)
 
-    y = client.decrypt(received)                       # floats
+y = client.decrypt(received)                       # floats
 """
 
 from __future__ import annotations

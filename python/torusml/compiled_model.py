@@ -1,12 +1,12 @@
 """A compiled model: its circuit and plan, and the three ways to run it.
 
-    model = quantized_module.fhe_circuit               # or torusml.load("net.tml")
-    model.keygen()
-    q_y = model.encrypt_run_decrypt(q_x)               # integers, with quantized_module's quantizers around
-    y = model.predict(x, executor="simulated")         # floats
+model = quantized_module.fhe_circuit               # or torusml.load("net.tml")
+model.keygen()
+q_y = model.encrypt_run_decrypt(q_x)               # integers, with quantized_module's quantizers around
+y = model.predict(x, executor="simulated")         # floats
 
-    print(model)                                       # the circuit
-    model.save("net.tml")
+print(model)                                       # the circuit
+model.save("net.tml")
 """
 
 from __future__ import annotations
@@ -130,10 +130,7 @@ class CompiledModel:
             "key_switch_count": plan["lookup_count"],
             "packing_key_switch_count": 0,
             "clear_multiplication_count": self._core.linear_multiplications,
-            **{
-                name: plan[name]
-                for name in ("precision", "profile", "security_level", "tolerance", "parameters")
-            },
+            **{name: plan[name] for name in ("precision", "profile", "security_level", "tolerance", "parameters")},
         }
 
     # Keys, and the two halves.

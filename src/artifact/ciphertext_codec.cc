@@ -76,7 +76,7 @@ Encrypted read_encrypted(const ByteSource& source, const char* content) {
   encrypted.provenance = read_provenance(reader);
   if (reader.property("content") != content) {
     throw Error(ErrorCode::file_foreign,
-                fmt::format("{} were found, {} are expected", reader.property("content"), content),
+                fmt::format("it holds {}; {} are expected", reader.property("content"), content),
                 reader.where());
   }
   const JsonSection section(reader, "tensors");

@@ -35,6 +35,9 @@ StoredModel model_from_bytes(std::string_view bytes, const std::string& name = "
 
 // A file of mode 0600. Unless replace, an existing file is kept (error file_unwritable).
 void save_secret_keys(const SecretKeySet& keys, const std::string& path, bool replace);
+// Both or none, unless the system fails between two renames.
+void save_key_pair(const SecretKeySet& secret, const std::string& secret_path, bool replace_secret,
+                   const EvaluationKeySet& evaluation, const std::string& evaluation_path);
 SecretKeySet load_secret_keys(const std::string& path);
 
 std::string to_bytes(const EvaluationKeySet& keys);

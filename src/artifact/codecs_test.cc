@@ -13,6 +13,7 @@
 #include <set>
 
 #include "artifact/container.h"
+#include "artifact/describe.h"
 #include "artifact/sample_model.h"
 #include "circuit/text.h"
 #include "torusml/error.h"
@@ -163,10 +164,10 @@ TEST(ModelCodec, ForgedContentsAreRefused) {
       {"plan", "lookup node 2", "lookup node 77"},
       {"plan", "sample lookups 3", "sample lookups 4"},
       {"plan", "bootstrap 2x20", "bootstrap 0x20"},
-      {"client", "\"polynomial_size\":16", "\"polynomial_size\":17"},
-      {"client", "\"polynomial_size\":16", "\"polynomial_size\":32"},
-      {"client", "\"polynomial_size\":16", "\"polynomial_size\":4294967312"},
-      {"client", "\"polynomial_size\":16", "\"polynomial_size\":-16"},
+      {"client", "\"polynomial_size\":32", "\"polynomial_size\":33"},
+      {"client", "\"polynomial_size\":32", "\"polynomial_size\":64"},
+      {"client", "\"polynomial_size\":32", "\"polynomial_size\":4294967328"},
+      {"client", "\"polynomial_size\":32", "\"polynomial_size\":-32"},
       {"client", "\"small_dimension\":10", "\"small_dimension\":0"},
       {"client", "\"n_bits\":3", "\"n_bits\":33"},
       {"client", "\"n_bits\":3", "\"n_bits\":\"3\""},
@@ -294,11 +295,29 @@ TEST_F(Folder, CiphertextsComeBackTheSame) {
   ASSERT_EQ(back.tensors.size(), 1u);
   EXPECT_EQ(back.tensors[0].name, "y");
   EXPECT_EQ(back.tensors[0].shape, (Shape{2, 3}));
-  EXPECT_EQ(back.tensors[0].ciphertexts.dimension.value, 16u);
+  EXPECT_EQ(back.tensors[0].ciphertexts.dimension.value, 32u);
   EXPECT_EQ(back.tensors[0].ciphertexts.count, 6u);
   EXPECT_TRUE(
       std::ranges::equal(back.tensors[0].ciphertexts.words, outputs.tensors[0].ciphertexts.words));
   expect_fragile(to_bytes(outputs), [](const std::string& b) { encrypted_outputs_from_bytes(b); });
+}
+
+TEST_F(Folder, AKeyPairIsWrittenWholeOrNotAtAll) {
+  const SecretKeySet secret = sample_secret_keys();
+  const EvaluationKeySet evaluation = sample_evaluation_keys();
+  const auto save = [&](const std::string& secret_name, const std::string& evaluation_name) {
+    return code_of([&] {
+      save_key_pair(secret, file(secret_name), false, evaluation, file(evaluation_name));
+    });
+  };
+  EXPECT_EQ(save("no/folder.key", "eval.key"), ErrorCode::file_unwritable);
+  EXPECT_EQ(save("client.key", "no/folder.key"), ErrorCode::file_unwritable);
+  EXPECT_TRUE(fs::is_empty(file("")));
+  EXPECT_EQ(save("client.key", "eval.key"), static_cast<ErrorCode>(0));
+  EXPECT_EQ(load_secret_keys(file("client.key")).provenance, secret.provenance);
+  EXPECT_EQ(load_evaluation_keys(file("eval.key")), evaluation);
+  EXPECT_EQ(save("client.key", "other.key"), ErrorCode::file_unwritable);
+  EXPECT_FALSE(fs::exists(file("other.key")));
 }
 
 TEST_F(Folder, OneKindIsNotTakenForAnother) {
@@ -321,6 +340,25 @@ TEST_F(Folder, OneKindIsNotTakenForAnother) {
     }
     EXPECT_EQ(code_of([&] { read(file("absent")); }), ErrorCode::file_unreadable);
   }
+}
+
+TEST_F(Folder, FilesDescribeThemselves) {
+  save_secret_keys(sample_secret_keys(), file("client.key"), true);
+  const FileDescription keys = describe_file(file("client.key"));
+  EXPECT_EQ(keys.kind, FileKind::secret_key);
+  EXPECT_EQ(keys.properties.at("key_id"), to_hex(sample_provenance().key));
+  EXPECT_EQ(keys.properties.at("p_error"), "2.938735877055719e-39");
+  EXPECT_EQ(keys.parameters, sample_parameters());
+  EXPECT_EQ(keys.file_bytes, fs::file_size(file("client.key")));
+  save_encrypted_inputs(sample_inputs(), file("x.ct"));
+  const FileDescription inputs = describe_file(file("x.ct"));
+  ASSERT_EQ(inputs.tensors.size(), 2u);
+  EXPECT_EQ(inputs.tensors[1].shape, (Shape{2, 2}));
+  EXPECT_EQ(inputs.properties.at("content"), "encrypted inputs");
+  std::string bytes = file_bytes(file("x.ct"));
+  bytes.back() ^= 1;  // the last section, which a description does not need
+  std::ofstream(file("x.ct"), std::ios::binary) << bytes;
+  EXPECT_EQ(code_of([&] { describe_file(file("x.ct")); }), ErrorCode::file_corrupt);
 }
 
 TEST(Provenance, MismatchesNameBothIds) {

@@ -75,20 +75,6 @@ std::array<std::uint8_t, kHeaderAt> make_prefix(std::span<const std::uint8_t> he
 
 }  // namespace
 
-std::string to_string(FileKind kind) {
-  switch (kind) {
-    case FileKind::model:
-      return "model";
-    case FileKind::secret_key:
-      return "secret key";
-    case FileKind::evaluation_keys:
-      return "evaluation keys";
-    case FileKind::ciphertext:
-      return "ciphertext";
-  }
-  return "unknown";
-}
-
 void ContainerWriter::set(std::string key, std::string value) {
   header_.properties[std::move(key)] = std::move(value);
 }
@@ -156,8 +142,12 @@ std::string ContainerWriter::to_bytes() const {
 
 void ContainerWriter::to_file(const std::string& path, bool replace) const {
   OutputFile file(path, {.secret = header_.kind == FileKind::secret_key, .replace = replace});
-  emit([&](std::span<const std::uint8_t> bytes) { file.write(bytes); });
+  write_to(file);
   file.commit();
+}
+
+void ContainerWriter::write_to(OutputFile& file) const {
+  emit([&](std::span<const std::uint8_t> bytes) { file.write(bytes); });
 }
 
 ContainerReader::ContainerReader(const ByteSource& source, std::optional<FileKind> expected)
@@ -165,8 +155,8 @@ ContainerReader::ContainerReader(const ByteSource& source, std::optional<FileKin
   read_header();
   if (expected && *expected != header_.kind) {
     throw Error(ErrorCode::file_foreign,
-                fmt::format("a TorusML {} was found, a {} is expected", to_string(header_.kind),
-                            to_string(*expected)),
+                fmt::format("it is a TorusML file of kind '{}'; kind '{}' is expected",
+                            to_string(header_.kind), to_string(*expected)),
                 where_);
   }
   check_layout();

@@ -39,9 +39,6 @@ inline constexpr std::size_t kMaxHeaderBytes = std::size_t{1} << 20;
 // Of one compressed section.
 inline constexpr std::size_t kMaxDecompressedBytes = std::size_t{1} << 30;
 
-// "model", "secret key", "evaluation keys", "ciphertext"
-std::string to_string(FileKind kind);
-
 class ContainerWriter {
  public:
   explicit ContainerWriter(FileKind kind) { header_.kind = kind; }
@@ -56,6 +53,8 @@ class ContainerWriter {
   std::string to_bytes() const;
   // A secret key's file gets mode 0600. Errors: file_unwritable.
   void to_file(const std::string& path, bool replace = true) const;
+  // The bytes alone: the caller opens the file, for secret keys with .secret, and commits it.
+  void write_to(OutputFile& file) const;
 
  private:
   using Body = std::variant<std::span<const std::uint8_t>, std::string, SecretBuffer<std::uint8_t>>;

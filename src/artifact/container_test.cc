@@ -139,7 +139,7 @@ TEST(Container, ForeignFilesAndOtherKindsAreTold) {
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::file_foreign);
-    EXPECT_NE(error.message().find("ciphertext was found, a model"), std::string::npos);
+    EXPECT_NE(error.message().find("'ciphertext'; kind 'model' is"), std::string::npos);
   }
 }
 

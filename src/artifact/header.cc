@@ -40,6 +40,20 @@ SectionInfo decode_section(const schema::Section& section, const std::string& wh
 
 }  // namespace
 
+std::string to_string(FileKind kind) {
+  switch (kind) {
+    case FileKind::model:
+      return "model";
+    case FileKind::secret_key:
+      return "secret key";
+    case FileKind::evaluation_keys:
+      return "evaluation keys";
+    case FileKind::ciphertext:
+      return "ciphertext";
+  }
+  return "unknown";
+}
+
 std::vector<std::uint8_t> encode_header(const ContainerHeader& header) {
   flatbuffers::FlatBufferBuilder builder;
   std::vector<flatbuffers::Offset<schema::Property>> properties;

@@ -1,4 +1,4 @@
-// The container's header in memory, and its FlatBuffers form. Only container.cc uses it.
+// The container's header in memory, and its FlatBuffers form. Files are read through container.h.
 //
 // Cost: O(header). Thread rule: pure functions.
 #pragma once
@@ -19,6 +19,9 @@ enum class FileKind : std::uint8_t {
   evaluation_keys = 3,
   ciphertext = 4
 };
+// "model", "secret key", "evaluation keys", "ciphertext"
+std::string to_string(FileKind kind);
+
 enum class SectionCodec : std::uint8_t { none = 0, zstd = 1 };
 
 using Properties = std::map<std::string, std::string>;

@@ -46,6 +46,15 @@ TfheParameters read_parameters(const ContainerReader& reader) {
   return section.parameters(section.root(), "parameters");
 }
 
+ContainerWriter make_writer(const SecretKeySet& keys) {
+  ContainerWriter writer(FileKind::secret_key);
+  set_provenance(writer, keys.provenance);
+  writer.add_text("parameters", parameters_text(keys.keys.parameters));
+  writer.add_secret("small", pack(keys.keys.small));
+  writer.add_secret("big", pack(keys.keys.big));
+  return writer;
+}
+
 ContainerWriter make_writer(const EvaluationKeySet& keys) {
   ContainerWriter writer(FileKind::evaluation_keys);
   set_provenance(writer, keys.provenance);
@@ -84,12 +93,17 @@ EvaluationKeySet read_evaluation_keys(const ByteSource& source) {
 }  // namespace
 
 void save_secret_keys(const SecretKeySet& keys, const std::string& path, bool replace) {
-  ContainerWriter writer(FileKind::secret_key);
-  set_provenance(writer, keys.provenance);
-  writer.add_text("parameters", parameters_text(keys.keys.parameters));
-  writer.add_secret("small", pack(keys.keys.small));
-  writer.add_secret("big", pack(keys.keys.big));
-  writer.to_file(path, replace);
+  make_writer(keys).to_file(path, replace);
+}
+
+void save_key_pair(const SecretKeySet& secret, const std::string& secret_path, bool replace_secret,
+                   const EvaluationKeySet& evaluation, const std::string& evaluation_path) {
+  OutputFile secret_file(secret_path, {.secret = true, .replace = replace_secret});
+  OutputFile evaluation_file(evaluation_path, {});
+  make_writer(secret).write_to(secret_file);
+  make_writer(evaluation).write_to(evaluation_file);
+  secret_file.commit();
+  evaluation_file.commit();
 }
 
 SecretKeySet load_secret_keys(const std::string& path) {

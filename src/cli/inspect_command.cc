@@ -7,7 +7,7 @@
 
 #include "artifact/codecs.h"
 #include "artifact/describe.h"
-#include "circuit/circuit.h"
+#include "circuit/text.h"
 #include "cli/commands.h"
 #include "cli/human.h"
 

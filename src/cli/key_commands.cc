@@ -48,8 +48,7 @@ void run_keygen(const KeygenArguments& arguments) {
   ProgressBar bar("keys");
   const EvaluationKeySet evaluation = client.make_evaluation_keys(secret, bar.callback());
   const double seconds = seconds_since(start);
-  save_evaluation_keys(evaluation, arguments.evaluation);
-  save_secret_keys(secret, arguments.secret, arguments.force);
+  save_key_pair(secret, arguments.secret, arguments.force, evaluation, arguments.evaluation);
   fmt::print("key {} in {}: {} ({}, keep it secret), {} ({}, for the server)\n",
              short_hex(secret.provenance.key), human_seconds(seconds), arguments.secret,
              size_of(arguments.secret), arguments.evaluation, size_of(arguments.evaluation));

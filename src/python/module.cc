@@ -5,6 +5,7 @@ NB_MODULE(_core, module) {
   torusml::python::bind_errors(module);
   torusml::python::bind_quantizer(module);
   torusml::python::bind_importer(module);
-  torusml::python::bind_module(module);
+  torusml::python::bind_compiled_model(module);
+  torusml::python::bind_quantized_module(module);
   torusml::python::bind_client(module);
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/threads.h"
@@ -94,6 +95,118 @@ INSTANTIATE_TEST_SUITE_P(Shapes, BootstrapOfShape,
                            return fmt::format("N{}k{}l{}h{}", info.param.size, info.param.k,
                                               info.param.levels, info.param.extension_log2);
                          });
+
+template <class Call>
+void expect_error(ErrorCode code, const std::string& part, const Call& call) {
+  try {
+    call();
+    FAIL() << "no error: " << part;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code) << error.what();
+    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+  }
+}
+
+// Each ciphertext has its own table; results depend neither on the batch nor on threads.
+TEST(BootstrapBatch, EqualsSingleCalls) {
+  const auto keys = KeyPair::make(tiny(128, 1, 2));
+  const std::size_t count = 37;
+  std::vector<std::vector<Torus>> tables(count, std::vector<Torus>(256));
+  std::vector<const Torus*> pointers;
+  std::vector<Torus> phases;
+  for (std::size_t c = 0; c < count; ++c) {
+    for (std::size_t j = 0; j < 256; ++j) tables[c][j] = (c + 1) << 57 | j;
+    pointers.push_back(tables[c].data());
+    phases.push_back(std::uint64_t{c} << 58);
+  }
+  auto random = TestSeed::make(8);
+  const LweBatch inputs = expand(encrypt(keys.secret, phases, random));
+  LweBatch whole;
+  whole = bootstrap(keys.evaluation, inputs, pointers, 1);
+  for (std::size_t c = 0; c < count; ++c) {
+    LweBatch one(inputs.dimension, 1);
+    std::copy(inputs.row(c).begin(), inputs.row(c).end(), one.row(0).begin());
+    LweBatch result;
+    with_threads(1, [&] { result = bootstrap(keys.evaluation, one, {pointers[c]}, 1); });
+    ASSERT_TRUE(std::equal(result.row(0).begin(), result.row(0).end(), whole.row(c).begin())) << c;
+  }
+}
+
+TEST(BootstrapBatch, ReportsProgress) {
+  const auto keys = KeyPair::make(tiny(128, 1, 1));
+  const std::vector<Torus> table(128);
+  const LweBatch inputs(keys.secret.parameters.big_dimension(), 10);
+  LweBatch outputs(inputs.dimension, 10);
+  std::vector<std::size_t> seen;
+  bootstrap_batch(keys.evaluation, inputs, std::vector<const Torus*>(10, table.data()), 0, outputs,
+                  [&](std::size_t done, std::size_t total) {
+                    EXPECT_EQ(total, 10u);
+                    seen.push_back(done);
+                  });
+  EXPECT_EQ(seen, (std::vector<std::size_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}));
+}
+
+TEST(BootstrapBatch, EmptyBatchIsDone) {
+  const auto keys = KeyPair::make(tiny(128, 1, 1));
+  LweBatch outputs(keys.secret.parameters.big_dimension(), 0);
+  bootstrap_batch(keys.evaluation, outputs, {}, 0, outputs);
+  EXPECT_EQ(outputs.count, 0u);
+}
+
+TEST(BootstrapBatch, RefusesBadInput) {
+  const auto keys = KeyPair::make(tiny(128, 1, 1));
+  const LweDimension big = keys.secret.parameters.big_dimension();
+  const std::vector<Torus> table(128);
+  const std::vector<const Torus*> tables(2, table.data());
+  LweBatch inputs(big, 2), outputs(big, 2);
+  const auto call = [&](const LweBatch& in, const std::vector<const Torus*>& luts,
+                        std::uint32_t extension_log2, LweBatch& out) {
+    return [&, extension_log2] { bootstrap_batch(keys.evaluation, in, luts, extension_log2, out); };
+  };
+  expect_error(ErrorCode::wrong_key, "129", call(LweBatch({129}, 2), tables, 0, outputs));
+  LweBatch narrow({127}, 2), few(big, 1);
+  expect_error(ErrorCode::wrong_shape, "127", call(inputs, tables, 0, narrow));
+  expect_error(ErrorCode::wrong_shape, "1 results", call(inputs, tables, 0, few));
+  expect_error(ErrorCode::wrong_shape, "3 tables",
+               call(inputs, std::vector<const Torus*>(3, table.data()), 0, outputs));
+  expect_error(ErrorCode::invalid_argument, "ciphertext 1",
+               call(inputs, {table.data(), nullptr}, 0, outputs));
+  expect_error(ErrorCode::invalid_argument, "2^9", call(inputs, tables, 9, outputs));
+  expect_error(ErrorCode::invalid_argument, "alias", call(inputs, tables, 0, inputs));
+
+  TfheParameters p;
+  p.glwe_dimension = {1};
+  p.polynomial_size = {128};
+  auto random = TestSeed::make(1);
+  const auto secret = SecretKeys::generate(p, random);
+  const auto empty = EvaluationKeys::prepare(make_evaluation_keys(secret, random));
+  expect_error(ErrorCode::wrong_key, "no bootstrapping key",
+               [&] { bootstrap_batch(empty, inputs, tables, 0, outputs); });
+}
+
+// 128-bit parameters of the size that the product uses most.
+TEST(BootstrapBatch, WorksAtFullSize) {
+  TfheParameters p;
+  p.small_dimension = {830};
+  p.glwe_dimension = {1};
+  p.polynomial_size = {2048};
+  p.bootstrap = {22, 1};
+  p.keyswitch = {3, 5};
+  p.small_variance = {std::pow(2.0, 2 * (-0.025696778711484593 * 830 + 2.675931372549016))};
+  p.glwe_variance = {std::pow(2.0, 2 * (-0.025696778711484593 * 2048 + 2.675931372549016))};
+  const auto keys = KeyPair::make(p);
+  std::vector<Torus> table(2048), phases;
+  for (std::size_t j = 0; j < table.size(); ++j) table[j] = (j / 128 * 5 % 16) << 59;
+  for (std::size_t v = 0; v < 16; ++v) phases.push_back((2 * v + 1) << 58);
+  auto random = TestSeed::make(2);
+  const LweBatch inputs = expand(encrypt(keys.secret, phases, random));
+  const auto outputs =
+      bootstrap(keys.evaluation, inputs, std::vector<const Torus*>(16, table.data()), 0);
+  const auto results = decrypt(keys.secret, outputs);
+  for (std::size_t v = 0; v < 16; ++v) {
+    EXPECT_LT(torus_distance(results[v], (v * 5 % 16) << 59), 1e-3) << v;
+  }
+}
 
 }  // namespace
 }  // namespace torusml

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import small_networks
 
 from torusml.onnx import ops_impl
 from torusml.quantization import (
@@ -15,6 +16,7 @@ from torusml.quantization import (
 )
 from torusml.quantization.base_quantized_op import ONNX_OPS_TO_QUANTIZED_IMPL
 from torusml.quantization.custom_operators import make_factory, weight_options
+from torusml.torch.compile import build_quantized_module, compile_onnx_model
 
 RNG = np.random.default_rng(3)
 WEIGHTS = RNG.normal(size=(3, 4))
@@ -228,3 +230,38 @@ def test_every_function_of_ops_impl_can_be_an_operator():
         adapter = make_factory(3, 3)(node(name, [encrypted("x", [1, 4])]))
         x = RNG.normal(size=(5, 4))
         assert np.array_equal(adapter.evaluate([x]), ops_impl.ONNX_OPS_TO_NUMPY_IMPL[name](x)[0])
+
+
+def network():
+    """x -> Gemm -> Abs -> Gemm -> y"""
+    return small_networks.mlp((4, 6, 2), activation="Abs")
+
+
+def test_both_examples_of_the_seed_run_encrypted():
+    data = small_networks.floats(300, 4)
+    plain = compile_onnx_model(network(), data, n_bits=3)
+    define_gemm()
+    define_abs()
+    module = compile_onnx_model(network(), data, n_bits=3)
+    q = module.quantize_input(data[:3])
+    clear = module.quantized_forward(q)
+    assert np.array_equal(module.fhe_circuit.encrypt_run_decrypt(q), clear)
+    assert np.array_equal(module.fhe_circuit.simulate(q), clear)
+    # The same network by the core's own operators: the floats agree as closely as three bits allow.
+    spread = np.abs(plain.forward(data)).max()
+    assert np.abs(module.forward(data) - plain.forward(data)).max() < 0.35 * spread
+    assert module.fhe_circuit.statistics["programmable_bootstrap_count"] >= 6
+    unregister("Gemm")
+    again = compile_onnx_model(network(), data, n_bits=3)  # the core's Gemm, the user's Abs
+    assert np.array_equal(again.forward(data), plain.forward(data))
+
+
+def test_errors_of_operators_reach_the_caller():
+    class Broken(QuantizedMixingOp):
+        _impl_for_op_named = "Gemm"
+
+        def q_impl(self, *q_inputs, **attrs):
+            raise LookupError("a bug of the operator's author")
+
+    with pytest.raises(LookupError, match="author"):
+        build_quantized_module(network(), small_networks.floats(100, 4), n_bits=3)

@@ -81,9 +81,10 @@ def test_updates(values):
 def test_any_shape_and_dtype(values):
     shaped = values.reshape(5, 1, 2)
     assert QuantizedArray(7, shaped).qvalues.shape == (5, 1, 2)
-    assert QuantizedArray(7, numpy.asfortranarray(shaped)).qvalues.ravel().tolist() == QuantizedArray(
-        7, values
-    ).qvalues.tolist()
+    assert (
+        QuantizedArray(7, numpy.asfortranarray(shaped)).qvalues.ravel().tolist()
+        == QuantizedArray(7, values).qvalues.tolist()
+    )
     assert QuantizedArray(7, shaped.astype(numpy.float32)).qvalues.dtype == numpy.int64
     assert QuantizedArray(7, [0.0, 1.0]).qvalues.tolist() == [0, 127]
     assert QuantizedArray(7, 3.0).qvalues == 1

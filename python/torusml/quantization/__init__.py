@@ -7,6 +7,7 @@ from .base_quantized_op import (
     temporary_operators,
     unregister,
 )
+from .quantized_module import QuantizedModule
 from .quantizers import (
     MinMaxQuantizationStats,
     QuantizationOptions,
@@ -20,6 +21,7 @@ __all__ = [
     "QuantizationOptions",
     "QuantizedArray",
     "QuantizedMixingOp",
+    "QuantizedModule",
     "QuantizedOp",
     "QuantizedOpUnivariateOfEncrypted",
     "UniformQuantizationParameters",

@@ -247,8 +247,8 @@ def plan_options(
         if value is not None and not 0 < value < 1:
             raise PErrorOutOfRange(f"{name} is {value}; it must lie between 0 and 1", name)
     return _core.PlanOptions(
-        precision,
-        profile,
+        str(precision),
+        str(profile),
         float(p_error or 0),
         float(global_p_error or 0),
         _core.default_tolerance if tolerance is None else float(tolerance),

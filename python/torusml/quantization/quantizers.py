@@ -395,6 +395,6 @@ def _integers(values: Any, where: str) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype.kind == "f" and np.all(array == np.rint(array)) and np.all(np.abs(array) < 2.0**62):
         array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise WrongDtype(f"integers expected, got an array of {array.dtype}", where)
+    if array.dtype.kind not in "iu" or (array.dtype == np.uint64 and array.size and int(array.max()) >= 1 << 63):
+        raise WrongDtype(f"integers of 64 bits with a sign expected, got an array of {array.dtype}", where)
     return np.asarray(array, np.int64, order="C")

@@ -1,0 +1,59 @@
+// QuantizedGraph to Circuit: layers become linear nodes, everything between them one table per
+// activation.
+//
+//   LoweredModel lowered = lower(quantized, {calibration}, {.margin = 0.05});
+//
+// Cost: one pass of the integer circuit over the calibration data, and one evaluation of each
+// activation per integer of its interval and element. Pure function.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "circuit/circuit.h"
+#include "quantization/quantized_graph.h"
+
+namespace torusml {
+
+struct LoweringOptions {
+  // Calibrated intervals are widened by this fraction of their width on each side, never beyond
+  // what the weights allow.
+  double margin = 0.05;
+  // Take the interval that the weights allow where it needs no more bits.
+  bool prefer_guaranteed_same_bits = true;
+};
+
+struct LoweredInput {
+  std::string name;
+  Shape shape;  // of one sample
+  UniformQuantizer quantizer;
+  Interval interval;
+};
+
+// float = scale * (integer - zero_point); one entry, or one per channel of the last axis.
+struct LoweredOutput {
+  std::string name;
+  Shape shape;
+  std::vector<double> scale;
+  std::vector<std::int64_t> zero_point;
+};
+
+struct NodeRange {
+  std::string name;
+  Interval calibrated, guaranteed, declared;
+  bool feeds_table = false;
+};
+
+struct LoweredModel {
+  Circuit circuit;
+  std::vector<LoweredInput> inputs;
+  std::vector<LoweredOutput> outputs;
+  std::vector<NodeRange> ranges;  // of the layers' accumulators
+};
+
+// Errors: accumulator_too_wide (more than 16 bits at a table, naming the layer), wrong_shape,
+// not_supported.
+LoweredModel lower(const QuantizedGraph& quantized, const std::vector<Tensor<double>>& calibration,
+                   const LoweringOptions& options = {});
+
+}  // namespace torusml

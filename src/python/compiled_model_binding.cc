@@ -1,0 +1,153 @@
+// Plans, and compiled models with their clear and simulated executors.
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "arrays.h"
+#include "bindings.h"
+#include "circuit/text.h"
+#include "long_call.h"
+#include "plan/compiled_model.h"
+#include "runtime/executors.h"
+#include "specs.h"
+
+namespace torusml::python {
+namespace {
+
+using FloatArrays = std::vector<Array<double>>;
+using IntegerArrays = std::vector<Array<std::int64_t>>;
+
+nb::dict describe(const TfheParameters& p) {
+  nb::dict result;
+  result["small_dimension"] = p.small_dimension.value;
+  result["glwe_dimension"] = p.glwe_dimension.value;
+  result["polynomial_size"] = p.polynomial_size.value;
+  result["bootstrap_base_log2"] = p.bootstrap.base_log2;
+  result["bootstrap_level_count"] = p.bootstrap.level_count;
+  result["keyswitch_base_log2"] = p.keyswitch.base_log2;
+  result["keyswitch_level_count"] = p.keyswitch.level_count;
+  result["small_variance"] = p.small_variance.value;
+  result["glwe_variance"] = p.glwe_variance.value;
+  return result;
+}
+
+nb::dict describe(const Plan& plan) {
+  nb::dict result;
+  result["precision"] = to_string(plan.options.precision);
+  result["profile"] = to_string(plan.options.profile);
+  result["p_error"] = plan.options.p_error;
+  result["global_p_error"] = plan.options.global_p_error;
+  result["tolerance"] = plan.options.tolerance;
+  result["security_level"] = plan.options.security_bits;
+  result["sample_p_error"] = plan.sample_p_error;
+  result["lookup_count"] = plan.lookup_count;
+  result["cost_ms_per_core"] = plan.cost_ms_per_core;
+  result["parameters"] = describe(plan.parameters);
+  return result;
+}
+
+std::int64_t linear_multiplications(const Circuit& circuit) {
+  std::int64_t count = 0;
+  for (const Node& node : circuit.nodes) {
+    const auto* linear = std::get_if<Linear>(&node.op);
+    if (linear == nullptr) {
+      continue;
+    }
+    for (const LinearTerm& term : linear->terms) {
+      if (const auto* dense = std::get_if<DenseWeight>(&term.weight)) {
+        count += dense->rows * dense->columns *
+                 (number_of_elements(circuit.values[term.operand].shape) / dense->columns);
+      } else if (const auto* sparse = std::get_if<SparseWeight>(&term.weight)) {
+        count += static_cast<std::int64_t>(sparse->value.size());
+      }
+    }
+  }
+  return count;
+}
+
+nb::tuple integer_range(const Circuit& circuit) {
+  Interval range = circuit.values.at(0).interval;
+  for (const TensorType& type : circuit.values) {
+    range = hull(range, type.interval);
+  }
+  return to_python(range);
+}
+
+}  // namespace
+
+void bind_compiled_model(nb::module_& module) {
+  nb::class_<PlanOptions>(module, "PlanOptions")
+      .def(
+          "__init__",
+          [](PlanOptions* self, const std::string& precision, const std::string& profile,
+             double p_error, double global_p_error, double tolerance, int security_level) {
+            new (self) PlanOptions{.precision = parse_precision(precision),
+                                   .profile = parse_profile(profile),
+                                   .p_error = p_error,
+                                   .global_p_error = global_p_error,
+                                   .tolerance = tolerance,
+                                   .security_bits = security_level};
+          },
+          nb::arg("precision"), nb::arg("profile"), nb::arg("p_error"), nb::arg("global_p_error"),
+          nb::arg("tolerance"), nb::arg("security_level"));
+  module.attr("default_tolerance") = PlanOptions{}.tolerance;
+
+  nb::class_<CompiledModel>(module, "CompiledModel")
+      .def_prop_ro("name", [](const CompiledModel& self) { return self.circuit.name; })
+      .def_prop_ro("client", [](const CompiledModel& self) { return self.client; })
+      .def_prop_ro("plan", [](const CompiledModel& self) { return describe(self.plan); })
+      .def_prop_ro("inputs",
+                   [](const CompiledModel& self) { return to_python(self.client.inputs); })
+      .def_prop_ro("outputs",
+                   [](const CompiledModel& self) { return to_python(self.client.outputs); })
+      .def_prop_ro("ranges", [](const CompiledModel& self) { return to_python(self.ranges); })
+      .def_prop_ro("maximum_bit_width",
+                   [](const CompiledModel& self) { return maximum_bit_width(self.circuit); })
+      .def_prop_ro("integer_range",
+                   [](const CompiledModel& self) { return integer_range(self.circuit); })
+      .def_prop_ro("linear_multiplications",
+                   [](const CompiledModel& self) { return linear_multiplications(self.circuit); })
+      .def("circuit_text",
+           [](const CompiledModel& self, bool constants) {
+             return print(self.circuit, {.constants = constants});
+           })
+      .def("plan_text", [](const CompiledModel& self) { return print(self.plan, self.circuit); })
+      .def("quantize_inputs",
+           [](const CompiledModel& self, const FloatArrays& values) {
+             nb::list integers;
+             for (std::size_t i = 0; i < values.size(); ++i) {
+               integers.append(
+                   to_numpy(quantize_input(self.client.inputs.at(i), to_tensor(values[i]))));
+             }
+             return integers;
+           })
+      .def("dequantize_outputs",
+           [](const CompiledModel& self, const IntegerArrays& integers) {
+             nb::list values;
+             for (std::size_t o = 0; o < integers.size(); ++o) {
+               values.append(
+                   to_numpy(dequantize_output(self.client.outputs.at(o), to_tensor(integers[o]))));
+             }
+             return values;
+           })
+      .def("run_clear",
+           [](const CompiledModel& self, const IntegerArrays& integers) {
+             const auto inputs = to_tensors(integers);
+             auto outputs = [&] {
+               const nb::gil_scoped_release release;
+               return run_clear(self.circuit, inputs);
+             }();
+             return to_numpy(std::move(outputs));
+           })
+      .def(
+          "run_simulated",
+          [](const CompiledModel& self, const IntegerArrays& integers, std::uint64_t seed,
+             const nb::object& progress) {
+            const auto inputs = to_tensors(integers);
+            return to_numpy(long_call(progress, [&](const ProgressCallback& report) {
+              return run_simulated(self.circuit, self.plan, inputs, seed, report);
+            }));
+          },
+          nb::arg("inputs"), nb::arg("seed"), nb::arg("progress").none());
+}
+
+}  // namespace torusml::python

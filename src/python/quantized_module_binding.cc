@@ -1,0 +1,122 @@
+// Quantized modules: the compiler's door.
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <map>
+
+#include "arrays.h"
+#include "bindings.h"
+#include "circuit/text.h"
+#include "compiler/quantized_module.h"
+#include "runtime/executors.h"
+#include "specs.h"
+
+namespace torusml::python {
+namespace {
+
+using FloatArrays = std::vector<Array<double>>;
+using IntegerArrays = std::vector<Array<std::int64_t>>;
+
+std::string name_of_value(const Node& node, ValueId value) {
+  const auto* lut = std::get_if<Lut>(&node.op);
+  return lut != nullptr && lut->results.size() > 1 ? node.name + "#" + std::to_string(value)
+                                                   : node.name;
+}
+
+// {layer: integers (batch, shape...)} of every value that linear maps and tables compute.
+nb::dict run_clear_layers(const Circuit& circuit, const std::vector<Tensor<std::int64_t>>& inputs) {
+  std::map<ValueId, std::vector<std::int64_t>> seen;
+  run_clear(circuit, inputs, [&](ValueId value, const std::vector<std::int64_t>& integers) {
+    std::vector<std::int64_t>& all = seen[value];
+    all.insert(all.end(), integers.begin(), integers.end());
+  });
+  nb::dict layers;
+  const auto add = [&](const Node& node, ValueId value) {
+    Shape shape = circuit.values[value].shape;
+    shape.insert(shape.begin(),
+                 static_cast<std::int64_t>(seen[value].size()) / number_of_elements(shape));
+    std::string name = name_of_value(node, value);
+    if (layers.contains(name.c_str())) {
+      name += "#" + std::to_string(value);
+    }
+    layers[name.c_str()] = to_numpy(shape, std::move(seen[value]));
+  };
+  for (const Node& node : circuit.nodes) {
+    if (const auto* linear = std::get_if<Linear>(&node.op)) {
+      add(node, linear->result);
+    } else if (const auto* lut = std::get_if<Lut>(&node.op)) {
+      for (const ValueId value : lut->results) {
+        add(node, value);
+      }
+    }
+  }
+  return layers;
+}
+
+CompileHooks to_hooks(const nb::object& after_pass) {
+  if (after_pass.is_none()) {
+    return {};
+  }
+  return {.after_pass = [&after_pass](std::string_view pass, const Circuit& circuit) {
+    const nb::gil_scoped_acquire lock;
+    after_pass(nb::str(pass.data(), pass.size()), print(circuit, {.constants = false}));
+  }};
+}
+
+}  // namespace
+
+void bind_quantized_module(nb::module_& module) {
+  nb::class_<QuantizedModule>(module, "QuantizedModule")
+      .def_static(
+          "build",
+          [](const FloatGraph& graph, const FloatArrays& calibration, const std::vector<int>& bits,
+             bool import_qat, double margin) {
+            const auto inputs = to_tensors(calibration);
+            const QuantizationRequest request{{bits.at(0), bits.at(1), bits.at(2), bits.at(3)},
+                                              import_qat};
+            const nb::gil_scoped_release release;
+            return QuantizedModule::build(graph, inputs, request, margin);
+          },
+          nb::arg("graph"), nb::arg("calibration"), nb::arg("bits"), nb::arg("import_qat"),
+          nb::arg("margin"))
+      .def_prop_ro("inputs", [](const QuantizedModule& self) { return to_python(self.inputs()); })
+      .def_prop_ro("outputs", [](const QuantizedModule& self) { return to_python(self.outputs()); })
+      .def_prop_ro("ranges", [](const QuantizedModule& self) { return to_python(self.ranges()); })
+      .def("circuit_text",
+           [](const QuantizedModule& self, bool constants) {
+             return print(self.circuit(), {.constants = constants});
+           })
+      .def("quantize_input",
+           [](const QuantizedModule& self, std::size_t index, const Array<double>& values) {
+             return to_numpy(quantize_input(self.inputs().at(index), to_tensor(values)));
+           })
+      .def("dequantize_outputs",
+           [](const QuantizedModule& self, const IntegerArrays& integers) {
+             return to_numpy(self.dequantize_outputs(to_tensors(integers)));
+           })
+      .def("run_clear",
+           [](const QuantizedModule& self, const IntegerArrays& integers) {
+             const auto inputs = to_tensors(integers);
+             auto outputs = [&] {
+               const nb::gil_scoped_release release;
+               return self.run_clear(inputs);
+             }();
+             return to_numpy(std::move(outputs));
+           })
+      .def("run_clear_layers",
+           [](const QuantizedModule& self, const IntegerArrays& integers) {
+             return run_clear_layers(self.circuit(), to_tensors(integers));
+           })
+      .def(
+          "compile",
+          [](QuantizedModule& self, const FloatArrays& values, const PlanOptions& options,
+             const nb::object& after_pass) {
+            const auto inputs = to_tensors(values);
+            const CompileHooks hooks = to_hooks(after_pass);
+            const nb::gil_scoped_release release;
+            return self.compile(inputs, options, hooks);
+          },
+          nb::arg("inputs"), nb::arg("options"), nb::arg("after_pass").none());
+}
+
+}  // namespace torusml::python

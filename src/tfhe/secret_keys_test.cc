@@ -1,0 +1,267 @@
+#include "tfhe/secret_keys.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "base/threads.h"
+#include "random/test_seed.h"
+#include "tfhe/bootstrap.h"
+#include "tfhe/secret/exact_product.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+TfheParameters small_set() {
+  TfheParameters p;
+  p.small_dimension = {20};
+  p.glwe_dimension = {2};
+  p.polynomial_size = {64};
+  p.bootstrap = {10, 2};
+  p.keyswitch = {4, 5};
+  p.small_variance = {std::pow(2.0, -2 * 25)};
+  p.glwe_variance = {std::pow(2.0, -2 * 50)};
+  return p;
+}
+
+TfheParameters without_bootstrap() {
+  TfheParameters p;
+  p.glwe_dimension = {700};
+  p.polynomial_size = {1};
+  p.glwe_variance = {std::pow(2.0, -2 * 15)};
+  return p;
+}
+
+template <class Call>
+void expect_error(ErrorCode code, const std::string& part, const Call& call) {
+  try {
+    call();
+    FAIL() << "no error: " << part;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code) << error.what();
+    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+  }
+}
+
+double centred(Torus word) {
+  return std::ldexp(static_cast<double>(static_cast<std::int64_t>(word)), -64);
+}
+
+// One coefficient of sum_r mask_r * key_r modulo X^N + 1.
+Torus naive_coefficient(std::span<const Torus> masks, std::span<const std::uint64_t> keys,
+                        std::size_t size, std::size_t index) {
+  Torus sum = 0;
+  for (std::size_t first = 0; first < masks.size(); first += size) {
+    for (std::size_t i = 0; i < size; ++i) {
+      const Torus product = masks[first + i] * keys[first + (index + size - i) % size];
+      sum += i <= index ? product : 0 - product;
+    }
+  }
+  return sum;
+}
+
+// Random masks, and the ones whose limbs are largest and all of one sign.
+TEST(ExactProduct, EqualsTheNaiveProduct) {
+  std::mt19937_64 random(1);
+  for (const auto& [size, count] :
+       {std::pair{32u, 1u}, {64u, 3u}, {1024u, 2u}, {2048u, 1u}, {8192u, 6u}, {65536u, 1u}}) {
+    for (const Torus pattern : {Torus{0}, Torus{0x7ffff7ffffdfffff}, Torus{0x7ffff7ffffe00000}}) {
+      std::vector<std::uint64_t> key(size * count, 1);
+      std::vector<Torus> masks(size * count, pattern), out(size);
+      if (pattern == 0) {
+        for (auto& bit : key) bit = random() & 1;
+        for (auto& word : masks) word = random();
+      }
+      const ExactProduct product({size}, key);
+      ExactProduct::Scratch scratch(product);
+      product.set_sum(masks, out, scratch);
+      const std::size_t step = size <= 1024 ? 1 : size / 64 + 1;
+      for (std::size_t j = 0; j < size; j += step) {
+        ASSERT_EQ(out[j], naive_coefficient(masks, key, size, j)) << "N " << size << " at " << j;
+      }
+    }
+  }
+}
+
+TEST(Encrypt, RoundTripsWithTheStatedNoise) {
+  for (const auto& parameters : {small_set(), without_bootstrap()}) {
+    auto random = TestSeed::make(1);
+    const SecretKeys keys = SecretKeys::generate(parameters, random);
+    EXPECT_EQ(keys.small.size(), parameters.small_dimension.value);
+    std::vector<Torus> phases(3000);
+    std::mt19937_64 words(2);
+    for (auto& phase : phases) phase = words();
+    const SeededLweBatch seeded = encrypt(keys, phases, random);
+    const auto decrypted = decrypt(keys, expand(seeded));
+    double square = 0;
+    for (std::size_t i = 0; i < phases.size(); ++i) {
+      const double error = centred(decrypted[i] - phases[i]);
+      square += error * error / static_cast<double>(phases.size());
+    }
+    EXPECT_NEAR(square / parameters.glwe_variance.value, 1, 5 * std::sqrt(2.0 / 3000));
+    // Another encryption has another seed and other noise.
+    const SeededLweBatch again = encrypt(keys, phases, random);
+    EXPECT_NE(again.seed, seeded.seed);
+    EXPECT_NE(decrypt(keys, expand(again)), decrypted);
+  }
+}
+
+TEST(Encrypt, EmptyBatchIsEmpty) {
+  auto random = TestSeed::make(1);
+  const SecretKeys keys = SecretKeys::generate(small_set(), random);
+  EXPECT_TRUE(decrypt(keys, expand(encrypt(keys, {}, random))).empty());
+}
+
+TEST(Decrypt, RefusesAnotherDimension) {
+  auto random = TestSeed::make(1);
+  const SecretKeys keys = SecretKeys::generate(small_set(), random);
+  expect_error(ErrorCode::wrong_key, "dimension 127", [&] { decrypt(keys, LweBatch({127}, 2)); });
+}
+
+TEST(Keys, RefuseMismatchedSizes) {
+  auto random = TestSeed::make(1);
+  SecretKeys keys = SecretKeys::generate(small_set(), random);
+  keys.parameters.polynomial_size = {128};
+  const std::vector<Torus> phases(1);
+  expect_error(ErrorCode::wrong_key, "128 bits", [&] { encrypt(keys, phases, random); });
+  expect_error(ErrorCode::wrong_key, "256", [&] { make_evaluation_keys(keys, random); });
+  keys.parameters.polynomial_size = {64};
+  keys.parameters.small_dimension = {21};
+  expect_error(ErrorCode::wrong_key, "21", [&] { make_evaluation_keys(keys, random); });
+}
+
+TEST(Keys, RefuseImpossibleParameters) {
+  auto random = TestSeed::make(1);
+  const auto refuses = [&](const std::string& part, auto change) {
+    TfheParameters p = small_set();
+    change(p);
+    expect_error(ErrorCode::invalid_argument, part, [&] { SecretKeys::generate(p, random); });
+  };
+  refuses("size 48", [](auto& p) { p.polynomial_size = {48}; });
+  refuses("size 16", [](auto& p) { p.polynomial_size = {16}; });
+  refuses("size 65536", [](auto& p) { p.polynomial_size = {65536}; });
+  refuses("dimension 0", [](auto& p) { p.glwe_dimension = {0}; });
+  refuses("small dimension 0", [](auto& p) { p.small_dimension = {0}; });
+  refuses("32 levels of 2", [](auto& p) { p.bootstrap = {2, 32}; });
+  refuses("1 levels of 33", [](auto& p) { p.bootstrap = {33, 1}; });
+  refuses("0 levels", [](auto& p) { p.keyswitch = {3, 0}; });
+  refuses("11 levels of 3", [](auto& p) { p.keyswitch = {3, 11}; });
+  refuses("GLWE variance", [](auto& p) { p.glwe_variance = {-1}; });
+  refuses("small key's variance", [](auto& p) { p.small_variance = {std::nan("")}; });
+  TfheParameters p = without_bootstrap();
+  p.glwe_dimension = {1u << 21};
+  expect_error(ErrorCode::invalid_argument, "2097152", [&] { SecretKeys::generate(p, random); });
+}
+
+// Every row of the wire form holds the message that its place promises.
+TEST(EvaluationKeys, RowsEncryptTheirMessages) {
+  const TfheParameters p = small_set();
+  const std::size_t size = p.polynomial_size.value, k = p.glwe_dimension.value;
+  const std::size_t n = p.small_dimension.value;
+  auto random = TestSeed::make(9);
+  const SecretKeys keys = SecretKeys::generate(p, random);
+  const SeededEvaluationKeys evaluation = make_evaluation_keys(keys, random);
+  PublicGenerator masks(evaluation.seed);
+  std::vector<Torus> mask(k * size);
+  const Torus* body = evaluation.bootstrap_bodies.data();
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::uint32_t level = 1; level <= p.bootstrap.level_count; ++level) {
+      const Torus message = keys.small[i] << (64 - p.bootstrap.base_log2 * level);
+      for (std::size_t r = 0; r <= k; ++r, body += size) {
+        masks.fill(mask);
+        for (std::size_t j = 0; j < size; ++j) {
+          const Torus phase = body[j] - naive_coefficient(mask, keys.big, size, j);
+          const Torus expected = r < k    ? 0 - message * keys.big[r * size + j]
+                                 : j == 0 ? message
+                                          : 0;
+          ASSERT_LT(std::abs(centred(phase - expected)), 9.5 * 0x1p-50) << i << " " << r;
+        }
+      }
+    }
+  }
+  std::vector<std::uint32_t> words(n);
+  for (std::size_t row = 0; row < evaluation.keyswitch_bodies.size(); ++row) {
+    masks.fill(words);
+    std::uint32_t phase = evaluation.keyswitch_bodies[row];
+    for (std::size_t i = 0; i < n; ++i)
+      phase -= words[i] * static_cast<std::uint32_t>(keys.small[i]);
+    const std::size_t bit = row / p.keyswitch.level_count,
+                      level = row % p.keyswitch.level_count + 1;
+    const std::uint32_t expected = static_cast<std::uint32_t>(keys.big[bit])
+                                   << (32 - p.keyswitch.base_log2 * level);
+    ASSERT_LT(std::abs(centred(std::uint64_t{phase - expected} << 32)), 9.5 * 0x1p-25 + 0x1p-32);
+  }
+  EXPECT_EQ(evaluation.keyswitch_bodies.size(), k * size * p.keyswitch.level_count);
+}
+
+TEST(EvaluationKeys, DoNotDependOnThreads) {
+  SeededEvaluationKeys made[2];
+  std::size_t calls = 0, last = 0;
+  for (const int threads : {1, 0}) {
+    with_threads(threads, [&] {
+      auto random = TestSeed::make(9);
+      const SecretKeys keys = SecretKeys::generate(small_set(), random);
+      made[threads] = make_evaluation_keys(keys, random, [&](std::size_t done, std::size_t total) {
+        ++calls;
+        EXPECT_EQ(total, 20u);
+        last = done;
+      });
+    });
+  }
+  EXPECT_EQ(made[0], made[1]);
+  EXPECT_EQ(calls, 40u);
+  EXPECT_EQ(last, 20u);
+}
+
+TEST(EvaluationKeys, WithoutBootstrapAreEmpty) {
+  auto random = TestSeed::make(9);
+  const SecretKeys keys = SecretKeys::generate(without_bootstrap(), random);
+  const SeededEvaluationKeys made = make_evaluation_keys(keys, random);
+  EXPECT_TRUE(made.bootstrap_bodies.empty() && made.keyswitch_bodies.empty());
+  EXPECT_EQ(EvaluationKeys::prepare(made).bytes(), 0u);
+}
+
+TEST(EvaluationKeys, PrepareRefusesWrongSizes) {
+  auto random = TestSeed::make(9);
+  const SecretKeys keys = SecretKeys::generate(small_set(), random);
+  const SeededEvaluationKeys made = make_evaluation_keys(keys, random);
+  auto short_bootstrap = made;
+  short_bootstrap.bootstrap_bodies.pop_back();
+  expect_error(ErrorCode::wrong_key, "7679", [&] { EvaluationKeys::prepare(short_bootstrap); });
+  auto long_keyswitch = made;
+  long_keyswitch.keyswitch_bodies.push_back(0);
+  expect_error(ErrorCode::wrong_key, "641", [&] { EvaluationKeys::prepare(long_keyswitch); });
+  auto foreign = made;
+  foreign.parameters.bootstrap.level_count = 1;
+  expect_error(ErrorCode::wrong_key, "3840", [&] { EvaluationKeys::prepare(foreign); });
+  auto impossible = made;
+  impossible.parameters.polynomial_size = {63};
+  expect_error(ErrorCode::invalid_argument, "63", [&] { EvaluationKeys::prepare(impossible); });
+}
+
+// Each secret block that these functions hold is zero when it is freed.
+TEST(Keys, AreWiped) {
+  static std::size_t released, not_zero;
+  released = not_zero = 0;
+  set_secret_release_hook([](const void* pointer, std::size_t bytes) {
+    released += bytes;
+    const auto* data = static_cast<const unsigned char*>(pointer);
+    not_zero += static_cast<std::size_t>(
+        std::count_if(data, data + bytes, [](unsigned char byte) { return byte != 0; }));
+  });
+  {
+    auto random = TestSeed::make(9);
+    const SecretKeys keys = SecretKeys::generate(small_set(), random);
+    make_evaluation_keys(keys, random);
+    encrypt(keys, std::vector<Torus>(10), random);
+  }
+  set_secret_release_hook({});
+  EXPECT_GE(released, (20 + 128) * sizeof(std::uint64_t));
+  EXPECT_EQ(not_zero, 0u);
+}
+
+}  // namespace
+}  // namespace torusml

@@ -1,0 +1,448 @@
+"""The command `torusml`, as a user runs it: the whole life of a model, and every wrong use.
+
+TORUSML_COMMAND names the program; without it, build/release/torusml is taken.
+"""
+
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMMAND = os.environ.get("TORUSML_COMMAND", str(REPOSITORY / "build" / "release" / "torusml"))
+
+
+def torusml(*arguments, folder, expect=0):
+    """Runs the command in `folder`; gives its standard output, or standard error if it is to fail."""
+    result = subprocess.run([COMMAND, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert result.returncode == expect, result.stdout + result.stderr
+    assert "terminate called" not in result.stderr and "Sanitizer" not in result.stderr
+    return result.stdout if expect == 0 else result.stderr
+
+
+def fails(code, *arguments, folder):
+    text = torusml(*arguments, folder=folder, expect=1)
+    assert text.startswith(f"torusml: TML-E{code:03} "), text
+    assert text.count("\n") == 1
+    return text
+
+
+def save_network(path, weights, inputs=("x",), relu=True):
+    """y = W2 relu(W1 (sum of inputs) + b): Gemm layers, ReLU or not."""
+    first, second = (np.asarray(w, dtype=np.float32) for w in weights)
+    features = first.shape[1]
+    nodes, summed = [], inputs[0]
+    for other in inputs[1:]:
+        nodes.append(helper.make_node("Add", [summed, other], [f"sum_{other}"], name=f"add_{other}"))
+        summed = f"sum_{other}"
+    bias = np.linspace(-0.3, 0.3, first.shape[0], dtype=np.float32)
+    constants = {"w1": first, "b1": bias, "w2": second}
+    nodes.append(helper.make_node("Gemm", [summed, "w1", "b1"], ["h"], name="fc1", transB=1))
+    if relu:
+        nodes.append(helper.make_node("Relu", ["h"], ["r"], name="relu1"))
+    nodes.append(helper.make_node("Gemm", ["r" if relu else "h", "w2"], ["y"], name="fc2", transB=1))
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", features]) for name in inputs],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", second.shape[0]])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+FIRST = [[1.0, -0.5], [0.3, 0.8], [-0.7, 0.2]]
+SECOND = [[0.6, -0.4, 0.9], [-0.2, 0.5, 0.1]]
+
+
+def network(x, relu=True):
+    hidden = x @ np.array(FIRST).T + np.linspace(-0.3, 0.3, 3)
+    return (np.maximum(hidden, 0) if relu else hidden) @ np.array(SECOND).T
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory):
+    """A compiled model with keys, an encrypted batch and its results."""
+    folder = tmp_path_factory.mktemp("life")
+    random = np.random.default_rng(1)
+    save_network(folder / "net.onnx", (FIRST, SECOND))
+    np.save(folder / "calibration.npy", random.uniform(-1, 1, (200, 2)).astype(np.float32))
+    np.save(folder / "x.npy", random.uniform(-0.9, 0.9, (3, 2)))
+    torusml("compile", "net.onnx", "--calibration", "calibration.npy", "--bits", 3, "-o", "m.tml", folder=folder)
+    torusml("keygen", "m.tml", "--secret", "client.key", "--evaluation", "eval.key", folder=folder)
+    torusml("encrypt", "m.tml", "--secret", "client.key", "--input", "x.npy", "-o", "x.ct", folder=folder)
+    torusml("run", "m.tml", "--evaluation", "eval.key", "--input", "x.ct", "-o", "y.ct", folder=folder)
+    torusml("decrypt", "m.tml", "--secret", "client.key", "--input", "y.ct", "-o", "y.npy", folder=folder)
+    return folder
+
+
+def predict(folder, executor, *options, model="m.tml", inputs=("--input", "x.npy")):
+    out = f"predicted_{executor}.npy"
+    text = torusml("predict", model, *inputs, "--executor", executor, "-o", out, *options, folder=folder)
+    return np.load(folder / out), text
+
+
+def test_encrypted_results_equal_clear_ones(life):
+    y = np.load(life / "y.npy")
+    clear, text = predict(life, "clear")
+    assert y.dtype == np.float64 and y.shape == (3, 2)
+    assert np.array_equal(y, clear)
+    assert "3 samples" in text and "0 of 6 input values clipped" in text
+    assert np.abs(clear - network(np.load(life / "x.npy"))).max() < 0.7  # 3 bits
+
+
+def test_executors_agree(life):
+    clear, _ = predict(life, "clear")
+    simulated, _ = predict(life, "simulated", "--seed", 7)
+    encrypted, _ = predict(life, "encrypted")
+    with_keys, _ = predict(life, "encrypted", "--secret", "client.key", "--evaluation", "eval.key")
+    assert np.array_equal(simulated, clear)
+    assert np.array_equal(encrypted, clear)
+    assert np.array_equal(with_keys, clear)
+
+
+def test_eight_bits_are_close_to_the_network(life):
+    # The sum of a few products of 8 bits is wider than exact lookups take.
+    text = fails(17, "compile", "net.onnx", "--calibration", "calibration.npy", "-o", "b.tml", folder=life)
+    assert "tolerant" in text
+    torusml(
+        *("compile", "net.onnx", "--calibration", "calibration.npy", "--precision", "tolerant", "-o", "t.tml"),
+        folder=life,
+    )
+    clear, _ = predict(life, "clear", model="t.tml")
+    assert np.abs(clear - network(np.load(life / "x.npy"))).max() < 0.05
+
+
+def test_raw_results_are_integers(life):
+    out = ("decrypt", "m.tml", "--secret", "client.key", "--input", "y.ct", "-o", "raw.npy", "--raw")
+    torusml(*out, folder=life)
+    raw = np.load(life / "raw.npy")
+    assert raw.dtype == np.int64 and raw.shape == (3, 2)
+    y = np.load(life / "y.npy")
+    for column in range(2):  # scale and zero point per output channel: an affine map
+        a, b = np.polyfit(raw[:, column], y[:, column], 1)
+        assert np.allclose(a * raw[:, column] + b, y[:, column])
+
+
+def test_encrypt_says_what_it_clipped(life):
+    np.save(life / "wide.npy", np.array([[50.0, 0.1], [0.2, -50.0]]))
+    text = torusml(*("encrypt", "m.tml", "--secret", "client.key", "--input", "wide.npy", "-o", "wide.ct"), folder=life)
+    assert "2 of 4 values clipped" in text
+
+
+def test_secret_key_is_private_and_kept(life):
+    assert stat.S_IMODE(os.stat(life / "client.key").st_mode) == 0o600
+    before = (life / "client.key").read_bytes()
+    fails(28, "keygen", "m.tml", "--secret", "client.key", "--evaluation", "e.key", folder=life)
+    assert (life / "client.key").read_bytes() == before
+    assert not (life / "e.key").exists()
+    torusml("keygen", "m.tml", "--secret", "again.key", "--evaluation", "e.key", folder=life)
+    torusml("keygen", "m.tml", "--secret", "again.key", "--evaluation", "e.key", "--force", folder=life)
+    assert not list(life.glob("*.partial-*"))
+
+
+def test_compiling_is_reproducible(life):
+    torusml("compile", "net.onnx", "--calibration", "calibration.npy", "--bits", 3, "-o", "again.tml", folder=life)
+    assert (life / "again.tml").read_bytes() == (life / "m.tml").read_bytes()
+
+
+def test_inspect_names_every_kind(life):
+    described = {
+        name: json.loads(torusml("inspect", name, "--json", folder=life))
+        for name in ("m.tml", "client.key", "eval.key", "x.ct", "y.ct")
+    }
+    model = described["m.tml"]["model"]
+    assert described["m.tml"]["kind"] == "model"
+    assert model["lookups"] == 3 and model["p_error"] == 2.0**-40 and model["security_bits"] == 128
+    assert model["profile"] == "private_results" and model["precision"] == "exact"
+    kinds = [layer["kind"] for layer in model["layers"]]
+    assert kinds == ["input", "linear", "lookup", "linear", "output"]
+    assert "plan" in model["plan"]
+    key = described["client.key"]["properties"]["key_id"]
+    assert len(key) == 32
+    for name in ("eval.key", "x.ct", "y.ct"):
+        assert described[name]["properties"]["key_id"] == key
+        assert described[name]["properties"]["model_hash"] == described["m.tml"]["properties"]["model_hash"]
+    assert described["client.key"]["parameters"] == model["parameters"]
+    assert described["x.ct"]["tensors"][0]["shape"] == [3, 2]
+    assert described["x.ct"]["properties"]["content"] == "encrypted inputs"
+    text = torusml("inspect", "m.tml", folder=life)
+    for part in ("fc1", "relu1", "lookups", "2^-40", "private_results", "128 bits of security", "parameters: n "):
+        assert part in text
+    assert "shape (3, 2)" in torusml("inspect", "y.ct", folder=life)
+
+
+def test_json_summaries(life):
+    summary = json.loads(
+        torusml(
+            *("compile", "net.onnx", "--calibration", "calibration.npy", "--bits", 3, "-o", "j.tml", "--json"),
+            folder=life,
+        )
+    )
+    assert summary["lookups"] == 3 and summary["p_error"] == 2.0**-40
+    _, text = predict(life, "clear", "--json")
+    assert json.loads(text)["samples"] == 3
+
+
+def test_print_after_shows_a_rewrite(life):
+    arguments = ("compile", "net.onnx", "--calibration", "calibration.npy", "--bits", 3, "-o", "p.tml", "--print-after")
+    text = torusml(*arguments, "lowering", folder=life)
+    assert "circuit" in text and "= lut %" in text
+    assert "fold-affine-luts" in fails(8, *arguments, "nonsense", folder=life)
+
+
+def test_options_reach_the_plan(life):
+    def options(*arguments):
+        torusml(
+            *("compile", "net.onnx", "--calibration", "calibration.npy", "--bits", 2, "-o", "o.tml", *arguments),
+            folder=life,
+        )
+        return json.loads(torusml("inspect", "o.tml", "--json", folder=life))["model"]
+
+    assert options("--p-error", "1e-5")["p_error"] == 1e-5
+    assert options("--p-error", "2^-20")["p_error"] == 2.0**-20
+    assert options("--profile", "shared_results")["p_error"] == 2.0**-128
+    assert options("--security", 132)["security_bits"] == 132
+    assert options("--precision", "tolerant", "--tolerance", "2^-6")["precision"] == "tolerant"
+    assert 0 < options("--global-p-error", "1e-3")["p_error"] < 1e-3
+
+
+def test_two_inputs_go_by_name(tmp_path):
+    random = np.random.default_rng(2)
+    save_network(tmp_path / "net.onnx", (FIRST, SECOND), inputs=("left", "right"))
+    for name in ("left", "right"):
+        np.save(tmp_path / f"{name}.npy", random.uniform(-1, 1, (100, 2)))
+        np.save(tmp_path / f"{name}_x.npy", random.uniform(-0.9, 0.9, (2, 2)))
+    calibration = ("--calibration", "right=right.npy", "--calibration", "left=left.npy")
+    torusml("compile", "net.onnx", *calibration, "--bits", 2, "-o", "m.tml", folder=tmp_path)
+    both = ("--input", "left=left_x.npy", "--input", "right=right_x.npy")
+    clear, _ = predict(tmp_path, "clear", inputs=both)
+    encrypted, _ = predict(tmp_path, "encrypted", inputs=both)
+    assert np.array_equal(clear, encrypted)
+    predict_one = ("predict", "m.tml", "-o", "y.npy", "--executor", "clear", "--input")
+    assert "'right' is missing" in fails(1, *predict_one, "left=left_x.npy", folder=tmp_path)
+    assert "--input left=FILE" in fails(1, *predict_one, "left_x.npy", folder=tmp_path)
+    np.save(tmp_path / "three.npy", np.zeros((3, 2)))
+    fails(2, *predict_one, "left=left_x.npy", "--input", "right=three.npy", folder=tmp_path)
+
+
+def test_a_model_without_lookups_needs_no_evaluation_material(tmp_path):
+    save_network(tmp_path / "net.onnx", (FIRST, SECOND), relu=False)
+    np.save(tmp_path / "c.npy", np.random.default_rng(3).uniform(-1, 1, (100, 2)))
+    np.save(tmp_path / "x.npy", np.array([[0.5, -0.25]]))
+    # Only the first layer: Gemm after Gemm would need its inputs quantized again.
+    first = onnx.load(str(tmp_path / "net.onnx"))
+    del first.graph.node[1]
+    first.graph.output[0].name = "h"
+    first.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 3
+    onnx.save(first, str(tmp_path / "linear.onnx"))
+    torusml("compile", "linear.onnx", "--calibration", "c.npy", "--bits", 6, "-o", "m.tml", folder=tmp_path)
+    torusml("keygen", "m.tml", "--secret", "s.key", "--evaluation", "e.key", folder=tmp_path)
+    assert (tmp_path / "e.key").stat().st_size < 2000
+    torusml("encrypt", "m.tml", "--secret", "s.key", "--input", "x.npy", "-o", "x.ct", folder=tmp_path)
+    torusml("run", "m.tml", "--evaluation", "e.key", "--input", "x.ct", "-o", "y.ct", folder=tmp_path)
+    torusml("decrypt", "m.tml", "--secret", "s.key", "--input", "y.ct", "-o", "y.npy", folder=tmp_path)
+    clear, _ = predict(tmp_path, "clear")
+    assert np.array_equal(np.load(tmp_path / "y.npy"), clear)
+    expected = np.array([[0.5, -0.25]]) @ np.array(FIRST).T + np.linspace(-0.3, 0.3, 3)
+    assert np.abs(clear - expected).max() < 0.1
+
+
+# Wrong use.
+
+
+def compile_with(life, *options, calibration="calibration.npy", network_file="net.onnx"):
+    return ("compile", network_file, "--calibration", calibration, "-o", "bad.tml", *options)
+
+
+@pytest.mark.parametrize(
+    "options, code",
+    [
+        (("--bits", 0), 7),
+        (("--bits", 33), 7),
+        (("--precision", "sloppy"), 8),
+        (("--profile", "public"), 8),
+        (("--p-error", 2), 9),
+        (("--p-error", 0), 9),
+        (("--p-error", -1), 9),
+        (("--global-p-error", "1"), 9),
+        (("--p-error", "small"), 1),
+        (("--tolerance", 0.9), 1),
+        (("--security", 64), 1),
+        (("--margin", -1), 1),
+        (("--bits", 2, "--precision", "tolerant", "--profile", "shared_results"), 27),
+    ],
+)
+def test_wrong_compile_options(life, options, code):
+    fails(code, *compile_with(life, *options), folder=life)
+    assert not (life / "bad.tml").exists()
+
+
+def bad_arrays():
+    nan = np.zeros((5, 2))
+    nan[3, 1] = np.nan
+    return {
+        "nan": (nan, 4),
+        "infinite": (np.array([[np.inf, 0.0]]), 4),
+        "three_features": (np.zeros((5, 3)), 2),
+        "no_batch_axis": (np.zeros(2), 2),
+        "no_samples": (np.zeros((0, 2)), None),
+        "scalar": (np.float64(3), 2),
+        "complex": (np.zeros((5, 2), dtype=np.complex64), 3),
+        "text": (np.full((5, 2), "a"), 3),
+        "boolean": (np.zeros((5, 2), dtype=bool), 3),
+        "big_endian": (np.zeros((5, 2), dtype=">f4"), 3),
+        "fortran": (np.asfortranarray(np.zeros((5, 2))), 22),
+    }
+
+
+@pytest.mark.parametrize("name", bad_arrays())
+def test_wrong_arrays(life, name):
+    array, code = bad_arrays()[name]
+    np.save(life / f"bad_{name}.npy", array)
+    for command in (
+        ("encrypt", "m.tml", "--secret", "client.key", "--input", f"bad_{name}.npy", "-o", "bad.ct"),
+        ("predict", "m.tml", "--executor", "clear", "--input", f"bad_{name}.npy", "-o", "bad_out.npy"),
+    ):
+        fails(code or 2, *command, folder=life)
+    fails(code or 5, *compile_with(life, "--bits", 3, calibration=f"bad_{name}.npy"), folder=life)
+    for left in ("bad.ct", "bad_out.npy", "bad.tml"):
+        assert not (life / left).exists()
+
+
+def test_constant_calibration(life):
+    np.save(life / "constant.npy", np.full((50, 2), 0.5))
+    fails(6, *compile_with(life, "--bits", 3, calibration="constant.npy"), folder=life)
+
+
+def test_dynamic_shapes(life):
+    model = onnx.load(str(life / "net.onnx"))
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "features"
+    onnx.save(model, str(life / "dynamic.onnx"))
+    assert "features" in fails(16, *compile_with(life, network_file="dynamic.onnx"), folder=life)
+
+
+def test_missing_and_foreign_files(life):
+    (life / "foreign").write_bytes(b"PK\3\4 a zip archive, say")
+    (life / "empty").write_bytes(b"")
+    run = ("run", "m.tml", "--evaluation", "eval.key", "-o", "bad.ct", "--input")
+    fails(10, *run, "absent.ct", folder=life)
+    fails(10, *run, ".", folder=life)
+    fails(12, *run, "foreign", folder=life)
+    fails(11, *run, "empty", folder=life)
+    fails(10, *compile_with(life, network_file="absent.onnx"), folder=life)
+    fails(10, *compile_with(life, calibration="absent.npy"), folder=life)
+    fails(12, *compile_with(life, calibration="foreign"), folder=life)
+    fails(12, "inspect", "foreign", folder=life)
+    # Each kind where another is expected.
+    assert "kind 'evaluation keys'" in fails(12, *run, "eval.key", folder=life)
+    fails(12, *run, "y.ct", folder=life)
+    fails(12, *run, "m.tml", folder=life)
+    fails(12, "run", "client.key", "--evaluation", "eval.key", "--input", "x.ct", "-o", "bad.ct", folder=life)
+    decrypt = ("decrypt", "m.tml", "-o", "bad.npy")
+    fails(12, *decrypt, "--secret", "eval.key", "--input", "y.ct", folder=life)
+    fails(12, *decrypt, "--secret", "client.key", "--input", "x.ct", folder=life)
+
+
+def test_unwritable_places(life):
+    fails(28, "keygen", "m.tml", "--secret", "no/folder.key", "--evaluation", "new.key", folder=life)
+    assert not (life / "new.key").exists()
+    encrypt = ("encrypt", "m.tml", "--secret", "client.key", "--input", "x.npy", "-o")
+    fails(28, *encrypt, "no/folder.ct", folder=life)
+    fails(28, *encrypt, ".", folder=life)
+
+
+@pytest.mark.parametrize("name", ["m.tml", "client.key", "eval.key", "x.ct", "y.ct"])
+def test_cut_and_flipped_files(life, name):
+    """At a few places here; the unit tests try every byte."""
+    whole = (life / name).read_bytes()
+    commands = {
+        "m.tml": ("keygen", "changed", "--secret", "new.key", "--evaluation", "new_eval.key"),
+        "client.key": ("decrypt", "m.tml", "--secret", "changed", "--input", "y.ct", "-o", "bad.npy"),
+        "eval.key": ("run", "m.tml", "--evaluation", "changed", "--input", "x.ct", "-o", "bad.ct"),
+        "x.ct": ("run", "m.tml", "--evaluation", "eval.key", "--input", "changed", "-o", "bad.ct"),
+        "y.ct": ("decrypt", "m.tml", "--secret", "client.key", "--input", "changed", "-o", "bad.npy"),
+    }
+    places = {0, 1, 7, 8, 12, 20, 47, 48, 100, len(whole) // 2, len(whole) - 1}
+    for place in places:
+        (life / "changed").write_bytes(whole[:place])
+        fails(11, *commands[name], folder=life)
+        fails(11, "inspect", "changed", folder=life)
+        flipped = bytearray(whole)
+        flipped[place] ^= 0x55
+        (life / "changed").write_bytes(flipped)
+        text = torusml(*commands[name], folder=life, expect=1)
+        assert any(f"TML-E0{code} " in text for code in (11, 12, 13, 14)), text
+    for left in ("new.key", "bad.npy", "bad.ct"):
+        assert not (life / left).exists()
+
+
+@pytest.fixture(scope="module")
+def stranger(life):
+    """Another model in the same folder, with its own keys and ciphertexts."""
+    save_network(life / "other.onnx", (np.array(FIRST) * 0.9, SECOND))
+    compile_other = ("compile", "other.onnx", "--calibration", "calibration.npy", "--bits", 2, "--p-error", "2^-30")
+    torusml(*compile_other, "-o", "other.tml", folder=life)
+    torusml("keygen", "other.tml", "--secret", "other.key", "--evaluation", "other_eval.key", folder=life)
+    torusml("encrypt", "other.tml", "--secret", "other.key", "--input", "x.npy", "-o", "other_x.ct", folder=life)
+    torusml("keygen", "m.tml", "--secret", "second.key", "--evaluation", "second_eval.key", folder=life)
+    return life
+
+
+def test_keys_and_ciphertexts_of_others(stranger):
+    def short(name, key):
+        return json.loads(torusml("inspect", name, "--json", folder=stranger))["properties"][key][:12]
+
+    run = ("run", "m.tml", "-o", "bad.ct")
+    text = fails(21, *run, "--evaluation", "eval.key", "--input", "other_x.ct", folder=stranger)
+    assert short("m.tml", "model_hash") in text and short("other_x.ct", "model_hash") in text
+    fails(20, *run, "--evaluation", "other_eval.key", "--input", "x.ct", folder=stranger)
+    text = fails(20, *run, "--evaluation", "second_eval.key", "--input", "x.ct", folder=stranger)
+    assert short("second_eval.key", "key_id") in text and short("x.ct", "key_id") in text
+    text = fails(20, "encrypt", "m.tml", "--secret", "other.key", "--input", "x.npy", "-o", "bad.ct", folder=stranger)
+    assert short("other.key", "key_id") in text
+    decrypt = ("decrypt", "-o", "bad.npy", "--input", "y.ct", "--secret")
+    fails(20, *decrypt, "second.key", "m.tml", folder=stranger)
+    fails(21, *decrypt, "other.key", "other.tml", folder=stranger)
+    keys = ("--secret", "client.key", "--evaluation", "second_eval.key")
+    predict_encrypted = ("predict", "m.tml", "--executor", "encrypted", "--input", "x.npy", "-o", "bad.npy")
+    fails(20, *predict_encrypted, *keys, folder=stranger)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("fly",),
+        ("compile",),
+        ("compile", "net.onnx", "-o", "m2.tml"),
+        ("compile", "net.onnx", "--calibration", "c.npy", "-o", "m2.tml", "--bits", "three"),
+        ("compile", "net.onnx", "--calibration", "c.npy", "-o", "m2.tml", "--p-error", "1e-5", "--global-p-error", "1e-3"),
+        ("keygen", "m.tml", "--secret", "s.key"),
+        ("run", "m.tml", "--no-such-option"),
+        ("predict", "m.tml", "--input", "x.npy", "--executor", "encrypted", "--secret", "client.key", "-o", "y.npy"),
+    ],
+)
+def test_wrong_usage_ends_with_2(life, arguments):
+    assert torusml(*arguments, folder=life, expect=2)
+
+
+def test_executors_are_named(life):
+    predict_arguments = ("predict", "m.tml", "--input", "x.npy", "-o", "bad.npy", "--executor")
+    fails(8, *predict_arguments, "psychic", folder=life)
+    keys = ("--secret", "client.key", "--evaluation", "eval.key")
+    fails(1, *predict_arguments, "clear", *keys, folder=life)
+
+
+def test_help_and_version(tmp_path):
+    assert "compile" in torusml("--help", folder=tmp_path)
+    assert "--calibration" in torusml("compile", "--help", folder=tmp_path)
+    assert torusml("--version", folder=tmp_path).startswith("torusml ")

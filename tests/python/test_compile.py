@@ -1,0 +1,224 @@
+"""torusml.torch.compile on PyTorch and Brevitas networks."""
+
+import pathlib
+
+import brevitas.nn as qnn
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import torusml
+from torusml.quantization import QuantizedModule
+from torusml.torch.compile import (
+    build_quantized_module,
+    compile_brevitas_qat_model,
+    compile_onnx_model,
+    compile_torch_model,
+)
+
+MODELS = pathlib.Path(__file__).parent.parent / "models"
+RNG = np.random.default_rng(0)
+DATA = RNG.uniform(-1, 1, (300, 4)).astype(np.float32)
+
+
+def float_net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+
+
+def quantized_net():
+    torch.manual_seed(0)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.quant = qnn.QuantIdentity(bit_width=3, return_quant_tensor=True)
+            self.fc1 = qnn.QuantLinear(4, 6, bias=True, weight_bit_width=3)
+            self.relu = qnn.QuantReLU(bit_width=3, return_quant_tensor=True)
+            self.fc2 = qnn.QuantLinear(6, 2, bias=True, weight_bit_width=3)
+
+        def forward(self, x):
+            return self.fc2(self.relu(self.fc1(self.quant(x))))
+
+    net = Net()
+    net.train()
+    for _ in range(20):
+        net(torch.from_numpy(DATA))
+    return net.eval()
+
+
+def torch_result(net, x):
+    with torch.no_grad():
+        result = net(torch.from_numpy(x))
+    return getattr(result, "value", result).numpy()
+
+
+def test_torch_network(capfd):
+    net = float_net()
+    module = compile_torch_model(net, torch.from_numpy(DATA), n_bits=6, precision="tolerant")
+    assert isinstance(module, QuantizedModule) and module.is_compiled
+    expected = torch_result(net, DATA)
+    assert np.abs(module.forward(DATA) - expected).max() < 0.15 * np.abs(expected).max()
+    assert net.training  # as it was
+    assert module.onnx_model.graph.node[0].op_type == "Gemm"
+    shown = capfd.readouterr()
+    assert shown.out == "" and shown.err == ""
+
+
+def test_inputs_in_every_form():
+    net = float_net()
+    by_tensor = build_quantized_module(net, torch.from_numpy(DATA), n_bits=4)
+    by_double = build_quantized_module(net, DATA.astype(np.float64), n_bits=4)
+    by_tuple = build_quantized_module(net, (DATA,), n_bits=4)
+    expected = by_tensor.forward(torch.from_numpy(DATA))
+    assert np.array_equal(by_double.forward(DATA.astype(np.float64)), expected)
+    assert np.array_equal(by_tuple.forward(DATA), expected)
+
+
+def test_several_inputs():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.last = nn.Linear(4, 3), nn.Linear(2, 3), nn.Linear(3, 2)
+
+        def forward(self, a, b):
+            return self.last(torch.relu(self.left(a) + self.right(b)))
+
+    a, b = DATA, RNG.uniform(-1, 1, (300, 2)).astype(np.float32)
+    net = Sum()
+    module = build_quantized_module(net, (torch.from_numpy(a), torch.from_numpy(b)), n_bits=8)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(a), torch.from_numpy(b)).numpy()
+    assert module.ordered_module_input_names == ("a", "b")
+    assert np.abs(module.forward(a, b) - expected).max() < 0.1
+
+
+def test_encrypted_torch_network():
+    module = compile_torch_model(float_net(), DATA, n_bits=3)
+    q = module.quantize_input(DATA[:2])
+    assert np.array_equal(module.quantized_forward(q, fhe="execute"), module.quantized_forward(q))
+
+
+def test_brevitas_network(capfd, tmp_path):
+    net = quantized_net()
+    module = compile_brevitas_qat_model(net, DATA, output_onnx_file=tmp_path / "net.onnx")
+    assert "Quant" in {node.op_type for node in module.onnx_model.graph.node}
+    np.testing.assert_allclose(module.forward(DATA), torch_result(net, DATA), atol=_last_step(module) * 1.01)
+    shown = capfd.readouterr()
+    assert shown.out == "" and shown.err == ""
+    again = compile_onnx_model(tmp_path / "net.onnx", DATA, import_qat=True)
+    assert np.array_equal(again.forward(DATA), module.forward(DATA))
+    automatic = torusml.compile(net, DATA)
+    assert np.array_equal(automatic.forward(DATA), module.forward(DATA))
+
+
+def _last_step(module):
+    return float(np.max(module.output_quantizers[0].scale))
+
+
+def test_encrypted_brevitas_network():
+    module = compile_brevitas_qat_model(quantized_net(), DATA)
+    q = module.quantize_input(DATA[:2])
+    assert np.array_equal(module.fhe_circuit.encrypt_run_decrypt(q), module.quantized_forward(q))
+
+
+def test_networks_in_the_wrong_place():
+    with pytest.raises(AssertionError, match="compile_brevitas_qat_model"):
+        compile_torch_model(quantized_net(), DATA)
+    with pytest.raises(AssertionError, match="compile_torch_model"):
+        compile_brevitas_qat_model(float_net(), DATA)
+    for compile_it in (compile_torch_model, compile_brevitas_qat_model):
+        with pytest.raises(AssertionError, match="torch.nn.Module"):
+            compile_it(lambda x: x, DATA)
+    with pytest.raises(ValueError, match="TML-E029"):
+        build_quantized_module(object(), DATA)
+
+
+def test_network_that_cannot_be_exported():
+    class Fails(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("no forward pass")
+
+    with pytest.raises(ValueError, match="TML-E029.*no forward pass"):
+        build_quantized_module(Fails(), DATA)
+
+
+def test_unsupported_layer():
+    with pytest.raises(ValueError, match="TML-E015.*Softmax"):
+        build_quantized_module(nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1)), DATA)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "builtin"),
+    [
+        ({"rounding_threshold_bits": 6}, NotImplementedError),
+        ({"rounding_threshold_bits": {"n_bits": 6, "method": "APPROXIMATE"}}, NotImplementedError),
+        ({"reduce_sum_copy": True}, NotImplementedError),
+        ({"device": "cuda"}, NotImplementedError),
+        ({"show_mlir": True}, NotImplementedError),
+        ({"p_error": 0.1, "global_p_error": 0.1}, ValueError),
+        ({"inputs_encryption_status": ("clear",)}, ValueError),
+        ({"precision": "auto"}, ValueError),
+    ],
+)
+@pytest.mark.parametrize("compile_it", [compile_torch_model, compile_brevitas_qat_model, compile_onnx_model])
+def test_refused_arguments(compile_it, arguments, builtin):
+    model = {
+        compile_torch_model: float_net,
+        compile_brevitas_qat_model: quantized_net,
+        compile_onnx_model: lambda: MODELS / "checkerboard_qat_seed0.onnx",
+    }[compile_it]()
+    data = DATA[:, :2] if compile_it is compile_onnx_model else DATA
+    with pytest.raises(builtin) as raised:
+        compile_it(model, data, **arguments)
+    assert isinstance(raised.value, torusml.Error)
+
+
+@pytest.mark.parametrize("n_bits", [{"model_inputs": 8}, {"model_inputs": 8, "model_outputs": 8, "op_inputs": 3}])
+def test_bits_of_a_brevitas_network(n_bits):
+    with pytest.raises(KeyError, match="model_outputs"):
+        compile_brevitas_qat_model(quantized_net(), DATA, n_bits=n_bits)
+
+
+@pytest.fixture(scope="module")
+def checkerboard():
+    arrays = np.load(MODELS / "checkerboard_qat_seed0.npz")
+    model = MODELS / "checkerboard_qat_seed0.onnx"
+    return build_quantized_module(model, arrays["calibration"], import_qat=True), arrays
+
+
+def test_checkerboard_integers_are_those_of_brevitas(checkerboard):
+    """Layer by layer on all 500 points. The sums before a table are compared without their bias, which the table holds."""
+    module, arrays = checkerboard
+    points = arrays["points"]
+    _, layers = module.forward(points, debug=True)
+    q_input = module.quantize_input(points)
+    _same(q_input, arrays["int_input"])
+    by_shape = [array for array in layers.values() if array.shape == (500, 100)]
+    for name, array in zip(("int_fc1", "int_relu1", "int_fc2", "int_relu2"), by_shape, strict=True):
+        _same(array, arrays[name])
+    (q_output,) = [array for array in layers.values() if array.shape == (500, 2)]
+    bias = q_output - arrays["int_fc3"].astype(np.int64)
+    _same(bias, np.broadcast_to(np.median(bias, axis=0).astype(np.int64), bias.shape))
+    assert np.abs(module.dequantize_output(q_output) - arrays["logits"]).max() <= 0.51 * arrays["scale_fc3"]
+
+
+def _same(ours, theirs):
+    """Equal, but for ties at a rounding boundary: at most one in a thousand, and by one."""
+    difference = ours.astype(np.int64) - theirs.astype(np.int64)
+    assert np.abs(difference).max() <= 1
+    assert np.count_nonzero(difference) <= difference.size / 1000
+
+
+def test_checkerboard_encrypted(checkerboard):
+    module, arrays = checkerboard
+    circuit = module.compile(arrays["calibration"], precision="tolerant")
+    points = arrays["points"][:3]
+    clear = module.forward(points)
+    encrypted = module.forward(points, fhe="execute")
+    width = circuit.statistics["tolerance"] * (clear.max() - clear.min()) * 12
+    assert np.abs(encrypted - clear).max() < max(width, 8 * arrays["scale_fc3"])
+    simulated = module.forward(arrays["points"], fhe="simulate")
+    agree = np.argmax(simulated, 1) == np.argmax(module.forward(arrays["points"]), 1)
+    assert agree.mean() > 0.97
