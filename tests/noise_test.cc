@@ -44,6 +44,8 @@ class Errors {
 
 void expect_variance(const Errors& errors, Variance formula) {
   EXPECT_GE(errors.count(), 4800u);
+  testing::Test::RecordProperty("measured_over_formula",
+                                fmt::format("{:.3f}", errors.variance() / formula.value));
   EXPECT_NEAR(errors.variance() / formula.value, 1, kTolerance) << fmt::format(
       "measured sigma 2^{:.3f}, formula 2^{:.3f}, {} errors", std::log2(errors.variance()) / 2,
       std::log2(formula.value) / 2, errors.count());

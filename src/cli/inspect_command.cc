@@ -194,7 +194,7 @@ void run_inspect(const InspectArguments& arguments) {
   if (arguments.json) {
     Json result = file_json(file, arguments.file);
     if (model) result["model"] = model_json(*model);
-    fmt::print("{}\n", result.dump(2));
+    fmt::print("{}\n", result.dump(2, ' ', false, Json::error_handler_t::replace));
     return;
   }
   print_file(file, arguments.file);

@@ -39,8 +39,11 @@ void ProgressBar::show(std::size_t done, std::size_t total) {
   const double fraction = static_cast<double>(done) / static_cast<double>(total);
   const double elapsed = std::chrono::duration<double>(now - start_).count();
   const std::size_t filled = kWidth * done / total;
-  fmt::print(stderr, "{}{} [{:#>{}}{:->{}}] {:.0f} %, {} left", kClearLine, label_, "", filled, "",
-             kWidth - filled, 100 * fraction, human_seconds(elapsed / fraction - elapsed));
+  // The first moments say little about the rest.
+  const std::string left =
+      elapsed < 1 ? "" : fmt::format(", {} left", human_seconds(elapsed / fraction - elapsed));
+  fmt::print(stderr, "{}{} [{:#>{}}{:->{}}] {:.0f} %{}", kClearLine, label_, "", filled, "",
+             kWidth - filled, 100 * fraction, left);
   std::fflush(stderr);
 }
 

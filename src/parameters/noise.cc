@@ -33,10 +33,11 @@ constexpr double kWord32 = 0x1p-64;
 constexpr double kBitSecondMoment = 0.5;
 constexpr double kBitVariance = 0.25;
 
-// FFT error of an external product is 2^constant * 2^(2 (64 - 53)) l B^2 N^2 (k + 1) / q^2.
-// Concrete's fit for its own transform, and what we take for ours (docs/noise.md).
+// Concrete's fit of the FFT error of an external product: 2^constant * 2^(2 (64 - 53)) l B^2 N^2 (k
+// + 1) / q^2.
 constexpr double kConcreteFftLog2 = -2.57722494;
-constexpr double kFftLog2 = -2.57722494;
+// Ours: 2^constant * log2(N) k times the same, fitted to exact integer products (docs/noise.md).
+constexpr double kFftErrorLog2 = -8.03;
 
 double square(double x) { return x * x; }
 
@@ -145,7 +146,8 @@ Variance modulus_switch(LweDimension n, std::uint64_t modulus) {
 }  // namespace concrete_form
 
 Variance external_product_variance(const TfheParameters& p) {
-  return {external_product_exact(p) + external_product_fft_error(p, kFftLog2)};
+  return {external_product_exact(p) + external_product_fft_error(p, kFftErrorLog2) *
+                                          std::log2(polynomial_size(p)) * glwe_dimension(p)};
 }
 
 Variance blind_rotation_variance(const TfheParameters& p) {

@@ -27,6 +27,10 @@ void check_options(const QuantizationOptions& options) {
   if (options.is_symmetric && options.is_qat) {
     throw Error(ErrorCode::invalid_argument, "is_symmetric and is_qat exclude each other");
   }
+  if (options.is_symmetric && options.n_bits < 2) {
+    throw Error(ErrorCode::unsupported_bits,
+                "a symmetric quantizer of 1 bit has no integer above zero", "", "2 bits or more");
+  }
 }
 
 std::int64_t signed_offset(const QuantizationOptions& options) {
@@ -35,17 +39,40 @@ std::int64_t signed_offset(const QuantizationOptions& options) {
 
 double rounded(double value) { return std::nearbyint(value); }  // half to even in the default mode
 
+// The same for |value| < 2^51, in a form that compilers vectorise: the sum has no bits for
+// fractions.
+double rounded_small(double value) {
+  constexpr double kShift = 0x1.8p52;
+  return (value + kShift) - kShift;
+}
+
+void check_finite(std::span<const double> values) {
+  bool all_finite = true;
+  for (double value : values) all_finite &= std::abs(value) <= std::numeric_limits<double>::max();
+  if (all_finite) return;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i]))
+      throw Error(ErrorCode::non_finite_value, fmt::format("element {} is {}", i, values[i]));
+  }
+}
+
+void check_inner(std::int64_t inner) {
+  if (inner < 1) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("inner is {}; a channel has at least one element", inner));
+  }
+}
+
 }  // namespace
 
 MinMaxQuantizationStats min_max_stats(std::span<const double> values) {
   if (values.empty())
     throw Error(ErrorCode::empty_calibration, "there are no values to take a range from");
+  check_finite(values);
   MinMaxQuantizationStats stats{values[0], values[0]};
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (!std::isfinite(values[i]))
-      throw Error(ErrorCode::non_finite_value, fmt::format("element {} is {}", i, values[i]));
-    stats.rmin = std::min(stats.rmin, values[i]);
-    stats.rmax = std::max(stats.rmax, values[i]);
+  for (double value : values) {
+    stats.rmin = value < stats.rmin ? value : stats.rmin;
+    stats.rmax = value > stats.rmax ? value : stats.rmax;
   }
   return stats;
 }
@@ -113,25 +140,36 @@ std::int64_t UniformQuantizer::highest() const {
 
 std::vector<std::int64_t> UniformQuantizer::quantize(std::span<const double> values,
                                                      std::int64_t inner, bool no_clipping) const {
+  check_inner(inner);
+  check_finite(values);
+  std::vector<std::int64_t> integers(values.size());
+  const bool is_per_tensor = parameters_.scale.size() == 1 && parameters_.zero_point.size() == 1;
+  const auto lower = static_cast<double>(lowest()), upper = static_cast<double>(highest());
+  if (is_per_tensor && !no_clipping) {
+    const double scale = parameters_.scale[0];
+    const auto zero_point = static_cast<double>(parameters_.zero_point[0]);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const double clipped = std::min(std::max(values[i] / scale + zero_point, lower), upper);
+      integers[i] = static_cast<std::int64_t>(rounded_small(clipped));
+    }
+    return integers;
+  }
   // Integers beyond this are not exact in float64, and far beyond any quantizer's range.
   constexpr double kLimit = 0x1p62;
-  std::vector<std::int64_t> integers(values.size());
-  const double lower = no_clipping ? -kLimit : static_cast<double>(lowest());
-  const double upper = no_clipping ? kLimit : static_cast<double>(highest());
   for (std::size_t i = 0; i < values.size(); ++i) {
-    if (!std::isfinite(values[i]))
-      throw Error(ErrorCode::non_finite_value, fmt::format("element {} is {}", i, values[i]));
     const std::size_t channel = i / static_cast<std::size_t>(inner);
     const double scale = parameters_.scale[channel % parameters_.scale.size()];
     const std::int64_t zero_point = parameters_.zero_point[channel % parameters_.zero_point.size()];
     const double integer = rounded(values[i] / scale + static_cast<double>(zero_point));
-    integers[i] = static_cast<std::int64_t>(std::clamp(integer, lower, upper));
+    integers[i] = static_cast<std::int64_t>(no_clipping ? std::clamp(integer, -kLimit, kLimit)
+                                                        : std::clamp(integer, lower, upper));
   }
   return integers;
 }
 
 std::vector<double> UniformQuantizer::dequantize(std::span<const std::int64_t> integers,
                                                  std::int64_t inner) const {
+  check_inner(inner);
   std::vector<double> values(integers.size());
   for (std::size_t i = 0; i < integers.size(); ++i) {
     const std::size_t channel = i / static_cast<std::size_t>(inner);

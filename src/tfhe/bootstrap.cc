@@ -1,6 +1,7 @@
 #include "tfhe/bootstrap.h"
 
 #include <fmt/format.h>
+#include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <vector>
@@ -60,7 +61,8 @@ void check(const EvaluationKeys::State& keys, const LweBatch& inputs,
 // Blocks of nearly equal size, none above `largest`, that occupy all threads where that is
 // possible.
 std::size_t block_size(std::size_t count, std::size_t largest) {
-  const auto threads = static_cast<std::size_t>(available_threads());
+  // Of the arena that this request runs in: fewer threads take larger blocks.
+  const auto threads = static_cast<std::size_t>(tbb::this_task_arena::max_concurrency());
   const std::size_t rounds = (count + threads * largest - 1) / (threads * largest);
   const std::size_t blocks = std::min(count, rounds * threads);
   return (count + blocks - 1) / blocks;

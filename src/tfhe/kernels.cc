@@ -52,48 +52,72 @@ void inverse_add(const FftPlan& plan, const double* in, double* work, const std:
 
 // Digits by offset: with half a unit of the last digit (rounding) and B/2 in every digit added,
 // each digit of a word is a plain bit field minus B/2.
+//
+// That alone would round all halves up and give digits a mean of -1/2 grid step. Neither is small:
+// the transform leaves words that are coarse multiples of 2^-64, and a bias shared by all
+// coefficients meets the key's mean of 1/2 and adds up over the whole polynomial. So every second
+// coefficient is negated before the cut and its digits after it.
+template <class D>
+struct Alternation {
+  hn::Vec<D> sign, centre;                         // +-1, and +-(2^52 + B/2) with the other sign
+  hn::Vec<hn::RebindToUnsigned<D>> flip, offsets;  // x ^ flip + offsets = offset +- x
+};
+
 struct DigitCutter {
   std::size_t size;
   int base_log2, levels;
   std::uint64_t offset, mask;
-  double centre;
 
   DigitCutter(std::size_t size, const Gadget& gadget)
       : size(size),
         base_log2(static_cast<int>(gadget.base_log2)),
         levels(static_cast<int>(gadget.level_count)),
         offset(std::uint64_t{1} << (63 - base_log2 * levels)),
-        mask((std::uint64_t{1} << base_log2) - 1),
-        centre(0x1p52 + static_cast<double>(std::uint64_t{1} << (base_log2 - 1))) {
+        mask((std::uint64_t{1} << base_log2) - 1) {
     for (int level = 1; level <= levels; ++level) {
       offset += std::uint64_t{1} << (63 - base_log2 * (level - 1));
     }
   }
 
+  // For coefficients j, j + 1, ...
+  template <class D>
+  HWY_INLINE Alternation<D> alternation([[maybe_unused]] D d, std::size_t j) const {
+    const hn::RebindToUnsigned<D> du;
+    const auto one = hn::Set(du, 1);
+    const auto odd = hn::And(hn::Iota(du, j), one);
+    const auto sign_bit = hn::ShiftLeft<63>(odd);
+    const double centre = 0x1p52 + static_cast<double>(std::uint64_t{1} << (base_log2 - 1));
+    return {hn::BitCast(d, hn::Xor(hn::BitCast(du, hn::Set(d, 1.0)), sign_bit)),
+            hn::BitCast(d, hn::Xor(hn::BitCast(du, hn::Set(d, -centre)), sign_bit)),
+            hn::Sub(hn::Zero(du), odd), hn::Add(hn::Set(du, offset), odd)};
+  }
+
   // An unsigned field below 2^52 becomes a double through the mantissa of 2^52.
   template <class D>
-  HWY_INLINE void cut(D d, hn::Vec<hn::RebindToUnsigned<D>> word, double* digits) const {
+  HWY_INLINE void cut(D d, const Alternation<D>& alternation, hn::Vec<hn::RebindToUnsigned<D>> word,
+                      double* digits) const {
     const hn::RebindToUnsigned<D> du;
     const auto exponent = hn::BitCast(du, hn::Set(d, 0x1p52));
-    const auto middle = hn::Set(d, centre);
     int shift = 64 - base_log2;
-    hn::StoreU(hn::Sub(hn::BitCast(d, hn::Or(hn::ShiftRightSame(word, shift), exponent)), middle),
-               d, digits);
-    for (int level = 1; level < levels; ++level) {
+    auto field = hn::ShiftRightSame(word, shift);
+    for (int level = 1;; ++level, digits += size) {
+      const auto value = hn::BitCast(d, hn::Or(field, exponent));
+      hn::StoreU(hn::MulAdd(value, alternation.sign, alternation.centre), d, digits);
+      if (level == levels) return;
       shift -= base_log2;
-      digits += size;
-      const auto field = hn::And(hn::ShiftRightSame(word, shift), hn::Set(du, mask));
-      hn::StoreU(hn::Sub(hn::BitCast(d, hn::Or(field, exponent)), middle), d, digits);
+      field = hn::And(hn::ShiftRightSame(word, shift), hn::Set(du, mask));
     }
   }
 
   template <class D>
-  HWY_INLINE void step(D d, const std::uint64_t* source, bool negate,
-                       const std::uint64_t* subtrahend, double* digits) const {
+  HWY_INLINE void step(D d, const Alternation<D>& alternation, const std::uint64_t* source,
+                       bool negate, const std::uint64_t* subtrahend, double* digits) const {
     const hn::RebindToUnsigned<D> du;
-    const auto base = hn::Sub(hn::Set(du, offset), hn::LoadU(du, subtrahend));
-    const auto rotated = hn::LoadU(du, source);
-    cut(d, negate ? hn::Sub(base, rotated) : hn::Add(base, rotated), digits);
+    const auto rotated = hn::LoadU(du, source), other = hn::LoadU(du, subtrahend);
+    const auto difference =
+        negate ? hn::Sub(hn::Sub(hn::Zero(du), other), rotated) : hn::Sub(rotated, other);
+    cut(d, alternation, hn::Add(hn::Xor(difference, alternation.flip), alternation.offsets),
+        digits);
   }
 
   // The last vector of a segment overlaps its neighbour: digits never alias the words.
@@ -101,20 +125,21 @@ struct DigitCutter {
                std::size_t count, double* digits) const {
     const Wide d;
     const std::size_t lanes = hn::Lanes(d);
-    if (count < lanes) {
+    if (count < lanes || lanes == 1) {
       const hn::CappedTag<double, 1> one;
       for (std::size_t j = 0; j < count; ++j) {
-        step(one, source + j, negate, subtrahend + j, digits + j);
+        step(one, alternation(one, j), source + j, negate, subtrahend + j, digits + j);
       }
       return;
     }
+    const auto alternating = alternation(d, 0);
     std::size_t j = 0;
     for (; j + lanes <= count; j += lanes) {
-      step(d, source + j, negate, subtrahend + j, digits + j);
+      step(d, alternating, source + j, negate, subtrahend + j, digits + j);
     }
     if (j < count) {
       j = count - lanes;
-      step(d, source + j, negate, subtrahend + j, digits + j);
+      step(d, alternating, source + j, negate, subtrahend + j, digits + j);
     }
   }
 };

@@ -21,17 +21,17 @@ X = small_networks.floats(6, 3, seed=9)
 
 @pytest.fixture(scope="module")
 def module() -> QuantizedModule:
-    return compile_onnx_model(small_networks.mlp(), CALIBRATION, n_bits=4)
+    return compile_onnx_model(small_networks.mlp(), CALIBRATION, n_bits=3)
 
 
 @pytest.fixture(scope="module")
 def uncompiled() -> QuantizedModule:
-    return build_quantized_module(small_networks.mlp(), CALIBRATION, n_bits=4)
+    return build_quantized_module(small_networks.mlp(), CALIBRATION, n_bits=3)
 
 
 @pytest.fixture(scope="module")
 def larger() -> QuantizedModule:
-    return compile_onnx_model(small_networks.mlp((3, 64, 2)), CALIBRATION, n_bits=3)
+    return compile_onnx_model(small_networks.mlp((3, 24, 2)), CALIBRATION, n_bits=3)
 
 
 def reference(x):
@@ -42,7 +42,7 @@ def reference(x):
 def test_forward_is_close_to_the_floats(module):
     expected = reference(CALIBRATION)
     error = np.abs(module.forward(CALIBRATION) - expected)
-    assert error.mean() < 0.1 * np.abs(expected).mean()
+    assert error.mean() < 0.4 * np.abs(expected).mean()  # three bits
     assert np.array_equal(module(X), module.forward(X, fhe="disable"))
     finer = build_quantized_module(small_networks.mlp(), CALIBRATION, n_bits=8)
     assert np.abs(finer.forward(CALIBRATION) - expected).max() < 0.1 * error.max()
@@ -156,7 +156,7 @@ def test_graph_and_statistics(module):
     assert 1 < circuit.graph.maximum_integer_bit_width() <= 9
     low, high = circuit.graph.integer_range()
     assert low < 0 < high
-    assert "lut" in str(circuit) and "lut" in circuit.plan_text()
+    assert "= lut" in str(circuit) and "lookup" in circuit.plan_text()
     statistics = circuit.statistics
     assert statistics["programmable_bootstrap_count"] == 5
     assert statistics["p_error"] == 2.0**-40
@@ -181,7 +181,7 @@ def test_layers(module):
 
 def test_two_inputs_and_outputs():
     a, b = small_networks.floats(200, 2, seed=2), small_networks.floats(200, 2, seed=3)
-    module = compile_onnx_model(small_networks.two_inputs_two_outputs(), (a, b), n_bits=4)
+    module = compile_onnx_model(small_networks.two_inputs_two_outputs(), (a, b), n_bits=3)
     y, z = module.forward(a, b)
     assert y.shape == z.shape == (200, 3)
     q_a, q_b = module.quantize_input(a[:2], b[:2])
@@ -298,7 +298,7 @@ def test_foreign_files_and_keys(module, tmp_path):
     stranger.keygen()
     with pytest.raises(errors.WrongKey):
         torusml.Server(path, stranger.evaluation_keys).run(client.encrypt(X))
-    other = compile_onnx_model(small_networks.mlp(seed=5), CALIBRATION, n_bits=4)
+    other = compile_onnx_model(small_networks.mlp(seed=5), CALIBRATION, n_bits=3)
     with pytest.raises((errors.WrongModel, errors.WrongKey)):
         torusml.Server(other.fhe_circuit).run(client.encrypt(X), client.evaluation_keys)
 
@@ -310,7 +310,7 @@ def test_progress_is_shown_when_asked_for(larger, capsys, monkeypatch):
     q = larger.quantize_input(X[:1])
     larger.fhe_circuit.encrypt_run_decrypt(q)
     shown = capsys.readouterr()
-    assert "64/64" in shown.err and "evaluation keys" in shown.err and not shown.out
+    assert "24/24" in shown.err and "evaluation keys" in shown.err and not shown.out
     monkeypatch.setattr(progress, "enabled", None)  # stderr is no terminal here
     larger.fhe_circuit.encrypt_run_decrypt(q)
     assert capsys.readouterr().err == ""
@@ -402,14 +402,14 @@ def test_tolerant_and_global_p_error():
 
 def test_too_wide_for_exact():
     with pytest.raises(RuntimeError, match="TML-E017") as raised:
-        compile_onnx_model(small_networks.mlp((3, 60, 60, 2)), CALIBRATION, n_bits=8)
-    assert "tolerant" in raised.value.hint and "fc" in str(raised.value)
+        compile_onnx_model(small_networks.mlp((3, 20, 2)), CALIBRATION, n_bits=6)
+    assert "tolerant" in raised.value.hint and raised.value.where
 
 
 def test_verbose_prints_circuit_and_plan(capsys):
     compile_onnx_model(small_networks.mlp(), CALIBRATION, n_bits=3, verbose=True)
     shown = capsys.readouterr().out
-    assert "circuit" in shown and "plan" in shown and "lut" in shown
+    assert "circuit" in shown and "plan" in shown and "= lut" in shown
 
 
 @pytest.mark.parametrize(
@@ -478,9 +478,9 @@ def test_models_as_path_bytes_and_proto(tmp_path):
 
 
 def test_the_short_door():
-    module = torusml.compile(small_networks.mlp(), CALIBRATION, bits=4)
+    module = torusml.compile(small_networks.mlp(), CALIBRATION, bits=3)
     assert module.is_compiled
-    assert np.array_equal(module.forward(X), build_quantized_module(small_networks.mlp(), CALIBRATION, n_bits=4).forward(X))
+    assert np.array_equal(module.forward(X), build_quantized_module(small_networks.mlp(), CALIBRATION, n_bits=3).forward(X))
 
 
 def test_a_network_without_activations_needs_no_lookup():

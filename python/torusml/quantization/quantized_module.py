@@ -152,7 +152,7 @@ class QuantizedModule:
         "shared_results" where others than the key's owner see results. verbose prints the circuit and its plan.
         """
         refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
-        self._check_encryption_status(inputs_encryption_status)
+        check_encryption_status(inputs_encryption_status, len(self._core.inputs))
         options = plan_options(p_error, global_p_error, precision, tolerance, profile, security_level)
         values = inputs if isinstance(inputs, tuple) else (inputs,)
         self._check_count(values, self._core.inputs, "inputs")
@@ -163,23 +163,6 @@ class QuantizedModule:
             print(self._compiled)
             print(self._compiled.plan_text())
         return self._compiled
-
-    def _check_encryption_status(self, status: Any) -> None:
-        if status is None:
-            return
-        status = tuple(status)
-        if len(status) != len(self._core.inputs):
-            raise InvalidArgument(
-                f"{len(status)} values given, the network has {len(self._core.inputs)} inputs",
-                "inputs_encryption_status",
-            )
-        wrong = [value for value in status if value not in ("encrypted", "clear")]
-        if wrong:
-            raise UnknownOption(f'{wrong[0]!r} is neither "encrypted" nor "clear"', "inputs_encryption_status")
-        if "encrypted" not in status:
-            raise InvalidArgument("at least one input must be encrypted", "inputs_encryption_status")
-        if "clear" in status:
-            raise NotSupported("clear inputs beside encrypted ones", "inputs_encryption_status")
 
     @property
     def is_compiled(self) -> bool:
@@ -231,6 +214,21 @@ def refuse_foreign_arguments(configuration: Any, artifacts: Any, show_mlir: bool
         raise NotSupported('device="cuda"', "device", 'device="cpu"')
     if device != "cpu":
         raise UnknownOption(f'device {device!r}; "cpu" is known', "device")
+
+
+def check_encryption_status(status: Any, input_count: int) -> None:
+    if status is None:
+        return
+    status, where = tuple(status), "inputs_encryption_status"
+    if len(status) != input_count:
+        raise InvalidArgument(f"{len(status)} values given, the network has {input_count} inputs", where)
+    wrong = [value for value in status if value not in ("encrypted", "clear")]
+    if wrong:
+        raise UnknownOption(f'{wrong[0]!r} is neither "encrypted" nor "clear"', where)
+    if "encrypted" not in status:
+        raise InvalidArgument("at least one input must be encrypted", where)
+    if "clear" in status:
+        raise NotSupported("clear inputs beside encrypted ones", where)
 
 
 def plan_options(

@@ -17,7 +17,12 @@ from .. import _core
 from ..arrays import to_floats, to_numpy
 from ..errors import NotSupported, RefusedArgument, RefusedType, UnknownKey, UnsupportedBits, WrongDtype
 from ..quantization.custom_operators import make_factory
-from ..quantization.quantized_module import QuantizedModule, plan_options, refuse_foreign_arguments
+from ..quantization.quantized_module import (
+    QuantizedModule,
+    check_encryption_status,
+    plan_options,
+    refuse_foreign_arguments,
+)
 
 MAX_BITWIDTH_BACKWARD_COMPATIBLE = 8
 DEFAULT_MODEL_BITS = 5
@@ -175,6 +180,8 @@ def _compile(
 ) -> QuantizedModule:
     # What can be refused is refused before the network is exported and calibrated.
     refuse_foreign_arguments(compilation["configuration"], compilation["artifacts"], compilation["show_mlir"], device)
+    input_count = len(inputset) if isinstance(inputset, tuple) else 1
+    check_encryption_status(compilation["inputs_encryption_status"], input_count)
     names = ("p_error", "global_p_error", "precision", "tolerance", "profile", "security_level")
     plan_options(**{name: compilation[name] for name in names})
     if rounding_threshold_bits is not None:
