@@ -38,7 +38,7 @@ class AlignedBuffer {
   // Zero-filled.
   explicit AlignedBuffer(std::size_t size)
       : data_(static_cast<T*>(allocate_aligned(size * sizeof(T)))), size_(size) {
-    std::memset(static_cast<void*>(data_), 0, size * sizeof(T));
+    if (size != 0) std::memset(static_cast<void*>(data_), 0, size * sizeof(T));
   }
   AlignedBuffer(const AlignedBuffer& other) : AlignedBuffer(other.size_) {
     if (size_ != 0) std::memcpy(static_cast<void*>(data_), other.data_, size_ * sizeof(T));

@@ -4,6 +4,8 @@
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 
+#include <algorithm>
+
 namespace torusml {
 
 void parallel_for(std::size_t count, const std::function<void(std::size_t)>& body) {
@@ -12,7 +14,7 @@ void parallel_for(std::size_t count, const std::function<void(std::size_t)>& bod
 }
 
 void with_threads(int threads, const std::function<void()>& body) {
-  tbb::task_arena arena(threads > 0 ? threads : available_threads());
+  tbb::task_arena arena(threads > 0 ? std::min(threads, available_threads()) : available_threads());
   arena.execute(body);
 }
 

@@ -8,6 +8,10 @@ namespace {
 
 // Digits of one ciphertext's mask, row after row of the keyswitch key; returns the sum of the
 // rounding errors (rounded minus exact).
+//
+// A digit in [-B/2, B/2 - 1] has a mean of -1/2, which times the key's fixed errors would be an
+// offset that all ciphertexts under one key share. So a word is negated before the cut, and its
+// digits after it, when one of its dropped bits, which is as good as random, says so.
 std::int64_t keyswitch_digits(std::span<const Torus> mask, const Gadget& gadget,
                               std::int32_t* digits) {
   const int base_log2 = static_cast<int>(gadget.base_log2);
@@ -21,12 +25,16 @@ std::int64_t keyswitch_digits(std::span<const Torus> mask, const Gadget& gadget,
   }
   const auto half_base = static_cast<std::int32_t>(std::uint32_t{1} << (base_log2 - 1));
   std::uint64_t error = 0;
-  for (const Torus word : mask) {
+  for (const Torus input : mask) {
+    const std::uint64_t flip = 0 - (input >> (dropped - 2) & 1);  // all ones: negate
+    const Torus word = (input ^ flip) - flip;
     const std::uint64_t shifted = word + offset;
-    error += half_unit - ((word + half_unit) & ((half_unit << 1) - 1));
+    const std::uint64_t rounding = half_unit - ((word + half_unit) & ((half_unit << 1) - 1));
+    error += (rounding ^ flip) - flip;
+    const auto sign = static_cast<std::int32_t>(flip | 1);
     for (int level = 1; level <= levels; ++level) {
       const std::uint64_t field = shifted >> (64 - base_log2 * level) & digit_mask;
-      *digits++ = static_cast<std::int32_t>(field) - half_base;
+      *digits++ = sign * (static_cast<std::int32_t>(field) - half_base);
     }
   }
   return static_cast<std::int64_t>(error);
