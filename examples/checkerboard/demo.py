@@ -30,8 +30,9 @@ from networks import PrunedQuantNet, QuantSimpleNet, SimpleNet
 from plots import Panel, draw, plane
 from report import circuit_facts, human_bytes, human_probability, machine, sizes
 from torch import nn
-from torusml.quantization import QuantizedModule
 from training import accuracy, logits, train
+
+from torusml.quantization import QuantizedModule
 
 HIDDEN, BITS, MAX_NONZERO = 100, 3, 30
 PICTURE = Path("out/checkerboard.png")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from data import Samples
 from networks import QuantSimpleNet
+
 from torusml import progress
 from torusml.quantization import QuantizedModule
 from torusml.torch.compile import compile_brevitas_qat_model

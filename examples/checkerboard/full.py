@@ -25,9 +25,10 @@ from experiments import BITS, CASES, Case, trained
 from integers import accumulator_bits, accumulator_ranges, layer_integers, nonzero_weights
 from report import circuit_facts, machine, sizes
 from table import DEMO_SEED, FOLDER, KEY_SETS, SEEDS, write_table
+from training import accuracy
+
 from torusml.quantization import QuantizedModule
 from torusml.torch.compile import compile_torch_model
-from training import accuracy
 
 FEW_POINTS = 20  # encrypted for the seeds other than the demo's
 
@@ -142,11 +143,10 @@ def main() -> None:
     if arguments.table:
         print(write_table())
         return
-    # What is quick comes first: the encrypted runs of the demo's seed take as long as all the rest.
-    for name in arguments.experiments:
-        for case in CASES[name]:
-            for seed in sorted(arguments.seeds, key=lambda seed: name == "b" and seed == DEMO_SEED):
-                run(case, seed)
+    runs = [(case, seed) for name in arguments.experiments for case in CASES[name] for seed in arguments.seeds]
+    # The demo's seed, encrypted on all points, takes longer than all the rest and comes last.
+    for case, seed in sorted(runs, key=lambda pair: pair[0] in CASES["b"] and pair[1] == DEMO_SEED):
+        run(case, seed)
 
 
 if __name__ == "__main__":
