@@ -1,5 +1,5 @@
 // Compiles a network and predicts on encrypted data: encrypted_prediction MODEL.onnx
-// The model has one input of two numbers; tests/models/ has such a one.
+// The model takes two numbers between -1 and 1.
 #include <torusml/error.h>
 #include <torusml/model.h>
 
