@@ -2,57 +2,43 @@
 
 #include <fmt/format.h>
 
-#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <map>
+#include <optional>
 
-#include "importer/custom_operator.h"
+#include "lowering/ranges.h"
 #include "lowering/tables.h"
+#include "quantization/calibration.h"
+#include "quantization/layer_quantization.h"
+#include "quantization/network.h"
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using ConstMatrixMap = Eigen::Map<const Matrix>;
+constexpr int kMaxTableBits = 16;
 
-constexpr std::uint64_t kMaxTableValues = std::uint64_t{1} << 16;
-
-Shape sample_shape(const Shape& shape) { return {shape.begin() + 1, shape.end()}; }
-
-int bits_of(Interval interval) {
-  return static_cast<int>(std::ceil(std::log2(static_cast<double>(interval.size()))));
+Shape sample_shape(const Shape &shape) {
+  return {shape.begin() + 1, shape.end()};
 }
 
-Interval widened(Interval calibrated, Interval guaranteed, const LoweringOptions& options) {
-  const double extra = options.margin * static_cast<double>(calibrated.upper - calibrated.lower);
-  const auto grow = static_cast<std::int64_t>(std::ceil(extra));
-  const Interval declared{std::max(calibrated.lower - grow, guaranteed.lower),
-                          std::min(calibrated.upper + grow, guaranteed.upper)};
-  const bool same_bits =
-      options.prefer_guaranteed_same_bits && bits_of(guaranteed) == bits_of(declared);
-  return same_bits ? guaranteed : declared;
-}
-
-// A tensor that elementwise walks end at: its circuit value, its integers on the calibration data,
-// and the tables that read it.
-struct Root {
+// A value of the circuit with its integers on the calibration data.
+struct Integers {
   ValueId value = 0;
-  Shape shape;                   // with a batch axis of 1
-  std::vector<double> integers;  // on the calibration data, sample after sample
-  const QuantizedLayer* layer = nullptr;
-  const UniformQuantizer* input = nullptr;
-  std::string name;
+  std::vector<double> data; // sample after sample
+  ElementRanges guaranteed;
+};
 
-  FloatTensor to_float(const Tensor<double>& values) const {
-    if (layer != nullptr) return layer_output(*layer, values);
-    FloatTensor result{ElementType::floating, values};
-    const UniformQuantizationParameters& p = input->parameters();
-    for (double& v : result.values.data)
-      v = p.scale[0] * (v - static_cast<double>(p.zero_point[0]));
-    return result;
-  }
+// Where elementwise walks end: an input, or the accumulators of a layer.
+struct Root {
+  std::string name; // of the input or layer
+  Integers integers;
+  ElementRanges calibrated;
+  Shape shape; // of the integers, with a batch axis of 1
+  const QuantizedLayer *layer = nullptr;
+  const UniformQuantizer *input = nullptr;
 };
 
 // A request for integers: a quantizer applied to a tensor.
@@ -62,62 +48,66 @@ struct Read {
 };
 
 class Lowering {
- public:
-  Lowering(const QuantizedGraph& quantized, const std::vector<Tensor<double>>& calibration,
-           const LoweringOptions& options)
-      : quantized_(quantized),
-        calibration_(calibration),
-        options_(options),
-        names_(quantized.roots()) {
+public:
+  Lowering(const QuantizedGraph &quantized,
+           const std::vector<Tensor<double>> &calibration,
+           const LoweringOptions &options)
+      : quantized_(quantized), calibration_(calibration), options_(options),
+        root_names_(quantized.roots()) {
     model_.circuit.name = quantized.graph.name;
   }
 
   LoweredModel run() {
-    plan_reads();
-    for (std::size_t i = 0; i < quantized_.inputs.size(); ++i) lower_input(i);
-    for (const QuantizedLayer& layer : quantized_.layers) lower_layer(layer);
-    for (const QuantizedOutput& output : quantized_.outputs) lower_output(output);
+    plan();
+    for (std::size_t i = 0; i < quantized_.inputs.size(); ++i)
+      lower_input(i);
+    for (const QuantizedLayer &layer : quantized_.layers)
+      lower_layer(layer);
+    for (const QuantizedOutput &output : quantized_.outputs)
+      lower_output(output);
     return std::move(model_);
   }
 
- private:
-  const FloatGraph& graph() const { return quantized_.graph; }
-  Circuit& circuit() { return model_.circuit; }
+private:
+  const FloatGraph &graph() const { return quantized_.graph; }
+  Circuit &circuit() { return model_.circuit; }
+  std::int64_t samples() const { return calibration_[0].shape[0]; }
 
-  ElementwiseTail tail_of(const std::string& tensor) const {
-    return elementwise_tail(graph(), tensor, names_);
-  }
-
-  // Which tables hang on each root, before any is built: they become one node.
-  void plan_reads() {
-    for (const QuantizedLayer& layer : quantized_.layers) {
-      for (const QuantizedOperand& operand : layer.operands)
+  // What hangs on each root, before any is built: its tables become one node.
+  void plan() {
+    for (const QuantizedLayer &layer : quantized_.layers) {
+      for (const QuantizedOperand &operand : layer.operands)
         plan_read(operand.tensor, operand.quantizer);
     }
-    for (const QuantizedOutput& output : quantized_.outputs) {
-      if (!output_slopes(output)) plan_read(output.tensor, output.quantizer);
+    for (const QuantizedOutput &output : quantized_.outputs) {
+      if (output.is_table())
+        plan_read(output.name, output.quantizer);
+      else
+        raw_outputs_[tail_of(output.name).root].push_back(&output);
     }
   }
 
-  void plan_read(const std::string& tensor, const UniformQuantizer& quantizer) {
-    const ElementwiseTail tail = tail_of(tensor);
-    if (reads_input_as_it_is(tail, quantizer)) return;
-    std::vector<Read>& reads = reads_[tail.root];
-    const auto same = [&](const Read& read) {
+  void plan_read(const std::string &tensor, const UniformQuantizer &quantizer) {
+    std::vector<Read> &reads = reads_[tail_of(tensor).root];
+    const auto same = [&](const Read &read) {
       return read.tensor == tensor && read.quantizer == quantizer;
     };
-    if (std::ranges::none_of(reads, same)) reads.push_back({tensor, quantizer});
+    if (std::ranges::none_of(reads, same))
+      reads.push_back({tensor, quantizer});
   }
 
-  bool reads_input_as_it_is(const ElementwiseTail& tail, const UniformQuantizer& quantizer) const {
-    static const std::set<std::string> kTypes{"Reshape", "Flatten",   "Identity",
-                                              "Squeeze", "Unsqueeze", "Dropout"};
-    const auto input = std::ranges::find_if(
-        quantized_.inputs, [&](const QuantizedInput& in) { return in.name == tail.root; });
-    return input != quantized_.inputs.end() && input->quantizer == quantizer &&
-           std::ranges::all_of(tail.nodes, [&](const FloatNode* node) {
-             return !node->custom && kTypes.contains(node->op_type);
-           });
+  ElementwiseTail tail_of(const std::string &tensor) const {
+    return elementwise_tail(graph(), tensor, root_names_);
+  }
+
+  const Integers &integers_of(const std::string &tensor,
+                              const UniformQuantizer &quantizer) const {
+    const std::string root = tail_of(tensor).root;
+    const std::vector<Read> &reads = reads_.at(root);
+    const auto read = std::ranges::find_if(reads, [&](const Read &r) {
+      return r.tensor == tensor && r.quantizer == quantizer;
+    });
+    return *results_.at(root)[static_cast<std::size_t>(read - reads.begin())];
   }
 
   ValueId add_value(Shape shape, Interval interval) {
@@ -126,294 +116,360 @@ class Lowering {
   }
 
   void lower_input(std::size_t index) {
-    const GraphInput& input = graph().inputs[index];
-    const UniformQuantizer& quantizer = quantized_.inputs[index].quantizer;
+    const GraphInput &input = graph().inputs[index];
+    const UniformQuantizer &quantizer = quantized_.inputs[index].quantizer;
     const Interval interval{quantizer.lowest(), quantizer.highest()};
     Root root;
-    root.value = add_value(sample_shape(input.shape), interval);
+    root.name = input.name;
     root.shape = input.shape;
     root.input = &quantizer;
-    root.name = input.name;
-    const std::vector<std::int64_t> q = quantizer.quantize(calibration_[index].data);
-    root.integers.assign(q.begin(), q.end());
-    circuit().nodes.push_back({input.name, Input{root.value}});
-    model_.inputs.push_back({input.name, sample_shape(input.shape), quantizer, interval});
-    finish_root(std::move(root));
+    root.integers.value = add_value(sample_shape(input.shape), interval);
+    const std::vector<std::int64_t> q =
+        quantizer.quantize(calibration_[index].data);
+    root.integers.data.assign(q.begin(), q.end());
+    root.integers.guaranteed =
+        uniform_ranges(number_of_elements(input.shape), interval);
+    circuit().nodes.push_back({input.name, Input{root.integers.value}});
+    model_.inputs.push_back(
+        {input.name, sample_shape(input.shape), quantizer, interval});
+    finish_root(input.name, std::move(root), "input");
   }
 
-  void lower_layer(const QuantizedLayer& layer) {
+  void lower_layer(const QuantizedLayer &layer) {
+    const std::int64_t elements = number_of_elements(layer.shape);
     Linear linear;
-    std::vector<const Root*> operands;
-    std::vector<double> sums;
-    RecordedLinear recorded;
-    if (layer.custom) recorded = record(layer);
     Root root;
-    root.shape = layer.custom ? recorded.shape : layer.shape;
-    const auto elements = static_cast<std::size_t>(number_of_elements(root.shape));
-    const auto samples = static_cast<std::size_t>(calibration_[0].shape[0]);
-    sums.resize(samples * elements, 0);
-    if (layer.custom)
-      add_recorded(recorded, layer, linear, sums);
-    else {
-      for (const QuantizedOperand& operand : layer.operands) add_operand(operand, linear, sums);
-    }
-    root.layer = &layer;
     root.name = layer.name;
-    root.integers = std::move(sums);
-    linear.result = root.value = add_value(sample_shape(root.shape), {0, 0});
-    circuit().nodes.push_back({layer.name, std::move(linear)});
-    declare(root, layer);
-    finish_root(std::move(root));
-  }
-
-  static RecordedLinear record(const QuantizedLayer& layer) {
-    std::vector<InputQuantization> inputs;
-    for (const QuantizedOperand& operand : layer.operands) {
-      const UniformQuantizer& q = operand.quantizer;
-      inputs.push_back({q.parameters().scale, q.parameters().zero_point, q.options().n_bits,
-                        q.options().is_signed});
+    root.shape = layer.shape;
+    root.layer = &layer;
+    root.integers.data.assign(static_cast<std::size_t>(samples() * elements),
+                              0.0);
+    root.integers.guaranteed = uniform_ranges(elements, {0, 0});
+    for (const QuantizedOperand &operand : layer.operands) {
+      const Integers &x = integers_of(operand.tensor, operand.quantizer);
+      add_product(operand.weight, x.data, samples(), root.integers.data);
+      add_ranges(operand.weight, x.guaranteed, root.integers.guaranteed,
+                 layer.name);
+      linear.terms.push_back({x.value, operand.weight});
     }
-    return layer.custom->record(inputs);
+    linear.bias = layer.integer_bias;
+    // An output that nothing else hangs on takes its bias and its shape right
+    // here.
+    Shape shape = sample_shape(layer.shape);
+    if (const QuantizedOutput *output = sole_output(layer)) {
+      linear.bias = sum(linear.bias, bias_of(*output));
+      shape = sample_shape(graph().shapes.at(output->name));
+    }
+    add_bias(linear.bias, root.integers);
+    declare(layer.name, std::move(linear), std::move(shape),
+            reads_.contains(layer.output), root.integers);
+    finish_root(layer.output, std::move(root), "layer");
   }
 
-  struct Integers {
-    ValueId value = 0;
-    const std::vector<double>* data = nullptr;
-  };
-
-  Integers integers_of(const QuantizedOperand& operand) const {
-    const ElementwiseTail tail = tail_of(operand.tensor);
-    if (reads_input_as_it_is(tail, operand.quantizer))
-      return {roots_.at(tail.root).value, &roots_.at(tail.root).integers};
-    const std::vector<Read>& reads = reads_.at(tail.root);
-    const auto read = std::ranges::find_if(reads, [&](const Read& r) {
-      return r.tensor == operand.tensor && r.quantizer == operand.quantizer;
-    });
-    const auto index = static_cast<std::size_t>(read - reads.begin());
-    return {results_.at(tail.root)[index], &table_integers_.at(tail.root)[index]};
+  const QuantizedOutput *sole_output(const QuantizedLayer &layer) const {
+    const auto outputs = raw_outputs_.find(layer.output);
+    if (reads_.contains(layer.output) || outputs == raw_outputs_.end())
+      return nullptr;
+    return outputs->second.size() == 1 ? outputs->second[0] : nullptr;
   }
 
-  void add_operand(const QuantizedOperand& operand, Linear& linear,
-                   std::vector<double>& sums) const {
-    const Integers x = integers_of(operand);
-    const IntegerWeight& w = operand.weight;
-    if (w.rows == 0) {
-      linear.terms.push_back({x.value, ScaleWeight{w.factor}});
-      for (std::size_t i = 0; i < sums.size(); ++i)
-        sums[i] += static_cast<double>(w.factor) * (*x.data)[i];
+  static std::vector<std::int64_t> sum(const std::vector<std::int64_t> &a,
+                                       std::vector<std::int64_t> b) {
+    if (b.empty())
+      return a;
+    for (std::size_t i = 0; i < a.size(); ++i)
+      b[i] += a[i];
+    return b;
+  }
+
+  // In steps of the accumulators' scale, rounded half to even; empty if all are
+  // 0.
+  static std::vector<std::int64_t> bias_of(const QuantizedOutput &output) {
+    std::vector<std::int64_t> bias;
+    for (std::size_t e = 0; e < output.slope.size(); ++e) {
+      const double steps = std::nearbyint(output.offset[e] / output.slope[e]);
+      if (!(std::abs(steps) <= 0x1p52)) {
+        throw Error(
+            ErrorCode::accumulator_too_wide,
+            fmt::format("the bias of element {} is {:.3g} steps of its scale",
+                        e, steps),
+            fmt::format("output '{}'", output.name), "more bits for weights");
+      }
+      bias.push_back(static_cast<std::int64_t>(steps));
+    }
+    if (std::ranges::all_of(bias, [](std::int64_t b) { return b == 0; }))
+      bias.clear();
+    return bias;
+  }
+
+  static void add_bias(const std::vector<std::int64_t> &bias,
+                       Integers &integers) {
+    if (bias.empty())
       return;
+    for (std::size_t first = 0; first < integers.data.size();
+         first += bias.size()) {
+      for (std::size_t e = 0; e < bias.size(); ++e)
+        integers.data[first + e] += static_cast<double>(bias[e]);
     }
-    linear.terms.push_back({x.value, DenseWeight{w.rows, w.columns, w.data}});
-    const std::vector<double> weights(w.data.begin(), w.data.end());
-    const auto rows = static_cast<std::int64_t>(x.data->size()) / w.columns;
-    Eigen::Map<Matrix>(sums.data(), rows, w.rows).noalias() +=
-        ConstMatrixMap(x.data->data(), rows, w.columns) *
-        ConstMatrixMap(weights.data(), w.rows, w.columns).transpose();
-  }
-
-  void add_recorded(const RecordedLinear& recorded, const QuantizedLayer& layer, Linear& linear,
-                    std::vector<double>& sums) const {
-    linear.bias = recorded.bias;
-    const auto elements = static_cast<std::size_t>(number_of_elements(recorded.shape));
-    for (std::size_t i = 0; i < sums.size() && !recorded.bias.empty(); ++i)
-      sums[i] += static_cast<double>(recorded.bias[i % elements]);
-    for (const RecordedLinear::Term& term : recorded.terms) {
-      const Integers x = integers_of(layer.operands[static_cast<std::size_t>(term.input)]);
-      SparseWeight sparse = to_sparse(term);
-      for (std::size_t s = 0; s < sums.size() / elements; ++s) {
-        for (std::size_t row = 0; row < elements; ++row) {
-          for (auto e = static_cast<std::size_t>(sparse.row_start[row]);
-               e < static_cast<std::size_t>(sparse.row_start[row + 1]); ++e) {
-            sums[s * elements + row] += static_cast<double>(sparse.value[e]) *
-                                        (*x.data)[s * static_cast<std::size_t>(term.columns) +
-                                                  static_cast<std::size_t>(sparse.column[e])];
-          }
-        }
-      }
-      linear.terms.push_back({x.value, std::move(sparse)});
+    for (std::size_t e = 0; e < bias.size(); ++e) {
+      integers.guaranteed.lower[e] += static_cast<double>(bias[e]);
+      integers.guaranteed.upper[e] += static_cast<double>(bias[e]);
     }
   }
 
-  static SparseWeight to_sparse(const RecordedLinear::Term& term) {
-    std::map<std::pair<std::int64_t, std::int64_t>, std::int64_t> entries;
-    for (std::size_t e = 0; e < term.value.size(); ++e)
-      entries[{term.row[e], term.column[e]}] += term.value[e];
-    SparseWeight sparse{term.rows, term.columns, {0}, {}, {}};
-    auto entry = entries.begin();
-    for (std::int64_t row = 0; row < term.rows; ++row) {
-      for (; entry != entries.end() && entry->first.first == row; ++entry) {
-        if (entry->second == 0) continue;
-        sparse.column.push_back(entry->first.second);
-        sparse.value.push_back(entry->second);
-      }
-      sparse.row_start.push_back(static_cast<std::int64_t>(sparse.column.size()));
-    }
-    return sparse;
+  // Adds a linear node with the interval that its integers need.
+  void declare(const std::string &name, Linear linear, Shape shape,
+               bool feeds_table, Integers &integers) {
+    const auto elements =
+        static_cast<std::int64_t>(integers.guaranteed.lower.size());
+    const Interval calibrated = measured_ranges(integers.data, elements).hull();
+    const Interval guaranteed = integers.guaranteed.hull();
+    const Interval declared =
+        declared_interval(calibrated, guaranteed, options_.margin,
+                          options_.prefer_guaranteed_same_bits);
+    integers.value = linear.result = add_value(std::move(shape), declared);
+    circuit().nodes.push_back({name, std::move(linear)});
+    model_.ranges.push_back(
+        {name, calibrated, guaranteed, declared, feeds_table});
   }
 
-  void declare(const Root& root, const QuantizedLayer& layer) {
-    const auto [lowest, highest] = std::ranges::minmax(root.integers);
-    const Interval calibrated{static_cast<std::int64_t>(lowest),
-                              static_cast<std::int64_t>(highest)};
-    const Interval guaranteed = guaranteed_intervals(circuit())[root.value];
-    const Interval declared = widened(calibrated, guaranteed, options_);
-    const bool feeds_table = reads_.contains(layer.output);
-    if (feeds_table && declared.size() > kMaxTableValues) {
-      throw Error(
-          ErrorCode::accumulator_too_wide,
-          fmt::format(
-              "the accumulator in [{}, {}] needs {} bits at a table; at most 16 are possible",
-              declared.lower, declared.upper, bits_of(declared)),
-          fmt::format("layer '{}'", layer.name),
-          "fewer bits for weights and activations, or pruning");
-    }
-    circuit().values[root.value].interval = declared;
-    model_.ranges.push_back({layer.name, calibrated, guaranteed, declared, feeds_table});
+  void check_width(const Root &root, const char *kind) {
+    const Interval interval = circuit().values[root.integers.value].interval;
+    if (size_bits(interval) <= kMaxTableBits)
+      return;
+    const Interval calibrated = root.calibrated.hull();
+    throw Error(ErrorCode::accumulator_too_wide,
+                fmt::format("integers in [{}, {}] need {} bits at a table "
+                            "lookup, at most {} are "
+                            "possible (calibration reaches [{}, {}])",
+                            interval.lower, interval.upper, size_bits(interval),
+                            kMaxTableBits, calibrated.lower, calibrated.upper),
+                fmt::format("{} '{}'", kind, root.name),
+                "fewer bits for weights and activations (n_bits), or pruning: "
+                "fewer non-zero "
+                "weights a neuron");
   }
 
   // Builds the tables of a root as one node.
-  void finish_root(Root root) {
-    const std::string name = root.layer != nullptr ? root.layer->output : root.name;
-    const auto found = reads_.find(name);
-    if (found != reads_.end()) {
-      Lut lut;
-      lut.operand = root.value;
-      const TensorType type = circuit().values[root.value];
-      const TableBuilder builder(graph(), type.interval, root.shape,
-                                 [&](const Tensor<double>& v) { return root.to_float(v); });
-      for (const Read& read : found->second) {
-        Table table = builder.build(tail_of(read.tensor), read.quantizer);
-        table.name = fmt::format("t{}", table_count_++);
-        const auto [low, high] = std::ranges::minmax(table.entries);
-        lut.results.push_back(add_value(type.shape, {low, high}));
-        results_[name].push_back(lut.results.back());
-        table_integers_[name].push_back(apply(table, root));
-        lut.tables.push_back(std::move(table));
+  void finish_root(const std::string &tensor, Root root, const char *kind) {
+    root.calibrated =
+        measured_ranges(root.integers.data, number_of_elements(root.shape));
+    Root &kept = roots_[tensor] = std::move(root);
+    const auto reads = reads_.find(tensor);
+    if (reads == reads_.end())
+      return;
+    std::vector<std::optional<Table>> tables =
+        build_tables(tensor, kept, kind, reads->second);
+
+    Lut lut;
+    lut.operand = kept.integers.value;
+    std::vector<const Integers *> &results = results_[tensor];
+    for (std::size_t r = 0; r < tables.size(); ++r) {
+      const Integers *result = &kept.integers;
+      if (tables[r]) {
+        const auto same = std::ranges::find_if(
+            tables.begin(), tables.begin() + static_cast<std::ptrdiff_t>(r),
+            [&](const std::optional<Table> &t) {
+              return t && is_same(*t, *tables[r]);
+            });
+        const auto twin = static_cast<std::size_t>(same - tables.begin());
+        result = twin < r ? results[twin]
+                          : &add_table(*tables[r], reads->second[r].tensor,
+                                       kept, lut);
       }
-      circuit().nodes.push_back({table_node_name(found->second[0].tensor, root), std::move(lut)});
+      results.push_back(result);
     }
-    roots_[name] = std::move(root);
+    if (lut.tables.empty())
+      return;
+    std::string name = activation_name(reads->second[0].tensor, kept);
+    circuit().nodes.push_back({std::move(name), std::move(lut)});
   }
 
-  // Tables carry the name of the activation that they stand for.
-  std::string table_node_name(const std::string& tensor, const Root& root) const {
-    const ElementwiseTail tail = tail_of(tensor);
-    return tail.nodes.empty() ? root.name : tail.nodes.back()->name;
+  static bool is_same(const Table &a, const Table &b) {
+    return a.entries == b.entries && a.row_of_element == b.row_of_element;
   }
 
-  static std::vector<double> apply(const Table& table, const Root& root) {
-    const auto elements = static_cast<std::size_t>(number_of_elements(root.shape));
-    std::vector<double> result(root.integers.size());
-    for (std::size_t i = 0; i < result.size(); ++i) {
-      result[i] = static_cast<double>(table.at(static_cast<std::int64_t>(i % elements),
-                                               static_cast<std::int64_t>(root.integers[i])));
-    }
+  const Integers &add_table(Table table, const std::string &tensor,
+                            const Root &root, Lut &lut) {
+    Integers &result = looked_up_.emplace_back(look_up(table, root));
+    const auto [low, high] = std::ranges::minmax(table.entries);
+    result.value =
+        add_value(circuit().values[root.integers.value].shape, {low, high});
+    table.name = table_name(tensor, root);
+    lut.results.push_back(result.value);
+    lut.tables.push_back(std::move(table));
     return result;
   }
 
-  // Float output = scale * accumulator + offset by element, when the output is an affine function
-  // of a root.
-  std::optional<AffineTail> output_slopes(const QuantizedOutput& output) const {
-    if (output.tensor != output.name)
-      return std::nullopt;  // the network quantizes its output itself
-    const ElementwiseTail tail = tail_of(output.tensor);
-    std::optional<AffineTail> affine = affine_tail(graph(), tail);
-    if (!affine) return std::nullopt;
-    const auto layer = std::ranges::find_if(
-        quantized_.layers, [&](const QuantizedLayer& l) { return l.output == tail.root; });
-    if (layer != quantized_.layers.end() && layer->custom) return std::nullopt;
-    const auto channels = static_cast<std::size_t>(graph().shapes.at(output.tensor).back());
-    for (std::size_t e = 0; e < affine->slope.size(); ++e) {
-      double scale = 0, offset = 0;
-      if (layer != quantized_.layers.end()) {
-        scale = layer->scale[e % layer->scale.size()];
-        offset = layer->bias[e % layer->bias.size()] -
-                 scale * static_cast<double>(layer->zero[e % layer->zero.size()]);
-      } else {
-        const auto input = std::ranges::find_if(
-            quantized_.inputs, [&](const QuantizedInput& in) { return in.name == tail.root; });
-        scale = input->quantizer.parameters().scale[0];
-        offset = -scale * static_cast<double>(input->quantizer.parameters().zero_point[0]);
-      }
-      affine->offset[e] += affine->slope[e] * offset;
-      affine->slope[e] *= scale;
-      const bool is_per_channel = affine->slope[e] == affine->slope[e % channels];
-      if (affine->slope[e] == 0 || !is_per_channel) return std::nullopt;
+  // None where the root's integers are read as they are.
+  std::vector<std::optional<Table>>
+  build_tables(const std::string &tensor, const Root &root, const char *kind,
+               const std::vector<Read> &reads) {
+    // An input that is read as it is needs no table, however wide it is.
+    const auto reads_itself = [&](const Read &read) {
+      return root.input != nullptr && read.quantizer == *root.input &&
+             std::ranges::all_of(
+                 tail_of(read.tensor).nodes,
+                 [](const FloatNode *node) { return keeps_values(*node); });
+    };
+    std::vector<std::optional<Table>> tables(reads.size());
+    if (std::ranges::all_of(reads, reads_itself))
+      return tables;
+    check_width(root, kind);
+    const TableBuilder builder(
+        graph(), circuit().values[root.integers.value].interval, root.shape,
+        root.calibrated, [&](const Tensor<double> &integers) {
+          return to_float(tensor, root, integers);
+        });
+    for (std::size_t r = 0; r < reads.size(); ++r) {
+      if (reads_itself(reads[r]))
+        continue;
+      Table table = builder.build(tail_of(reads[r].tensor), reads[r].quantizer);
+      if (!is_identity(table))
+        tables[r] = std::move(table);
     }
-    return affine;
+    return tables;
   }
 
-  void lower_output(const QuantizedOutput& output) {
+  FloatTensor to_float(const std::string &tensor, const Root &root,
+                       const Tensor<double> &integers) const {
+    if (root.layer != nullptr)
+      return layer_output(*root.layer, integers, graph().shapes.at(tensor));
+    FloatTensor result{ElementType::floating, integers};
+    const UniformQuantizationParameters &p = root.input->parameters();
+    for (double &v : result.values.data)
+      v = p.scale[0] * (v - static_cast<double>(p.zero_point[0]));
+    return result;
+  }
+
+  static Integers look_up(const Table &table, const Root &root) {
+    Integers result;
+    const std::vector<double> &x = root.integers.data;
+    const std::size_t elements = root.calibrated.lower.size();
+    result.data.resize(x.size());
+    for (std::size_t first = 0; first < x.size(); first += elements) {
+      for (std::size_t e = 0; e < elements; ++e) {
+        result.data[first + e] = static_cast<double>(
+            table.at(static_cast<std::int64_t>(e),
+                     static_cast<std::int64_t>(x[first + e])));
+      }
+    }
+    result.guaranteed = table_ranges(table, root.integers.guaranteed);
+    return result;
+  }
+
+  // Lookups carry the name of the activation that they stand for.
+  std::string activation_name(const std::string &tensor,
+                              const Root &root) const {
+    static const std::set<std::string> kQuantizers{"Quant", "QuantizeLinear",
+                                                   "Clip", "DequantizeLinear"};
+    std::string name = root.name;
+    for (const FloatNode *node : tail_of(tensor).nodes) {
+      const bool encrypted = depends_on_input(graph(), node->outputs[0]);
+      if (encrypted && !keeps_values(*node) &&
+          !kQuantizers.contains(node->op_type))
+        name = node->name;
+    }
+    return name;
+  }
+
+  // Letters, digits, '_' and '.'; no name twice.
+  std::string table_name(const std::string &tensor, const Root &root) {
+    std::string name;
+    for (char c : activation_name(tensor, root)) {
+      const bool allowed = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                           (c >= '0' && c <= '9') || c == '.' || c == '_';
+      if (allowed || !name.empty())
+        name += allowed ? c : '_';
+    }
+    if (name.empty())
+      name = "table";
+    const int count = ++table_names_[name];
+    return count == 1 ? name : table_name_with(name, count);
+  }
+
+  std::string table_name_with(const std::string &name, int count) {
+    std::string numbered;
+    do {
+      numbered = fmt::format("{}.{}", name, count++);
+    } while (table_names_.contains(numbered));
+    table_names_[numbered] = 1;
+    return numbered;
+  }
+
+  void lower_output(const QuantizedOutput &output) {
     const Shape shape = sample_shape(graph().shapes.at(output.name));
-    const std::optional<AffineTail> affine = output_slopes(output);
-    LoweredOutput lowered{output.name, shape, {}, {}};
+    LoweredOutput lowered{output.name, shape, {}, {0}};
     ValueId value = 0;
-    if (affine) {
-      const auto channels = static_cast<std::size_t>(graph().shapes.at(output.tensor).back());
-      lowered.scale.assign(affine->slope.begin(),
-                           affine->slope.begin() + static_cast<std::ptrdiff_t>(channels));
-      if (std::ranges::all_of(lowered.scale, [&](double s) { return s == lowered.scale[0]; }))
-        lowered.scale.resize(1);
-      lowered.zero_point = {0};
-      value = add_output_bias(output, *affine);
-    } else {
-      const Integers integers = integers_of({output.tensor, output.quantizer, {}});
+    if (output.is_table()) {
+      value = integers_of(output.name, output.quantizer).value;
       lowered.scale = output.quantizer.parameters().scale;
       lowered.zero_point = output.quantizer.parameters().zero_point;
-      value = integers.value;
+    } else {
+      lowered.scale = output.slope;
+      compress(lowered.scale, graph().shapes.at(output.name));
+      value = raw_output(output, shape, lowered.zero_point);
     }
-    // The output's own shape, in the same flat order.
     if (circuit().values[value].shape != shape) {
-      const ValueId reshaped = add_value(shape, circuit().values[value].interval);
-      circuit().nodes.push_back({output.name, Linear{{{value, ScaleWeight{1}}}, {}, reshaped}});
+      const ValueId reshaped =
+          add_value(shape, circuit().values[value].interval);
+      circuit().nodes.push_back(
+          {output.name, Linear{{{value, ScaleWeight{1}}}, {}, reshaped}});
       value = reshaped;
     }
     circuit().nodes.push_back({output.name, Output{value}});
     model_.outputs.push_back(std::move(lowered));
   }
 
-  // The bias in steps of the accumulator's scale, rounded half to even, added in the circuit.
-  ValueId add_output_bias(const QuantizedOutput& output, const AffineTail& affine) {
-    const std::string root_name = tail_of(output.tensor).root;
-    const Root& root = roots_.at(root_name);
-    Linear linear;
-    linear.terms.push_back({root.value, ScaleWeight{1}});
-    for (std::size_t e = 0; e < affine.slope.size(); ++e) {
-      linear.bias.push_back(
-          static_cast<std::int64_t>(std::nearbyint(affine.offset[e] / affine.slope[e])));
+  ValueId raw_output(const QuantizedOutput &output, const Shape &shape,
+                     std::vector<std::int64_t> &zero_point) {
+    const std::string name = tail_of(output.name).root;
+    const Root &root = roots_.at(name);
+    if (root.layer != nullptr && sole_output(*root.layer) == &output)
+      return root.integers.value;
+    const std::vector<std::int64_t> bias = bias_of(output);
+    if (bias.empty())
+      return root.integers.value;
+    const bool is_uniform =
+        std::ranges::all_of(bias, [&](std::int64_t b) { return b == bias[0]; });
+    if (root.input != nullptr && is_uniform) { // the client's own zero point
+      zero_point = {-bias[0]};
+      return root.integers.value;
     }
-    if (std::ranges::all_of(linear.bias, [](std::int64_t b) { return b == 0; })) return root.value;
-    const auto [low, high] = std::ranges::minmax(linear.bias);
-    const Interval interval = circuit().values[root.value].interval;
-    linear.result = add_value(circuit().values[root.value].shape,
-                              {interval.lower + low, interval.upper + high});
-    const ValueId result = linear.result;
-    circuit().nodes.push_back({output.name, std::move(linear)});
-    return result;
+    Linear linear{{{root.integers.value, ScaleWeight{1}}}, bias, 0};
+    Integers sum = root.integers;
+    add_bias(bias, sum);
+    declare(output.name, std::move(linear), shape, false, sum);
+    return sum.value;
   }
 
-  const QuantizedGraph& quantized_;
-  const std::vector<Tensor<double>>& calibration_;
-  const LoweringOptions& options_;
-  const std::set<std::string> names_;
-  std::map<std::string, std::vector<Read>> reads_;  // by root
+  const QuantizedGraph &quantized_;
+  const std::vector<Tensor<double>> &calibration_;
+  const LoweringOptions &options_;
+  const std::set<std::string> root_names_;
+  std::map<std::string, std::vector<Read>> reads_; // by root
+  std::map<std::string, std::vector<const QuantizedOutput *>> raw_outputs_;
   std::map<std::string, Root> roots_;
-  std::map<std::string, std::vector<ValueId>> results_;  // by root, as reads_
-  std::map<std::string, std::vector<std::vector<double>>>
-      table_integers_;  // on the calibration data
-  int table_count_ = 0;
+  std::deque<Integers> looked_up_;
+  std::map<std::string, std::vector<const Integers *>>
+      results_; // by root, as reads_
+  std::map<std::string, int> table_names_;
   LoweredModel model_;
 };
 
-}  // namespace
+} // namespace
 
-LoweredModel lower(const QuantizedGraph& quantized, const std::vector<Tensor<double>>& calibration,
-                   const LoweringOptions& options) {
-  if (calibration.size() != quantized.inputs.size()) {
-    throw Error(ErrorCode::wrong_shape, fmt::format("calibration has {} inputs, the model {}",
-                                                    calibration.size(), quantized.inputs.size()));
+LoweredModel lower(const QuantizedGraph &quantized,
+                   const std::vector<Tensor<double>> &calibration,
+                   const LoweringOptions &options) {
+  if (!(options.margin >= 0) || !std::isfinite(options.margin)) {
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("margin is {}; it must not be negative", options.margin),
+        "", "0.05");
   }
+  check_calibration(quantized.graph, calibration);
   return Lowering(quantized, calibration, options).run();
 }
 
-}  // namespace torusml
+} // namespace torusml

@@ -1,10 +1,16 @@
-// QuantizedGraph to Circuit: layers become linear nodes, everything between them one table per
-// activation.
+// QuantizedGraph to Circuit: layers become linear nodes, everything between
+// them one table per activation.
 //
 //   LoweredModel lowered = lower(quantized, {calibration}, {.margin = 0.05});
 //
-// Cost: one pass of the integer circuit over the calibration data, and one evaluation of each
-// activation per integer of its interval and element. Pure function.
+// Bias, zero points, scales, batch normalization, activation and the next
+// quantizer are folded into the table. An output that is an affine function of
+// accumulators leaves as accumulators, its bias rounded half to even and added
+// in the circuit.
+//
+// Cost: one pass of the integer circuit over the calibration data, and one
+// evaluation of each activation per integer of its interval and element. Pure
+// function.
 #pragma once
 
 #include <string>
@@ -16,8 +22,8 @@
 namespace torusml {
 
 struct LoweringOptions {
-  // Calibrated intervals are widened by this fraction of their width on each side, never beyond
-  // what the weights allow.
+  // Calibrated intervals are widened by this fraction of their width on each
+  // side, never beyond what the weights allow.
   double margin = 0.05;
   // Take the interval that the weights allow where it needs no more bits.
   bool prefer_guaranteed_same_bits = true;
@@ -25,12 +31,13 @@ struct LoweringOptions {
 
 struct LoweredInput {
   std::string name;
-  Shape shape;  // of one sample
+  Shape shape; // of one sample
   UniformQuantizer quantizer;
   Interval interval;
 };
 
-// float = scale * (integer - zero_point); one entry, or one per channel of the last axis.
+// float = scale * (integer - zero_point); one entry, or one per channel of the
+// last axis, or one per element.
 struct LoweredOutput {
   std::string name;
   Shape shape;
@@ -48,12 +55,16 @@ struct LoweredModel {
   Circuit circuit;
   std::vector<LoweredInput> inputs;
   std::vector<LoweredOutput> outputs;
-  std::vector<NodeRange> ranges;  // of the layers' accumulators
+  std::vector<NodeRange> ranges; // of linear nodes
 };
 
-// Errors: accumulator_too_wide (more than 16 bits at a table, naming the layer), wrong_shape,
-// not_supported.
-LoweredModel lower(const QuantizedGraph& quantized, const std::vector<Tensor<double>>& calibration,
-                   const LoweringOptions& options = {});
+// calibration: one tensor per input, (samples, shape...); it need not be what
+// the graph was quantized on. Errors: empty_calibration, wrong_shape,
+// non_finite_value (of an activation on a calibrated value, too),
+// accumulator_too_wide (more than 16 bits at a table, naming the layer),
+// invalid_argument (margin), not_supported.
+LoweredModel lower(const QuantizedGraph &quantized,
+                   const std::vector<Tensor<double>> &calibration,
+                   const LoweringOptions &options = {});
 
-}  // namespace torusml
+} // namespace torusml

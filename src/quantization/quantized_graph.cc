@@ -1,17 +1,45 @@
 #include "quantization/quantized_graph.h"
 
-#include <algorithm>
-#include <cmath>
-#include <set>
+#include <fmt/format.h>
 
-#include "importer/custom_operator.h"
+#include <Eigen/Core>
+#include <algorithm>
+
+#include "torusml/error.h"
 
 namespace torusml {
 namespace {
 
-FloatTensor filled(const Shape& shape, double value) {
-  return {ElementType::floating,
-          {shape, std::vector<double>(static_cast<std::size_t>(number_of_elements(shape)), value)}};
+using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using ConstMatrixMap = Eigen::Map<const Matrix>;
+
+void add(const DenseWeight& weight, const std::vector<double>& x, std::int64_t,
+         std::vector<double>& y) {
+  const std::vector<double> w(weight.data.begin(), weight.data.end());
+  const auto blocks = static_cast<std::int64_t>(x.size()) / weight.columns;
+  Eigen::Map<Matrix>(y.data(), blocks, weight.rows).noalias() +=
+      ConstMatrixMap(x.data(), blocks, weight.columns) *
+      ConstMatrixMap(w.data(), weight.rows, weight.columns).transpose();
+}
+
+void add(const SparseWeight& weight, const std::vector<double>& x, std::int64_t samples,
+         std::vector<double>& y) {
+  for (std::int64_t s = 0; s < samples; ++s) {
+    const double* in = x.data() + s * weight.columns;
+    double* out = y.data() + s * weight.rows;
+    for (std::int64_t row = 0; row < weight.rows; ++row) {
+      for (std::int64_t e = weight.row_start[static_cast<std::size_t>(row)];
+           e < weight.row_start[static_cast<std::size_t>(row) + 1]; ++e) {
+        const auto entry = static_cast<std::size_t>(e);
+        out[row] += static_cast<double>(weight.value[entry]) * in[weight.column[entry]];
+      }
+    }
+  }
+}
+
+void add(const ScaleWeight& weight, const std::vector<double>& x, std::int64_t,
+         std::vector<double>& y) {
+  for (std::size_t i = 0; i < y.size(); ++i) y[i] += static_cast<double>(weight.factor) * x[i];
 }
 
 }  // namespace
@@ -27,45 +55,44 @@ std::set<std::string> QuantizedGraph::roots() const {
   return names;
 }
 
-FloatTensor layer_output(const QuantizedLayer& layer, const Tensor<double>& accumulators) {
+FloatTensor layer_output(const QuantizedLayer& layer, const Tensor<double>& accumulators,
+                         const Shape& shape) {
+  FloatTensor result;
   if (layer.custom) {
-    std::vector<InputQuantization> inputs;
-    for (const QuantizedOperand& operand : layer.operands) {
-      const UniformQuantizer& q = operand.quantizer;
-      inputs.push_back({q.parameters().scale, q.parameters().zero_point, q.options().n_bits,
-                        q.options().is_signed});
+    result = layer.custom->apply_tail(accumulators, layer.custom_inputs);
+    if (result.values.data.size() != accumulators.data.size()) {
+      throw Error(ErrorCode::wrong_shape,
+                  fmt::format("a custom operator made {} floats of {} accumulators",
+                              result.values.data.size(), accumulators.data.size()),
+                  fmt::format("layer '{}'", layer.name));
     }
-    return layer.custom->apply_tail(accumulators, inputs);
+  } else {
+    result.values = accumulators;
+    const auto elements = static_cast<std::size_t>(number_of_elements(layer.shape));
+    std::vector<double> slope(elements), offset(elements);
+    for (std::size_t e = 0; e < elements; ++e) {
+      slope[e] = layer.scale[e % layer.scale.size()];
+      offset[e] = static_cast<double>(layer.zero[e % layer.zero.size()]);
+    }
+    std::vector<double>& y = result.values.data;
+    for (std::size_t first = 0; first < y.size(); first += elements) {
+      for (std::size_t e = 0; e < elements; ++e)
+        y[first + e] = slope[e] * (y[first + e] - offset[e]);
+    }
+    for (std::size_t e = 0; e < elements; ++e) offset[e] = layer.bias[e % layer.bias.size()];
+    for (std::size_t first = 0; first < y.size(); first += elements) {
+      for (std::size_t e = 0; e < elements; ++e) y[first + e] += offset[e];
+    }
   }
-  FloatTensor result{ElementType::floating, accumulators};
-  for (std::size_t i = 0; i < result.values.data.size(); ++i) {
-    const auto zero = static_cast<double>(layer.zero[i % layer.zero.size()]);
-    result.values.data[i] = layer.scale[i % layer.scale.size()] * (result.values.data[i] - zero) +
-                            layer.bias[i % layer.bias.size()];
-  }
+  const std::int64_t batch = accumulators.shape.at(0);
+  result.values.shape = shape;
+  result.values.shape.at(0) = batch;
   return result;
 }
 
-std::optional<AffineTail> affine_tail(const FloatGraph& graph, const ElementwiseTail& tail) {
-  static const std::set<std::string> kAffine{
-      "Add",     "Sub",     "Mul",     "BatchNormalization", "Neg", "Identity", "Dropout",
-      "Reshape", "Flatten", "Squeeze", "Unsqueeze"};
-  for (const FloatNode* node : tail.nodes) {
-    const bool divides_by_constant =
-        node->op_type == "Div" && graph.constants.contains(node->inputs[1]);
-    if (node->custom || (!kAffine.contains(node->op_type) && !divides_by_constant))
-      return std::nullopt;
-    // x * x is no affine function: at most one operand may depend on the input.
-    const auto dependent = std::ranges::count_if(node->inputs, [&](const std::string& in) {
-      return !in.empty() && depends_on_input(graph, in);
-    });
-    if (node->op_type == "Mul" && dependent != 1) return std::nullopt;
-  }
-  const Shape& shape = graph.shapes.at(tail.root);
-  const std::vector<double> at_zero = evaluate_tail(graph, tail, filled(shape, 0)).values.data;
-  std::vector<double> slope = evaluate_tail(graph, tail, filled(shape, 1)).values.data;
-  for (std::size_t i = 0; i < slope.size(); ++i) slope[i] -= at_zero[i];
-  return AffineTail{std::move(slope), at_zero};
+void add_product(const Weight& weight, const std::vector<double>& x, std::int64_t samples,
+                 std::vector<double>& y) {
+  std::visit([&](const auto& w) { add(w, x, samples, y); }, weight);
 }
 
 }  // namespace torusml

@@ -1,25 +1,34 @@
 // A float network with quantizers on it.
 //
-// The graph is cut at its mixing operators (Gemm, MatMul, Add of two encrypted tensors, a user's
-// own). Each reads integers, through a quantizer per encrypted operand, and writes an integer
-// accumulator:
-//   accumulator = sum over operands of weight * q,    float output = scale * (accumulator - zero) +
-//   bias.
-// Everything between an accumulator and the next quantizer is a float function of each element,
-// which lowering tabulates. Thread rule: a value type; const use is concurrent.
+// The graph is cut at its mixing operators (Gemm, MatMul, sums of encrypted
+// tensors, a user's own). Each layer reads integers, through a quantizer per
+// operand, and computes integer accumulators:
+//
+//   accumulator = sum over operands of weight * quantizer(tensor) +
+//   integer_bias float       = scale * (accumulator - zero) + bias (or the tail
+//   of a user's operator)
+//
+// Everything between an accumulator and the next quantizer is a float function
+// of each element, which lowering tabulates.
+//
+// Thread rule: a value type; const use is concurrent.
 #pragma once
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "circuit/circuit.h"
+#include "importer/custom_operator.h"
 #include "importer/float_graph.h"
 #include "torusml/quantizer.h"
 
 namespace torusml {
 
-// Bits by role, with the peer's defaults: an integer n means {n, n, max(5, n), max(5, n)}.
+// Bits by role, with the peer's defaults: an integer n means {n, n, max(5, n),
+// max(5, n)}.
 struct QuantizationBits {
   int op_inputs = 8, op_weights = 8, model_inputs = 8, model_outputs = 8;
 
@@ -28,32 +37,29 @@ struct QuantizationBits {
 
 struct QuantizationRequest {
   QuantizationBits bits;
-  bool import_qat = false;
-};
-
-// rows x columns on the last axis of the operand; without rows, `factor` on every element.
-struct IntegerWeight {
-  std::int64_t rows = 0, columns = 0;
-  std::vector<std::int64_t> data;
-  std::int64_t factor = 1;
+  bool import_qat = false;  // take the quantizers that the network brings along
 };
 
 struct QuantizedOperand {
   std::string tensor;  // the float tensor that the quantizer is applied to
   UniformQuantizer quantizer;
-  IntegerWeight weight;  // not used by a user's own operator
+  Weight weight;  // integers, its zero point taken off
 };
 
 struct QuantizedLayer {
   std::string name;    // of the ONNX node
-  std::string output;  // the float tensor that the accumulator stands for
-  Shape shape;         // of the accumulator, with a batch axis of 1
+  std::string output;  // the float tensor that the accumulators stand for
+  Shape shape;         // of the accumulators, with a batch axis of 1
   std::vector<QuantizedOperand> operands;
-  // Each has one entry, or one per channel of the last axis.
+  std::vector<std::int64_t> integer_bias;  // empty, or one per element
+  // Each has one entry, or one per element; or one per channel of the last
+  // axis.
   std::vector<double> scale{1.0};
   std::vector<std::int64_t> zero{0};
   std::vector<double> bias{0.0};
-  std::shared_ptr<const CustomOperator> custom;  // its tail replaces scale, zero and bias
+  // Its tail replaces scale, zero and bias.
+  std::shared_ptr<const CustomOperator> custom;
+  std::vector<InputQuantization> custom_inputs;
 };
 
 struct QuantizedInput {
@@ -61,11 +67,14 @@ struct QuantizedInput {
   UniformQuantizer quantizer;
 };
 
+// An output leaves as the integers of its root (float = slope * integer +
+// offset, by element), or through a table that ends in the quantizer.
 struct QuantizedOutput {
-  std::string tensor;  // the quantizer's operand
-  std::string name;    // of the graph's output
-  UniformQuantizer
-      quantizer;  // used only where the tensor is not an affine function of an accumulator
+  std::string name;
+  std::vector<double> slope, offset;  // empty: a table
+  UniformQuantizer quantizer;         // of a table
+
+  bool is_table() const { return slope.empty(); }
 };
 
 struct QuantizedGraph {
@@ -74,17 +83,19 @@ struct QuantizedGraph {
   std::vector<QuantizedLayer> layers;  // in the order in which they are computed
   std::vector<QuantizedOutput> outputs;
 
-  // Tensors at which elementwise walks end: the graph's inputs and the layers' outputs.
+  // Tensors at which elementwise walks end: the graph's inputs and the layers'
+  // outputs.
   std::set<std::string> roots() const;
 };
 
-// The float output of a layer from its accumulators, (batch, shape...).
-FloatTensor layer_output(const QuantizedLayer& layer, const Tensor<double>& accumulators);
+// The float output of a layer from its accumulators, (batch, shape...); of
+// `shape` but for the batch.
+FloatTensor layer_output(const QuantizedLayer& layer, const Tensor<double>& accumulators,
+                         const Shape& shape);
 
-// y = slope * x + offset by element of the root, if the tail is made of affine operators only.
-struct AffineTail {
-  std::vector<double> slope, offset;
-};
-std::optional<AffineTail> affine_tail(const FloatGraph& graph, const ElementwiseTail& tail);
+// Samples of integers, held in doubles, through a weight: y += weight * x, one
+// sample after the other. Exact below 2^53.
+void add_product(const Weight& weight, const std::vector<double>& x, std::int64_t samples,
+                 std::vector<double>& y);
 
 }  // namespace torusml

@@ -13,6 +13,7 @@ All of them take batches: the first axis.
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from .. import _core
 from ..arrays import one_or_tuple, to_floats, to_integers
 from ..compiled_model import CompiledModel
-from ..errors import InvalidArgument, NotCompiled, NotSupported, PErrorOutOfRange, UnknownOption, WrongShape
+from ..errors import InvalidArgument, NotCompiled, NotSupported, PErrorOutOfRange, UnknownOption, WrongDtype, WrongShape
 from .quantizers import QuantizationOptions, UniformQuantizationParameters, UniformQuantizer
 
 _FHE_MODES = ("disable", "simulate", "execute")
@@ -241,6 +242,11 @@ def plan_options(
 ) -> _core.PlanOptions:
     if p_error is not None and global_p_error is not None:
         raise InvalidArgument("p_error and global_p_error exclude each other", "p_error")
+    for name, value in (("p_error", p_error), ("global_p_error", global_p_error), ("tolerance", tolerance)):
+        if value is not None and not isinstance(value, numbers.Real):
+            raise WrongDtype(f"a number expected, got {value!r}", name)
+    if not isinstance(security_level, numbers.Integral):
+        raise WrongDtype(f"a number of bits expected, got {security_level!r}", "security_level")
     for name, value in (("p_error", p_error), ("global_p_error", global_p_error)):
         if value is not None and not 0 < value < 1:
             raise PErrorOutOfRange(f"{name} is {value}; it must lie between 0 and 1", name)
@@ -250,7 +256,7 @@ def plan_options(
         float(p_error or 0),
         float(global_p_error or 0),
         _core.default_tolerance if tolerance is None else float(tolerance),
-        security_level,
+        int(security_level),
     )
 
 

@@ -1,0 +1,59 @@
+// Linear maps of floats on one flattened sample: what a chain of linear
+// operators amounts to.
+//
+//   FloatMap both = FloatMap::dense(3, 5, w2).after(FloatMap::dense(5, 2, w1));
+//   Weight weight = both.with_integers(integers_of(both.value));
+//
+// Cost: dense products by Eigen; anything else as sparse rows, which are kept
+// only where they pay.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "circuit/circuit.h"
+
+namespace torusml {
+
+struct FloatMap {
+  enum class Kind {
+    dense,     // `blocks` times the same rows x columns matrix, along the diagonal
+    diagonal,  // rows == columns, blocks == 1
+    sparse,    // compressed rows, blocks == 1
+  };
+  Kind kind = Kind::dense;
+  std::int64_t rows = 0, columns = 0, blocks = 1;
+  std::vector<std::int64_t> row_start, column;  // sparse only
+  std::vector<double> value;  // row-major; the diagonal; the entries of the sparse rows
+
+  static FloatMap dense(std::int64_t rows, std::int64_t columns, std::vector<double> value,
+                        std::int64_t blocks = 1);
+  static FloatMap diagonal(std::vector<double> value);
+  static FloatMap identity(std::int64_t elements);
+  // Entries of a row-major matrix, without its zeros where there are many.
+  static FloatMap from_matrix(std::int64_t rows, std::int64_t columns,
+                              const std::vector<double>& matrix);
+
+  std::int64_t inputs() const { return columns * blocks; }
+  std::int64_t outputs() const { return rows * blocks; }
+
+  // x -> this(inner(x)). Error not_supported for products of more than 2^26
+  // entries.
+  FloatMap after(const FloatMap& inner) const;
+  FloatMap plus(const FloatMap& other) const;
+  void multiply(double factor);
+  std::vector<double> apply(const std::vector<double>& x) const;
+
+  // The absolute value that all entries share; none for dense maps and maps of
+  // zeros.
+  std::optional<double> shared_magnitude() const;
+  // The number that all entries of a row share, for every row of outputs();
+  // none if they differ.
+  std::optional<std::vector<double>> shared_by_rows() const;
+
+  // The same map with integers in the place of `value`.
+  Weight with_integers(std::vector<std::int64_t> integers) const;
+};
+
+}  // namespace torusml

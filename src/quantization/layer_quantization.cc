@@ -1,0 +1,235 @@
+#include "quantization/layer_quantization.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "quantization/weight_quantization.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+// float32 scales that are meant to be in integer ratio are so to this
+// precision.
+constexpr double kRatioTolerance = 1e-5;
+
+double scale_of(const UniformQuantizer& quantizer) { return quantizer.parameters().scale[0]; }
+
+std::vector<std::int64_t> rounded(const std::vector<double>& values, double factor) {
+  std::vector<std::int64_t> integers;
+  integers.reserve(values.size());
+  for (double value : values)
+    integers.push_back(static_cast<std::int64_t>(std::nearbyint(value * factor)));
+  return integers;
+}
+
+std::vector<std::int64_t> signs(const std::vector<double>& values) {
+  std::vector<std::int64_t> integers;
+  for (double value : values) integers.push_back(value < 0 ? -1 : 1);
+  return integers;
+}
+
+QuantizedLayer begin(const LinearLayer& layer, const Shape& shape,
+                     const std::vector<UniformQuantizer>& quantizers) {
+  QuantizedLayer result;
+  result.name = layer.name;
+  result.output = layer.output;
+  result.shape = shape;
+  for (std::size_t i = 0; i < layer.terms.size(); ++i)
+    result.operands.push_back({layer.terms[i].tensor, quantizers[i], {}});
+  return result;
+}
+
+// What the operands' zero points add to the accumulators; and the float bias.
+QuantizedLayer finish(QuantizedLayer result, const LinearLayer& layer) {
+  result.zero.assign(layer.bias.size(), 0);
+  for (std::size_t i = 0; i < layer.terms.size(); ++i) {
+    const std::int64_t zero_point = result.operands[i].quantizer.parameters().zero_point[0];
+    if (zero_point == 0) continue;
+    const std::vector<std::int64_t> x(static_cast<std::size_t>(layer.terms[i].map.inputs()),
+                                      zero_point);
+    apply_weight(result.operands[i].weight, x.data(), static_cast<std::int64_t>(x.size()),
+                 result.zero.data(), static_cast<std::int64_t>(result.zero.size()));
+  }
+  result.bias = layer.bias;
+  compress(result.zero, result.shape);
+  compress(result.bias, result.shape);
+  compress(result.scale, result.shape);
+  return result;
+}
+
+// Several maps of which some are matrices: one step for all weights, times
+// their operands' scales.
+void quantize_together(QuantizedLayer& result, const LinearLayer& layer, int weight_bits) {
+  double largest = 0;
+  for (std::size_t i = 0; i < layer.terms.size(); ++i) {
+    for (double value : layer.terms[i].map.value)
+      largest = std::max(largest, std::abs(value * scale_of(result.operands[i].quantizer)));
+  }
+  const double levels = std::max(1.0, std::ldexp(1.0, weight_bits - 1) - 1);
+  const double step = largest == 0 ? 1 : largest / levels;
+  for (std::size_t i = 0; i < layer.terms.size(); ++i) {
+    const FloatMap& map = layer.terms[i].map;
+    result.operands[i].weight =
+        map.with_integers(rounded(map.value, scale_of(result.operands[i].quantizer) / step));
+  }
+  result.scale = {step};
+}
+
+SparseWeight recorded_weight(const LinearLayer& layer, const RecordedLinear& recorded, int input,
+                             std::int64_t rows, std::int64_t columns) {
+  std::map<std::pair<std::int64_t, std::int64_t>, std::int64_t> entries;
+  for (const RecordedLinear::Term& term : recorded.terms) {
+    if (term.input != input) continue;
+    bool fits = term.rows == rows && term.columns == columns &&
+                term.row.size() == term.value.size() && term.column.size() == term.value.size();
+    for (std::size_t e = 0; fits && e < term.value.size(); ++e) {
+      fits =
+          term.row[e] >= 0 && term.row[e] < rows && term.column[e] >= 0 && term.column[e] < columns;
+      if (fits) entries[{term.row[e], term.column[e]}] += term.value[e];
+    }
+    if (!fits) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("a custom operator recorded a map of {} x {} for "
+                              "{} accumulators and "
+                              "{} elements of input {}, or entries beyond it",
+                              term.rows, term.columns, rows, columns, input),
+                  fmt::format("layer '{}'", layer.name));
+    }
+  }
+  SparseWeight sparse{rows, columns, {0}, {}, {}};
+  auto entry = entries.begin();
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (; entry != entries.end() && entry->first.first == row; ++entry) {
+      if (entry->second == 0) continue;
+      sparse.column.push_back(entry->first.second);
+      sparse.value.push_back(entry->second);
+    }
+    sparse.row_start.push_back(static_cast<std::int64_t>(sparse.column.size()));
+  }
+  return sparse;
+}
+
+}  // namespace
+
+bool is_sum(const LinearLayer& layer) {
+  return layer.terms.size() > 1 && std::ranges::all_of(layer.terms, [](const FloatTerm& term) {
+           return term.map.shared_magnitude().has_value();
+         });
+}
+
+std::vector<UniformQuantizer> sum_quantizers(const LinearLayer& layer,
+                                             const std::vector<std::vector<double>>& values,
+                                             int bits) {
+  const double levels = std::ldexp(1.0, bits) - 1;
+  std::vector<MinMaxQuantizationStats> ranges;
+  double widest = 0, largest = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double factor = *layer.terms[i].map.shared_magnitude();
+    ranges.push_back(min_max_stats(values[i]));
+    widest = std::max(widest, (ranges[i].rmax - ranges[i].rmin) * factor);
+    largest = std::max(largest, std::abs(ranges[i].rmax) * factor);
+  }
+  // Operands that are all constant keep the largest of them exactly.
+  const double step = widest > 0 ? widest / levels : (largest > 0 ? largest : 1);
+  std::vector<UniformQuantizer> quantizers;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    QuantizationOptions options{.n_bits = bits, .is_signed = ranges[i].rmin < 0};
+    const std::int64_t offset = options.is_signed ? std::int64_t{1} << (bits - 1) : 0;
+    const double scale = step / *layer.terms[i].map.shared_magnitude();
+    // The least value is the least integer.
+    const auto zero_point = static_cast<std::int64_t>(
+        std::nearbyint(-ranges[i].rmin / scale - static_cast<double>(offset)));
+    quantizers.push_back({options, {{scale}, {zero_point}, offset}});
+  }
+  return quantizers;
+}
+
+QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,
+                              const std::vector<UniformQuantizer>& quantizers, int weight_bits) {
+  QuantizedLayer result = begin(layer, shape, quantizers);
+  const std::optional<double> magnitude = layer.terms[0].map.shared_magnitude();
+  if (is_sum(layer) || (layer.terms.size() == 1 && magnitude)) {
+    for (std::size_t i = 0; i < layer.terms.size(); ++i) {
+      const FloatMap& map = layer.terms[i].map;
+      result.operands[i].weight = map.with_integers(signs(map.value));
+    }
+    result.scale = {scale_of(quantizers[0]) * *magnitude};
+  } else if (layer.terms.size() > 1) {
+    quantize_together(result, layer, weight_bits);
+  } else if (layer.terms[0].map.value.empty()) {  // sparse rows without entries
+    result.operands[0].weight = layer.terms[0].map.with_integers({});
+  } else {
+    const FloatMap& map = layer.terms[0].map;
+    IntegerWeights weights = quantize_weights(map.value, weight_bits);
+    result.operands[0].weight = map.with_integers(std::move(weights.integers));
+    result.scale = {scale_of(quantizers[0]) * weights.scale};
+  }
+  return finish(std::move(result), layer);
+}
+
+QuantizedLayer own_layer(const LinearLayer& layer, const Shape& shape,
+                         const std::vector<UniformQuantizer>& quantizers) {
+  QuantizedLayer result = begin(layer, shape, quantizers);
+  std::vector<double> scales;
+  for (const UniformQuantizer& quantizer : quantizers) scales.push_back(scale_of(quantizer));
+  const double step = *std::ranges::min_element(scales);
+  for (std::size_t i = 0; i < layer.terms.size(); ++i) {
+    const double ratio = std::nearbyint(scales[i] / step);
+    if (std::abs(scales[i] / step - ratio) > kRatioTolerance * ratio) {
+      throw Error(ErrorCode::not_supported,
+                  fmt::format("the operands of a sum are quantized with the scales {}, "
+                              "which are "
+                              "not in integer ratio",
+                              fmt::join(scales, " and ")),
+                  fmt::format("layer '{}'", layer.name),
+                  "one quantizer (QuantIdentity) shared by all operands of the sum");
+    }
+    const FloatMap& map = layer.terms[i].map;
+    result.operands[i].weight = map.with_integers(rounded(map.value, ratio));
+  }
+  result.scale = layer.row_scale;
+  for (double& scale : result.scale) scale *= step;
+  return finish(std::move(result), layer);
+}
+
+QuantizedLayer custom_layer(const LinearLayer& layer, const FloatGraph& graph,
+                            const std::vector<UniformQuantizer>& quantizers) {
+  QuantizedLayer result = begin(layer, {}, quantizers);
+  result.custom = layer.custom;
+  for (const UniformQuantizer& q : quantizers) {
+    result.custom_inputs.push_back({q.parameters().scale, q.parameters().zero_point,
+                                    q.options().n_bits, q.options().is_signed});
+  }
+  RecordedLinear recorded = layer.custom->record(result.custom_inputs);
+  const std::int64_t elements = number_of_elements(recorded.shape);
+  const Shape& output = graph.shapes.at(layer.output);
+  const bool inputs_fit =
+      std::ranges::all_of(recorded.terms, [&](const RecordedLinear::Term& term) {
+        return term.input >= 0 && term.input < static_cast<int>(quantizers.size());
+      });
+  if (recorded.shape.empty() || recorded.shape[0] != 1 || elements != number_of_elements(output) ||
+      !inputs_fit ||
+      (!recorded.bias.empty() && static_cast<std::int64_t>(recorded.bias.size()) != elements)) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("a custom operator recorded accumulators of shape {} with {} "
+                            "biases "
+                            "for an output of shape {}, or an input that it does not have",
+                            to_string(recorded.shape), recorded.bias.size(), to_string(output)),
+                fmt::format("layer '{}'", layer.name));
+  }
+  for (std::size_t i = 0; i < quantizers.size(); ++i) {
+    const std::int64_t columns = number_of_elements(graph.shapes.at(layer.terms[i].tensor));
+    result.operands[i].weight =
+        recorded_weight(layer, recorded, static_cast<int>(i), elements, columns);
+  }
+  result.shape = std::move(recorded.shape);
+  result.integer_bias = std::move(recorded.bias);
+  return result;
+}
+
+}  // namespace torusml

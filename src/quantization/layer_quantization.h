@@ -1,0 +1,55 @@
+// A linear layer of floats with quantized operands becomes a layer of integers.
+#pragma once
+
+#include <vector>
+
+#include "quantization/linear_layers.h"
+#include "quantization/quantized_graph.h"
+
+namespace torusml {
+
+// A sum of operands, each times one number: its operands are quantized with one
+// common scale.
+bool is_sum(const LinearLayer& layer);
+
+// Quantizers of a sum's operands under which one unit of each, times its
+// factor, is worth the same.
+std::vector<UniformQuantizer> sum_quantizers(const LinearLayer& layer,
+                                             const std::vector<std::vector<double>>& values,
+                                             int bits);
+
+// After training. `quantizers` are the operands'; those of a sum come from
+// sum_quantizers.
+QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,
+                              const std::vector<UniformQuantizer>& quantizers, int weight_bits);
+
+// Weights that are integers already. Error not_supported for a sum of operands
+// whose scales are not in integer ratio.
+QuantizedLayer own_layer(const LinearLayer& layer, const Shape& shape,
+                         const std::vector<UniformQuantizer>& quantizers);
+
+// A user's operator: what it records. Errors: invalid_argument for a record
+// that does not fit.
+QuantizedLayer custom_layer(const LinearLayer& layer, const FloatGraph& graph,
+                            const std::vector<UniformQuantizer>& quantizers);
+
+// One entry if all are equal, else one per channel, if they repeat, else as
+// they are.
+template <class T>
+void compress(std::vector<T>& values, const Shape& shape) {
+  const auto repeats = [&](std::size_t period) {
+    for (std::size_t i = period; i < values.size(); ++i) {
+      if (values[i] != values[i - period]) return false;
+    }
+    return true;
+  };
+  const auto channels = shape.empty() ? values.size() : static_cast<std::size_t>(shape.back());
+  if (values.empty()) return;
+  if (repeats(1)) {
+    values.erase(values.begin() + 1, values.end());
+  } else if (channels < values.size() && repeats(channels)) {
+    values.erase(values.begin() + static_cast<std::ptrdiff_t>(channels), values.end());
+  }
+}
+
+}  // namespace torusml

@@ -1,0 +1,22 @@
+// Weights of floats to integers, after training.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace torusml {
+
+struct IntegerWeights {
+  std::vector<std::int64_t> integers;  // the zero point is taken off
+  double scale = 1;
+};
+
+// Signed and symmetric if the weights are roughly centred (3rd and 97th
+// percentile on both sides of 0, extremes within a factor of 3), else with a
+// zero point. Source: concepts.md, "Quantization".
+IntegerWeights quantize_weights(const std::vector<double>& weights, int bits);
+
+// NumPy's percentile with linear interpolation; fraction in [0, 1].
+double percentile(std::vector<double> values, double fraction);
+
+}  // namespace torusml
