@@ -20,25 +20,23 @@ namespace {
 
 constexpr int kMaxTableBits = 16;
 
-Shape sample_shape(const Shape &shape) {
-  return {shape.begin() + 1, shape.end()};
-}
+Shape sample_shape(const Shape& shape) { return {shape.begin() + 1, shape.end()}; }
 
 // A value of the circuit with its integers on the calibration data.
 struct Integers {
   ValueId value = 0;
-  std::vector<double> data; // sample after sample
+  std::vector<double> data;  // sample after sample
   ElementRanges guaranteed;
 };
 
 // Where elementwise walks end: an input, or the accumulators of a layer.
 struct Root {
-  std::string name; // of the input or layer
+  std::string name;  // of the input or layer
   Integers integers;
   ElementRanges calibrated;
-  Shape shape; // of the integers, with a batch axis of 1
-  const QuantizedLayer *layer = nullptr;
-  const UniformQuantizer *input = nullptr;
+  Shape shape;  // of the integers, with a batch axis of 1
+  const QuantizedLayer* layer = nullptr;
+  const UniformQuantizer* input = nullptr;
 };
 
 // A request for integers: a quantizer applied to a tensor.
@@ -48,38 +46,36 @@ struct Read {
 };
 
 class Lowering {
-public:
-  Lowering(const QuantizedGraph &quantized,
-           const std::vector<Tensor<double>> &calibration,
-           const LoweringOptions &options)
-      : quantized_(quantized), calibration_(calibration), options_(options),
+ public:
+  Lowering(const QuantizedGraph& quantized, const std::vector<Tensor<double>>& calibration,
+           const LoweringOptions& options)
+      : quantized_(quantized),
+        calibration_(calibration),
+        options_(options),
         root_names_(quantized.roots()) {
     model_.circuit.name = quantized.graph.name;
   }
 
   LoweredModel run() {
     plan();
-    for (std::size_t i = 0; i < quantized_.inputs.size(); ++i)
-      lower_input(i);
-    for (const QuantizedLayer &layer : quantized_.layers)
-      lower_layer(layer);
-    for (const QuantizedOutput &output : quantized_.outputs)
-      lower_output(output);
+    for (std::size_t i = 0; i < quantized_.inputs.size(); ++i) lower_input(i);
+    for (const QuantizedLayer& layer : quantized_.layers) lower_layer(layer);
+    for (const QuantizedOutput& output : quantized_.outputs) lower_output(output);
     return std::move(model_);
   }
 
-private:
-  const FloatGraph &graph() const { return quantized_.graph; }
-  Circuit &circuit() { return model_.circuit; }
+ private:
+  const FloatGraph& graph() const { return quantized_.graph; }
+  Circuit& circuit() { return model_.circuit; }
   std::int64_t samples() const { return calibration_[0].shape[0]; }
 
   // What hangs on each root, before any is built: its tables become one node.
   void plan() {
-    for (const QuantizedLayer &layer : quantized_.layers) {
-      for (const QuantizedOperand &operand : layer.operands)
+    for (const QuantizedLayer& layer : quantized_.layers) {
+      for (const QuantizedOperand& operand : layer.operands)
         plan_read(operand.tensor, operand.quantizer);
     }
-    for (const QuantizedOutput &output : quantized_.outputs) {
+    for (const QuantizedOutput& output : quantized_.outputs) {
       if (output.is_table())
         plan_read(output.name, output.quantizer);
       else
@@ -87,26 +83,23 @@ private:
     }
   }
 
-  void plan_read(const std::string &tensor, const UniformQuantizer &quantizer) {
-    std::vector<Read> &reads = reads_[tail_of(tensor).root];
-    const auto same = [&](const Read &read) {
+  void plan_read(const std::string& tensor, const UniformQuantizer& quantizer) {
+    std::vector<Read>& reads = reads_[tail_of(tensor).root];
+    const auto same = [&](const Read& read) {
       return read.tensor == tensor && read.quantizer == quantizer;
     };
-    if (std::ranges::none_of(reads, same))
-      reads.push_back({tensor, quantizer});
+    if (std::ranges::none_of(reads, same)) reads.push_back({tensor, quantizer});
   }
 
-  ElementwiseTail tail_of(const std::string &tensor) const {
+  ElementwiseTail tail_of(const std::string& tensor) const {
     return elementwise_tail(graph(), tensor, root_names_);
   }
 
-  const Integers &integers_of(const std::string &tensor,
-                              const UniformQuantizer &quantizer) const {
+  const Integers& integers_of(const std::string& tensor, const UniformQuantizer& quantizer) const {
     const std::string root = tail_of(tensor).root;
-    const std::vector<Read> &reads = reads_.at(root);
-    const auto read = std::ranges::find_if(reads, [&](const Read &r) {
-      return r.tensor == tensor && r.quantizer == quantizer;
-    });
+    const std::vector<Read>& reads = reads_.at(root);
+    const auto read = std::ranges::find_if(
+        reads, [&](const Read& r) { return r.tensor == tensor && r.quantizer == quantizer; });
     return *results_.at(root)[static_cast<std::size_t>(read - reads.begin())];
   }
 
@@ -116,98 +109,84 @@ private:
   }
 
   void lower_input(std::size_t index) {
-    const GraphInput &input = graph().inputs[index];
-    const UniformQuantizer &quantizer = quantized_.inputs[index].quantizer;
+    const GraphInput& input = graph().inputs[index];
+    const UniformQuantizer& quantizer = quantized_.inputs[index].quantizer;
     const Interval interval{quantizer.lowest(), quantizer.highest()};
     Root root;
     root.name = input.name;
     root.shape = input.shape;
     root.input = &quantizer;
     root.integers.value = add_value(sample_shape(input.shape), interval);
-    const std::vector<std::int64_t> q =
-        quantizer.quantize(calibration_[index].data);
+    const std::vector<std::int64_t> q = quantizer.quantize(calibration_[index].data);
     root.integers.data.assign(q.begin(), q.end());
-    root.integers.guaranteed =
-        uniform_ranges(number_of_elements(input.shape), interval);
+    root.integers.guaranteed = uniform_ranges(number_of_elements(input.shape), interval);
     circuit().nodes.push_back({input.name, Input{root.integers.value}});
-    model_.inputs.push_back(
-        {input.name, sample_shape(input.shape), quantizer, interval});
+    model_.inputs.push_back({input.name, sample_shape(input.shape), quantizer, interval});
     finish_root(input.name, std::move(root), "input");
   }
 
-  void lower_layer(const QuantizedLayer &layer) {
+  void lower_layer(const QuantizedLayer& layer) {
     const std::int64_t elements = number_of_elements(layer.shape);
     Linear linear;
     Root root;
     root.name = layer.name;
     root.shape = layer.shape;
     root.layer = &layer;
-    root.integers.data.assign(static_cast<std::size_t>(samples() * elements),
-                              0.0);
+    root.integers.data.assign(static_cast<std::size_t>(samples() * elements), 0.0);
     root.integers.guaranteed = uniform_ranges(elements, {0, 0});
-    for (const QuantizedOperand &operand : layer.operands) {
-      const Integers &x = integers_of(operand.tensor, operand.quantizer);
+    for (const QuantizedOperand& operand : layer.operands) {
+      const Integers& x = integers_of(operand.tensor, operand.quantizer);
       add_product(operand.weight, x.data, samples(), root.integers.data);
-      add_ranges(operand.weight, x.guaranteed, root.integers.guaranteed,
-                 layer.name);
+      add_ranges(operand.weight, x.guaranteed, root.integers.guaranteed, layer.name);
       linear.terms.push_back({x.value, operand.weight});
     }
     linear.bias = layer.integer_bias;
     // An output that nothing else hangs on takes its bias and its shape right
     // here.
     Shape shape = sample_shape(layer.shape);
-    if (const QuantizedOutput *output = sole_output(layer)) {
+    if (const QuantizedOutput* output = sole_output(layer)) {
       linear.bias = sum(linear.bias, bias_of(*output));
       shape = sample_shape(graph().shapes.at(output->name));
     }
     add_bias(linear.bias, root.integers);
-    declare(layer.name, std::move(linear), std::move(shape),
-            reads_.contains(layer.output), root.integers);
+    declare(layer.name, std::move(linear), std::move(shape), reads_.contains(layer.output),
+            root.integers);
     finish_root(layer.output, std::move(root), "layer");
   }
 
-  const QuantizedOutput *sole_output(const QuantizedLayer &layer) const {
+  const QuantizedOutput* sole_output(const QuantizedLayer& layer) const {
     const auto outputs = raw_outputs_.find(layer.output);
-    if (reads_.contains(layer.output) || outputs == raw_outputs_.end())
-      return nullptr;
+    if (reads_.contains(layer.output) || outputs == raw_outputs_.end()) return nullptr;
     return outputs->second.size() == 1 ? outputs->second[0] : nullptr;
   }
 
-  static std::vector<std::int64_t> sum(const std::vector<std::int64_t> &a,
+  static std::vector<std::int64_t> sum(const std::vector<std::int64_t>& a,
                                        std::vector<std::int64_t> b) {
-    if (b.empty())
-      return a;
-    for (std::size_t i = 0; i < a.size(); ++i)
-      b[i] += a[i];
+    if (b.empty()) return a;
+    for (std::size_t i = 0; i < a.size(); ++i) b[i] += a[i];
     return b;
   }
 
   // In steps of the accumulators' scale, rounded half to even; empty if all are
   // 0.
-  static std::vector<std::int64_t> bias_of(const QuantizedOutput &output) {
+  static std::vector<std::int64_t> bias_of(const QuantizedOutput& output) {
     std::vector<std::int64_t> bias;
     for (std::size_t e = 0; e < output.slope.size(); ++e) {
       const double steps = std::nearbyint(output.offset[e] / output.slope[e]);
       if (!(std::abs(steps) <= 0x1p52)) {
-        throw Error(
-            ErrorCode::accumulator_too_wide,
-            fmt::format("the bias of element {} is {:.3g} steps of its scale",
-                        e, steps),
-            fmt::format("output '{}'", output.name), "more bits for weights");
+        throw Error(ErrorCode::accumulator_too_wide,
+                    fmt::format("the bias of element {} is {:.3g} steps of its scale", e, steps),
+                    fmt::format("output '{}'", output.name), "more bits for weights");
       }
       bias.push_back(static_cast<std::int64_t>(steps));
     }
-    if (std::ranges::all_of(bias, [](std::int64_t b) { return b == 0; }))
-      bias.clear();
+    if (std::ranges::all_of(bias, [](std::int64_t b) { return b == 0; })) bias.clear();
     return bias;
   }
 
-  static void add_bias(const std::vector<std::int64_t> &bias,
-                       Integers &integers) {
-    if (bias.empty())
-      return;
-    for (std::size_t first = 0; first < integers.data.size();
-         first += bias.size()) {
+  static void add_bias(const std::vector<std::int64_t>& bias, Integers& integers) {
+    if (bias.empty()) return;
+    for (std::size_t first = 0; first < integers.data.size(); first += bias.size()) {
       for (std::size_t e = 0; e < bias.size(); ++e)
         integers.data[first + e] += static_cast<double>(bias[e]);
     }
@@ -218,32 +197,28 @@ private:
   }
 
   // Adds a linear node with the interval that its integers need.
-  void declare(const std::string &name, Linear linear, Shape shape,
-               bool feeds_table, Integers &integers) {
-    const auto elements =
-        static_cast<std::int64_t>(integers.guaranteed.lower.size());
+  void declare(const std::string& name, Linear linear, Shape shape, bool feeds_table,
+               Integers& integers) {
+    const auto elements = static_cast<std::int64_t>(integers.guaranteed.lower.size());
     const Interval calibrated = measured_ranges(integers.data, elements).hull();
     const Interval guaranteed = integers.guaranteed.hull();
-    const Interval declared =
-        declared_interval(calibrated, guaranteed, options_.margin,
-                          options_.prefer_guaranteed_same_bits);
+    const Interval declared = declared_interval(calibrated, guaranteed, options_.margin,
+                                                options_.prefer_guaranteed_same_bits);
     integers.value = linear.result = add_value(std::move(shape), declared);
     circuit().nodes.push_back({name, std::move(linear)});
-    model_.ranges.push_back(
-        {name, calibrated, guaranteed, declared, feeds_table});
+    model_.ranges.push_back({name, calibrated, guaranteed, declared, feeds_table});
   }
 
-  void check_width(const Root &root, const char *kind) {
+  void check_width(const Root& root, const char* kind) {
     const Interval interval = circuit().values[root.integers.value].interval;
-    if (size_bits(interval) <= kMaxTableBits)
-      return;
+    if (size_bits(interval) <= kMaxTableBits) return;
     const Interval calibrated = root.calibrated.hull();
     throw Error(ErrorCode::accumulator_too_wide,
                 fmt::format("integers in [{}, {}] need {} bits at a table "
                             "lookup, at most {} are "
                             "possible (calibration reaches [{}, {}])",
-                            interval.lower, interval.upper, size_bits(interval),
-                            kMaxTableBits, calibrated.lower, calibrated.upper),
+                            interval.lower, interval.upper, size_bits(interval), kMaxTableBits,
+                            calibrated.lower, calibrated.upper),
                 fmt::format("{} '{}'", kind, root.name),
                 "fewer bits for weights and activations (n_bits), or pruning: "
                 "fewer non-zero "
@@ -251,50 +226,41 @@ private:
   }
 
   // Builds the tables of a root as one node.
-  void finish_root(const std::string &tensor, Root root, const char *kind) {
-    root.calibrated =
-        measured_ranges(root.integers.data, number_of_elements(root.shape));
-    Root &kept = roots_[tensor] = std::move(root);
+  void finish_root(const std::string& tensor, Root root, const char* kind) {
+    root.calibrated = measured_ranges(root.integers.data, number_of_elements(root.shape));
+    Root& kept = roots_[tensor] = std::move(root);
     const auto reads = reads_.find(tensor);
-    if (reads == reads_.end())
-      return;
-    std::vector<std::optional<Table>> tables =
-        build_tables(tensor, kept, kind, reads->second);
+    if (reads == reads_.end()) return;
+    std::vector<std::optional<Table>> tables = build_tables(tensor, kept, kind, reads->second);
 
     Lut lut;
     lut.operand = kept.integers.value;
-    std::vector<const Integers *> &results = results_[tensor];
+    std::vector<const Integers*>& results = results_[tensor];
     for (std::size_t r = 0; r < tables.size(); ++r) {
-      const Integers *result = &kept.integers;
+      const Integers* result = &kept.integers;
       if (tables[r]) {
         const auto same = std::ranges::find_if(
             tables.begin(), tables.begin() + static_cast<std::ptrdiff_t>(r),
-            [&](const std::optional<Table> &t) {
-              return t && is_same(*t, *tables[r]);
-            });
+            [&](const std::optional<Table>& t) { return t && is_same(*t, *tables[r]); });
         const auto twin = static_cast<std::size_t>(same - tables.begin());
-        result = twin < r ? results[twin]
-                          : &add_table(*tables[r], reads->second[r].tensor,
-                                       kept, lut);
+        result =
+            twin < r ? results[twin] : &add_table(*tables[r], reads->second[r].tensor, kept, lut);
       }
       results.push_back(result);
     }
-    if (lut.tables.empty())
-      return;
+    if (lut.tables.empty()) return;
     std::string name = activation_name(reads->second[0].tensor, kept);
     circuit().nodes.push_back({std::move(name), std::move(lut)});
   }
 
-  static bool is_same(const Table &a, const Table &b) {
+  static bool is_same(const Table& a, const Table& b) {
     return a.entries == b.entries && a.row_of_element == b.row_of_element;
   }
 
-  const Integers &add_table(Table table, const std::string &tensor,
-                            const Root &root, Lut &lut) {
-    Integers &result = looked_up_.emplace_back(look_up(table, root));
+  const Integers& add_table(Table table, const std::string& tensor, const Root& root, Lut& lut) {
+    Integers& result = looked_up_.emplace_back(look_up(table, root));
     const auto [low, high] = std::ranges::minmax(table.entries);
-    result.value =
-        add_value(circuit().values[root.integers.value].shape, {low, high});
+    result.value = add_value(circuit().values[root.integers.value].shape, {low, high});
     table.name = table_name(tensor, root);
     lut.results.push_back(result.value);
     lut.tables.push_back(std::move(table));
@@ -302,56 +268,48 @@ private:
   }
 
   // None where the root's integers are read as they are.
-  std::vector<std::optional<Table>>
-  build_tables(const std::string &tensor, const Root &root, const char *kind,
-               const std::vector<Read> &reads) {
+  std::vector<std::optional<Table>> build_tables(const std::string& tensor, const Root& root,
+                                                 const char* kind, const std::vector<Read>& reads) {
     // An input that is read as it is needs no table, however wide it is.
-    const auto reads_itself = [&](const Read &read) {
+    const auto reads_itself = [&](const Read& read) {
       return root.input != nullptr && read.quantizer == *root.input &&
-             std::ranges::all_of(
-                 tail_of(read.tensor).nodes,
-                 [](const FloatNode *node) { return keeps_values(*node); });
+             std::ranges::all_of(tail_of(read.tensor).nodes,
+                                 [](const FloatNode* node) { return keeps_values(*node); });
     };
     std::vector<std::optional<Table>> tables(reads.size());
-    if (std::ranges::all_of(reads, reads_itself))
-      return tables;
+    if (std::ranges::all_of(reads, reads_itself)) return tables;
     check_width(root, kind);
     const TableBuilder builder(
-        graph(), circuit().values[root.integers.value].interval, root.shape,
-        root.calibrated, [&](const Tensor<double> &integers) {
-          return to_float(tensor, root, integers);
-        });
+        graph(), circuit().values[root.integers.value].interval, root.shape, root.calibrated,
+        [&](const Tensor<double>& integers) { return to_float(tensor, root, integers); });
     for (std::size_t r = 0; r < reads.size(); ++r) {
-      if (reads_itself(reads[r]))
-        continue;
+      if (reads_itself(reads[r])) continue;
       Table table = builder.build(tail_of(reads[r].tensor), reads[r].quantizer);
-      if (!is_identity(table))
-        tables[r] = std::move(table);
+      if (!is_identity(table)) tables[r] = std::move(table);
     }
     return tables;
   }
 
-  FloatTensor to_float(const std::string &tensor, const Root &root,
-                       const Tensor<double> &integers) const {
+  FloatTensor to_float(const std::string& tensor, const Root& root,
+                       const Tensor<double>& integers) const {
     if (root.layer != nullptr)
       return layer_output(*root.layer, integers, graph().shapes.at(tensor));
     FloatTensor result{ElementType::floating, integers};
-    const UniformQuantizationParameters &p = root.input->parameters();
-    for (double &v : result.values.data)
+    const UniformQuantizationParameters& p = root.input->parameters();
+    for (double& v : result.values.data)
       v = p.scale[0] * (v - static_cast<double>(p.zero_point[0]));
     return result;
   }
 
-  static Integers look_up(const Table &table, const Root &root) {
+  static Integers look_up(const Table& table, const Root& root) {
     Integers result;
-    const std::vector<double> &x = root.integers.data;
+    const std::vector<double>& x = root.integers.data;
     const std::size_t elements = root.calibrated.lower.size();
     result.data.resize(x.size());
     for (std::size_t first = 0; first < x.size(); first += elements) {
       for (std::size_t e = 0; e < elements; ++e) {
         result.data[first + e] = static_cast<double>(
-            table.at(static_cast<std::int64_t>(e),
-                     static_cast<std::int64_t>(x[first + e])));
+            table.at(static_cast<std::int64_t>(e), static_cast<std::int64_t>(x[first + e])));
       }
     }
     result.guaranteed = table_ranges(table, root.integers.guaranteed);
@@ -359,36 +317,32 @@ private:
   }
 
   // Lookups carry the name of the activation that they stand for.
-  std::string activation_name(const std::string &tensor,
-                              const Root &root) const {
-    static const std::set<std::string> kQuantizers{"Quant", "QuantizeLinear",
-                                                   "Clip", "DequantizeLinear"};
+  std::string activation_name(const std::string& tensor, const Root& root) const {
+    static const std::set<std::string> kQuantizers{"Quant", "QuantizeLinear", "Clip",
+                                                   "DequantizeLinear"};
     std::string name = root.name;
-    for (const FloatNode *node : tail_of(tensor).nodes) {
+    for (const FloatNode* node : tail_of(tensor).nodes) {
       const bool encrypted = depends_on_input(graph(), node->outputs[0]);
-      if (encrypted && !keeps_values(*node) &&
-          !kQuantizers.contains(node->op_type))
+      if (encrypted && !keeps_values(*node) && !kQuantizers.contains(node->op_type))
         name = node->name;
     }
     return name;
   }
 
   // Letters, digits, '_' and '.'; no name twice.
-  std::string table_name(const std::string &tensor, const Root &root) {
+  std::string table_name(const std::string& tensor, const Root& root) {
     std::string name;
     for (char c : activation_name(tensor, root)) {
       const bool allowed = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
                            (c >= '0' && c <= '9') || c == '.' || c == '_';
-      if (allowed || !name.empty())
-        name += allowed ? c : '_';
+      if (allowed || !name.empty()) name += allowed ? c : '_';
     }
-    if (name.empty())
-      name = "table";
+    if (name.empty()) name = "table";
     const int count = ++table_names_[name];
     return count == 1 ? name : table_name_with(name, count);
   }
 
-  std::string table_name_with(const std::string &name, int count) {
+  std::string table_name_with(const std::string& name, int count) {
     std::string numbered;
     do {
       numbered = fmt::format("{}.{}", name, count++);
@@ -397,7 +351,7 @@ private:
     return numbered;
   }
 
-  void lower_output(const QuantizedOutput &output) {
+  void lower_output(const QuantizedOutput& output) {
     const Shape shape = sample_shape(graph().shapes.at(output.name));
     LoweredOutput lowered{output.name, shape, {}, {0}};
     ValueId value = 0;
@@ -411,28 +365,23 @@ private:
       value = raw_output(output, shape, lowered.zero_point);
     }
     if (circuit().values[value].shape != shape) {
-      const ValueId reshaped =
-          add_value(shape, circuit().values[value].interval);
-      circuit().nodes.push_back(
-          {output.name, Linear{{{value, ScaleWeight{1}}}, {}, reshaped}});
+      const ValueId reshaped = add_value(shape, circuit().values[value].interval);
+      circuit().nodes.push_back({output.name, Linear{{{value, ScaleWeight{1}}}, {}, reshaped}});
       value = reshaped;
     }
     circuit().nodes.push_back({output.name, Output{value}});
     model_.outputs.push_back(std::move(lowered));
   }
 
-  ValueId raw_output(const QuantizedOutput &output, const Shape &shape,
-                     std::vector<std::int64_t> &zero_point) {
+  ValueId raw_output(const QuantizedOutput& output, const Shape& shape,
+                     std::vector<std::int64_t>& zero_point) {
     const std::string name = tail_of(output.name).root;
-    const Root &root = roots_.at(name);
-    if (root.layer != nullptr && sole_output(*root.layer) == &output)
-      return root.integers.value;
+    const Root& root = roots_.at(name);
+    if (root.layer != nullptr && sole_output(*root.layer) == &output) return root.integers.value;
     const std::vector<std::int64_t> bias = bias_of(output);
-    if (bias.empty())
-      return root.integers.value;
-    const bool is_uniform =
-        std::ranges::all_of(bias, [&](std::int64_t b) { return b == bias[0]; });
-    if (root.input != nullptr && is_uniform) { // the client's own zero point
+    if (bias.empty()) return root.integers.value;
+    const bool is_uniform = std::ranges::all_of(bias, [&](std::int64_t b) { return b == bias[0]; });
+    if (root.input != nullptr && is_uniform) {  // the client's own zero point
       zero_point = {-bias[0]};
       return root.integers.value;
     }
@@ -443,33 +392,29 @@ private:
     return sum.value;
   }
 
-  const QuantizedGraph &quantized_;
-  const std::vector<Tensor<double>> &calibration_;
-  const LoweringOptions &options_;
+  const QuantizedGraph& quantized_;
+  const std::vector<Tensor<double>>& calibration_;
+  const LoweringOptions& options_;
   const std::set<std::string> root_names_;
-  std::map<std::string, std::vector<Read>> reads_; // by root
-  std::map<std::string, std::vector<const QuantizedOutput *>> raw_outputs_;
+  std::map<std::string, std::vector<Read>> reads_;  // by root
+  std::map<std::string, std::vector<const QuantizedOutput*>> raw_outputs_;
   std::map<std::string, Root> roots_;
   std::deque<Integers> looked_up_;
-  std::map<std::string, std::vector<const Integers *>>
-      results_; // by root, as reads_
+  std::map<std::string, std::vector<const Integers*>> results_;  // by root, as reads_
   std::map<std::string, int> table_names_;
   LoweredModel model_;
 };
 
-} // namespace
+}  // namespace
 
-LoweredModel lower(const QuantizedGraph &quantized,
-                   const std::vector<Tensor<double>> &calibration,
-                   const LoweringOptions &options) {
+LoweredModel lower(const QuantizedGraph& quantized, const std::vector<Tensor<double>>& calibration,
+                   const LoweringOptions& options) {
   if (!(options.margin >= 0) || !std::isfinite(options.margin)) {
-    throw Error(
-        ErrorCode::invalid_argument,
-        fmt::format("margin is {}; it must not be negative", options.margin),
-        "", "0.05");
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("margin is {}; it must not be negative", options.margin), "", "0.05");
   }
   check_calibration(quantized.graph, calibration);
   return Lowering(quantized, calibration, options).run();
 }
 
-} // namespace torusml
+}  // namespace torusml

@@ -31,7 +31,7 @@ struct LoweringOptions {
 
 struct LoweredInput {
   std::string name;
-  Shape shape; // of one sample
+  Shape shape;  // of one sample
   UniformQuantizer quantizer;
   Interval interval;
 };
@@ -55,7 +55,7 @@ struct LoweredModel {
   Circuit circuit;
   std::vector<LoweredInput> inputs;
   std::vector<LoweredOutput> outputs;
-  std::vector<NodeRange> ranges; // of linear nodes
+  std::vector<NodeRange> ranges;  // of linear nodes
 };
 
 // calibration: one tensor per input, (samples, shape...); it need not be what
@@ -63,8 +63,7 @@ struct LoweredModel {
 // non_finite_value (of an activation on a calibrated value, too),
 // accumulator_too_wide (more than 16 bits at a table, naming the layer),
 // invalid_argument (margin), not_supported.
-LoweredModel lower(const QuantizedGraph &quantized,
-                   const std::vector<Tensor<double>> &calibration,
-                   const LoweringOptions &options = {});
+LoweredModel lower(const QuantizedGraph& quantized, const std::vector<Tensor<double>>& calibration,
+                   const LoweringOptions& options = {});
 
-} // namespace torusml
+}  // namespace torusml

@@ -13,35 +13,36 @@
 namespace torusml {
 
 class TableBuilder {
-public:
+ public:
   // to_float: integers (batch, shape...) to the float tensor at the tail's
   // root. calibrated: what each element reaches on the calibration data.
-  using ToFloat = std::function<FloatTensor(const Tensor<double> &integers)>;
-  TableBuilder(const FloatGraph &graph, Interval domain, Shape shape,
-               const ElementRanges &calibrated, ToFloat to_float)
-      : graph_(graph), domain_(domain), shape_(std::move(shape)),
-        calibrated_(calibrated), to_float_(std::move(to_float)) {}
+  using ToFloat = std::function<FloatTensor(const Tensor<double>& integers)>;
+  TableBuilder(const FloatGraph& graph, Interval domain, Shape shape,
+               const ElementRanges& calibrated, ToFloat to_float)
+      : graph_(graph),
+        domain_(domain),
+        shape_(std::move(shape)),
+        calibrated_(calibrated),
+        to_float_(std::move(to_float)) {}
 
   // Entry v of element e is quantizer(tail(to_float(v))) there; equal rows are
   // merged. Where the function is not finite, beyond what calibration reaches,
   // the nearest finite value is kept (a logarithm below zero, say). The name is
   // empty. Error non_finite_value on calibrated integers.
-  Table build(const ElementwiseTail &tail,
-              const UniformQuantizer &quantizer) const;
+  Table build(const ElementwiseTail& tail, const UniformQuantizer& quantizer) const;
 
-private:
-  std::vector<double> evaluate(const ElementwiseTail &tail) const;
-  void hold_last_finite(std::vector<double> &rows,
-                        const std::string &tensor) const;
+ private:
+  std::vector<double> evaluate(const ElementwiseTail& tail) const;
+  void hold_last_finite(std::vector<double>& rows, const std::string& tensor) const;
 
-  const FloatGraph &graph_;
+  const FloatGraph& graph_;
   Interval domain_;
-  Shape shape_; // with a batch axis of 1
-  const ElementRanges &calibrated_;
+  Shape shape_;  // with a batch axis of 1
+  const ElementRanges& calibrated_;
   ToFloat to_float_;
 };
 
 // The operand itself.
-bool is_identity(const Table &table);
+bool is_identity(const Table& table);
 
-} // namespace torusml
+}  // namespace torusml

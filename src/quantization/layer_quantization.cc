@@ -62,22 +62,39 @@ QuantizedLayer finish(QuantizedLayer result, const LinearLayer& layer) {
   return result;
 }
 
-// Several maps of which some are matrices: one step for all weights, times
-// their operands' scales.
-void quantize_together(QuantizedLayer& result, const LinearLayer& layer, int weight_bits) {
+// What one unit of the accumulators is worth where matrices of several operands are added: their
+// largest product of weight and scale has the bits of a weight.
+double common_step(const LinearLayer& layer, const std::vector<UniformQuantizer>& quantizers,
+                   int weight_bits) {
   double largest = 0;
   for (std::size_t i = 0; i < layer.terms.size(); ++i) {
+    if (layer.terms[i].map.shared_magnitude()) continue;
     for (double value : layer.terms[i].map.value)
-      largest = std::max(largest, std::abs(value * scale_of(result.operands[i].quantizer)));
+      largest = std::max(largest, std::abs(value * scale_of(quantizers[i])));
   }
   const double levels = std::max(1.0, std::ldexp(1.0, weight_bits - 1) - 1);
-  const double step = largest == 0 ? 1 : largest / levels;
+  return largest / levels;
+}
+
+void quantize_together(QuantizedLayer& result, const LinearLayer& layer,
+                       const std::vector<UniformQuantizer>& quantizers, int weight_bits) {
+  double step = common_step(layer, quantizers, weight_bits);
+  if (step == 0) step = std::abs(scale_of(quantizers[0]));  // matrices of zeros
   for (std::size_t i = 0; i < layer.terms.size(); ++i) {
     const FloatMap& map = layer.terms[i].map;
     result.operands[i].weight =
-        map.with_integers(rounded(map.value, scale_of(result.operands[i].quantizer) / step));
+        map.with_integers(rounded(map.value, scale_of(quantizers[i]) / step));
   }
   result.scale = {step};
+}
+
+// The least of the values is the least integer.
+UniformQuantizer with_scale(double scale, const std::vector<double>& values, int bits) {
+  const MinMaxQuantizationStats range = min_max_stats(values);
+  const QuantizationOptions options{.n_bits = bits, .is_signed = range.rmin < 0};
+  const std::int64_t offset = options.is_signed ? std::int64_t{1} << (bits - 1) : 0;
+  const double zero_point = std::nearbyint(-range.rmin / scale - static_cast<double>(offset));
+  return {options, {{scale}, {static_cast<std::int64_t>(zero_point)}, offset}};
 }
 
 SparseWeight recorded_weight(const LinearLayer& layer, const RecordedLinear& recorded, int input,
@@ -126,27 +143,36 @@ std::vector<UniformQuantizer> sum_quantizers(const LinearLayer& layer,
                                              const std::vector<std::vector<double>>& values,
                                              int bits) {
   const double levels = std::ldexp(1.0, bits) - 1;
-  std::vector<MinMaxQuantizationStats> ranges;
   double widest = 0, largest = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double factor = *layer.terms[i].map.shared_magnitude();
-    ranges.push_back(min_max_stats(values[i]));
-    widest = std::max(widest, (ranges[i].rmax - ranges[i].rmin) * factor);
-    largest = std::max(largest, std::abs(ranges[i].rmax) * factor);
+    const MinMaxQuantizationStats range = min_max_stats(values[i]);
+    widest = std::max(widest, (range.rmax - range.rmin) * factor);
+    largest = std::max(largest, std::abs(range.rmax) * factor);
   }
   // Operands that are all constant keep the largest of them exactly.
   const double step = widest > 0 ? widest / levels : (largest > 0 ? largest : 1);
   std::vector<UniformQuantizer> quantizers;
   for (std::size_t i = 0; i < values.size(); ++i) {
-    QuantizationOptions options{.n_bits = bits, .is_signed = ranges[i].rmin < 0};
-    const std::int64_t offset = options.is_signed ? std::int64_t{1} << (bits - 1) : 0;
-    const double scale = step / *layer.terms[i].map.shared_magnitude();
-    // The least value is the least integer.
-    const auto zero_point = static_cast<std::int64_t>(
-        std::nearbyint(-ranges[i].rmin / scale - static_cast<double>(offset)));
-    quantizers.push_back({options, {{scale}, {zero_point}, offset}});
+    quantizers.push_back(
+        with_scale(step / *layer.terms[i].map.shared_magnitude(), values[i], bits));
   }
   return quantizers;
+}
+
+void align_moves(const LinearLayer& layer, const std::vector<std::vector<double>>& values,
+                 const std::vector<bool>& free, int weight_bits,
+                 std::vector<UniformQuantizer>& quantizers) {
+  if (layer.custom || layer.terms.size() < 2 || is_sum(layer)) return;
+  const double step = common_step(layer, quantizers, weight_bits);
+  for (std::size_t i = 0; i < quantizers.size() && step > 0; ++i) {
+    const std::optional<double> magnitude = layer.terms[i].map.shared_magnitude();
+    if (!magnitude || !free[i]) continue;
+    // Never finer than the quantizer was, so that no value is clipped.
+    const double units = std::ceil(std::abs(scale_of(quantizers[i])) * *magnitude / step - 1e-9);
+    quantizers[i] =
+        with_scale(units * step / *magnitude, values[i], quantizers[i].options().n_bits);
+  }
 }
 
 QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,
@@ -160,7 +186,7 @@ QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,
     }
     result.scale = {scale_of(quantizers[0]) * *magnitude};
   } else if (layer.terms.size() > 1) {
-    quantize_together(result, layer, weight_bits);
+    quantize_together(result, layer, quantizers, weight_bits);
   } else if (layer.terms[0].map.value.empty()) {  // sparse rows without entries
     result.operands[0].weight = layer.terms[0].map.with_integers({});
   } else {

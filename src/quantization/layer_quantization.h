@@ -18,6 +18,13 @@ std::vector<UniformQuantizer> sum_quantizers(const LinearLayer& layer,
                                              const std::vector<std::vector<double>>& values,
                                              int bits);
 
+// In a layer of matrices and of moves (x + W y, say): new quantizers of the moves' operands, under
+// which a unit of theirs is a whole number of units of the quantized matrices. Quantizers that are
+// not `free` stay. Other layers are left alone.
+void align_moves(const LinearLayer& layer, const std::vector<std::vector<double>>& values,
+                 const std::vector<bool>& free, int weight_bits,
+                 std::vector<UniformQuantizer>& quantizers);
+
 // After training. `quantizers` are the operands'; those of a sum come from
 // sum_quantizers.
 QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,

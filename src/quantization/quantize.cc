@@ -195,21 +195,29 @@ class Quantization {
     return nullptr;
   }
 
+  // An input whose integers are the operand's own.
+  bool is_read_as_input(const std::string& tensor) const {
+    const std::string& root = network_.root(tensor);
+    return network_.is_input(root) && network_.is_plain(tensor) && !root_values_.contains(root);
+  }
+
   QuantizedLayer quantize(const LinearLayer& layer) {
     if (mode_ != Mode::after_training) return quantize_own(layer);
     const bool in_sum = !layer.custom && is_sum(layer);
     std::vector<std::vector<double>> values;
     std::vector<UniformQuantizer> quantizers;
+    std::vector<bool> is_free;
     for (const FloatTerm& term : layer.terms) {
       values.push_back(values_at(term.tensor));
       if (in_sum) continue;
-      const bool shares = network_.is_input(network_.root(term.tensor)) &&
-                          network_.is_plain(term.tensor) &&
-                          !root_values_.contains(network_.root(term.tensor));
-      quantizers.push_back(shares ? **input_quantizer(term.tensor)
-                                  : fit(values.back(), bits_.op_inputs));
+      is_free.push_back(!is_read_as_input(term.tensor));
+      quantizers.push_back(is_free.back() ? fit(values.back(), bits_.op_inputs)
+                                          : **input_quantizer(term.tensor));
     }
-    if (in_sum) quantizers = quantize_sum(layer, values);
+    if (in_sum)
+      quantizers = quantize_sum(layer, values);
+    else
+      align_moves(layer, values, is_free, bits_.op_weights, quantizers);
     QuantizedLayer quantized = layer.custom ? custom_layer(layer, graph_, quantizers)
                                             : quantize_layer(layer, graph_.shapes.at(layer.output),
                                                              quantizers, bits_.op_weights);

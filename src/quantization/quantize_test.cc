@@ -188,6 +188,35 @@ TEST(Quantize, SumsShareOneScale) {
   EXPECT_TRUE(q.outputs[0].quantizer.options().is_signed);
 }
 
+TEST(Quantize, ResidualSumsNeedNoTableBeforeThem) {
+  std::mt19937_64 random(4);
+  const FloatGraph graph = TestGraph()
+                               .input("x", {1, 3})
+                               .constant("w1", random_tensor(random, {3, 3}))
+                               .constant("w2", random_tensor(random, {3, 3}))
+                               .node("MatMul", {"x", "w1"}, "h")
+                               .node("Relu", {"h"}, "r")
+                               .node("Sigmoid", {"r"}, "s")
+                               .node("MatMul", {"s", "w2"}, "m")
+                               .node("Add", {"r", "m"}, "a")
+                               .node("Tanh", {"a"}, "y")
+                               .output("y")
+                               .build();
+  const QuantizedGraph q =
+      quantize(graph, {random_tensor(random, {40, 3})}, {.bits = QuantizationBits::uniform(4)});
+  // r and sigmoid(r) are two functions of one accumulator, r + sigmoid(r) W is one layer.
+  ASSERT_EQ(q.layers.size(), 2U);
+  const QuantizedLayer& layer = q.layers[1];
+  ASSERT_EQ(layer.operands.size(), 2U);
+  const std::int64_t factor = std::get<ScaleWeight>(layer.operands[0].weight).factor;
+  EXPECT_GE(factor, 1);
+  // Exactly: a unit of r is a whole number of units of the accumulators.
+  EXPECT_DOUBLE_EQ(layer.operands[0].quantizer.parameters().scale[0],
+                   static_cast<double>(factor) * layer.scale[0]);
+  for (std::int64_t w : std::get<DenseWeight>(layer.operands[1].weight).data)
+    EXPECT_LE(std::abs(w), 7);
+}
+
 TEST(Quantize, InputsOfASumShareItsScale) {
   const FloatGraph graph = TestGraph()
                                .input("a", {1, 2})

@@ -55,7 +55,7 @@ void ServerModel::load_keys(const EvaluationKeySet& keys) {
 }
 
 EncryptedOutputs ServerModel::run(const EncryptedInputs& inputs,
-                             const ProgressCallback& progress) const {
+                                  const ProgressCallback& progress) const {
   if (!keys_)
     throw Error(ErrorCode::wrong_key, "no evaluation keys are loaded", "", "load_keys() first");
   check_model(model_.hash, inputs.provenance.model, "the encrypted input");

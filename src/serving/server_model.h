@@ -1,4 +1,5 @@
-// The server's half: a model, evaluation keys, ciphertexts in, ciphertexts out. It never sees a secret key.
+// The server's half: a model, evaluation keys, ciphertexts in, ciphertexts out. It never sees a
+// secret key.
 //
 //   ServerModel server(load_model("net.tml"));
 //   server.load_keys(load_evaluation_keys("eval.key"));

@@ -25,8 +25,14 @@ def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     """Drops what exporters say about the machine and the source: documentation and stack traces."""
     del model.metadata_props[:]
     model.doc_string = ""
-    for item in [model.graph, *model.graph.node, *model.graph.initializer, *model.graph.input,
-                 *model.graph.output, *model.graph.value_info]:
+    for item in [
+        model.graph,
+        *model.graph.node,
+        *model.graph.initializer,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.value_info,
+    ]:
         item.doc_string = ""
         if hasattr(item, "metadata_props"):
             del item.metadata_props[:]

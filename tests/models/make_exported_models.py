@@ -25,13 +25,28 @@ warnings.filterwarnings("ignore")
 logging.disable(logging.WARNING)
 FIXTURES = Fixtures("exported")
 ACTIVATIONS = {
-    "celu": nn.CELU(1.5), "elu": nn.ELU(), "gelu": nn.GELU(), "gelu_tanh": nn.GELU("tanh"),
-    "hardsigmoid": nn.Hardsigmoid(), "hardswish": nn.Hardswish(), "hardtanh": nn.Hardtanh(-0.5, 2),
-    "leakyrelu": nn.LeakyReLU(), "logsigmoid": nn.LogSigmoid(), "mish": nn.Mish(),
-    "prelu": nn.PReLU(3), "relu6": nn.ReLU6(), "relu": nn.ReLU(), "selu": nn.SELU(),
-    "sigmoid": nn.Sigmoid(), "silu": nn.SiLU(), "softplus": nn.Softplus(2),
-    "softshrink": nn.Softshrink(), "softsign": nn.Softsign(), "tanh": nn.Tanh(),
-    "tanhshrink": nn.Tanhshrink(), "threshold": nn.Threshold(0.1, 0.5),
+    "celu": nn.CELU(1.5),
+    "elu": nn.ELU(),
+    "gelu": nn.GELU(),
+    "gelu_tanh": nn.GELU("tanh"),
+    "hardsigmoid": nn.Hardsigmoid(),
+    "hardswish": nn.Hardswish(),
+    "hardtanh": nn.Hardtanh(-0.5, 2),
+    "leakyrelu": nn.LeakyReLU(),
+    "logsigmoid": nn.LogSigmoid(),
+    "mish": nn.Mish(),
+    "prelu": nn.PReLU(3),
+    "relu6": nn.ReLU6(),
+    "relu": nn.ReLU(),
+    "selu": nn.SELU(),
+    "sigmoid": nn.Sigmoid(),
+    "silu": nn.SiLU(),
+    "softplus": nn.Softplus(2),
+    "softshrink": nn.Softshrink(),
+    "softsign": nn.Softsign(),
+    "tanh": nn.Tanh(),
+    "tanhshrink": nn.Tanhshrink(),
+    "threshold": nn.Threshold(0.1, 0.5),
 }
 OLD_EXPORTER_CANNOT = {"threshold"}
 
@@ -63,8 +78,7 @@ def torch_case(name, module, x, dynamo, traced=None, **options):
     with torch.no_grad():
         expected = module(x)
     size = traced or len(x)
-    chunks = [session.run(None, {session.get_inputs()[0].name: x[i : i + size].numpy()})[0]
-              for i in range(0, len(x), size)]
+    chunks = [session.run(None, {session.get_inputs()[0].name: x[i : i + size].numpy()})[0] for i in range(0, len(x), size)]
     np.testing.assert_allclose(np.concatenate(chunks), expected.numpy(), atol=1e-5)
     FIXTURES.add(name, [x], [expected])
 
@@ -73,8 +87,7 @@ def activations():
     x = torch.linspace(-4, 4, 12).reshape(4, 3)
     for name, module in ACTIVATIONS.items():
         if name not in OLD_EXPORTER_CANNOT:
-            torch_case(f"{name}_old", module, x, False, input_names=["x"],
-                       dynamic_axes={"x": {0: "n"}})
+            torch_case(f"{name}_old", module, x, False, input_names=["x"], dynamic_axes={"x": {0: "n"}})
         torch_case(f"{name}_new", module, x, True, traced=1, external_data=False)
 
 
@@ -93,8 +106,16 @@ class ReshapeBySize(nn.Module):
 
 def networks():
     torch.manual_seed(1)
-    mlp = nn.Sequential(nn.Flatten(), nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(),
-                        nn.Linear(6, 5, bias=False), nn.SiLU(), nn.Linear(5, 3))
+    mlp = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(8, 6),
+        nn.BatchNorm1d(6),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(6, 5, bias=False),
+        nn.SiLU(),
+        nn.Linear(5, 3),
+    )
     for _ in range(20):
         mlp.train()(torch.randn(16, 2, 4) * 2)
     mlp.eval()
@@ -106,8 +127,7 @@ def networks():
     torch_case("mlp_old_fixed", mlp, x, False, traced=3)
     torch_case("mlp_old_training_layout", mlp, x, False, do_constant_folding=False, **dynamic)
     torch_case("mlp_new", mlp, x, True, traced=1, external_data=False)
-    torch_case("mlp_new_dynamic", mlp, x, True, external_data=False,
-               dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch_case("mlp_new_dynamic", mlp, x, True, external_data=False, dynamic_shapes=({0: torch.export.Dim("n")},))
     torch_case("mlp_new_opset24", mlp, x, True, traced=2, external_data=False, opset_version=24)
     torch_case("mlp_new_external", mlp, x, True, traced=1, external_data=True)
 
@@ -116,10 +136,10 @@ def networks():
     torch_case("by_size_old_fixed", by_size, x, False, traced=2)
     torch_case("by_size_old", by_size, x, False, **dynamic)
     torch_case("by_size_new", by_size, x, True, traced=2, external_data=False)
-    torch_case("by_size_new_dynamic", by_size, x, True, external_data=False,
-               dynamic_shapes=({0: torch.export.Dim("n")},))
-    torch_case("double_old", nn.Sequential(nn.Linear(3, 2), nn.Tanh()).double(),
-               torch.randn(4, 3).double(), False, **dynamic)
+    torch_case("by_size_new_dynamic", by_size, x, True, external_data=False, dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch_case(
+        "double_old", nn.Sequential(nn.Linear(3, 2), nn.Tanh()).double(), torch.randn(4, 3).double(), False, **dynamic
+    )
 
 
 class QatNet(nn.Module):
@@ -128,10 +148,8 @@ class QatNet(nn.Module):
         self.input = qnn.QuantIdentity(bit_width=4, return_quant_tensor=True)
         self.fc1 = qnn.QuantLinear(2, 4, bias=True, weight_bit_width=3)
         self.norm = nn.BatchNorm1d(4)
-        self.relu = qnn.QuantReLU(bit_width=3, act_quant=Uint8ActPerTensorFloat,
-                                  return_quant_tensor=True)
-        self.fc2 = qnn.QuantLinear(4, 2, bias=True, weight_bit_width=3,
-                                   weight_quant=Int8WeightPerChannelFloat)
+        self.relu = qnn.QuantReLU(bit_width=3, act_quant=Uint8ActPerTensorFloat, return_quant_tensor=True)
+        self.fc2 = qnn.QuantLinear(4, 2, bias=True, weight_bit_width=3, weight_quant=Int8WeightPerChannelFloat)
 
     def forward(self, x):
         return self.fc2(self.relu(self.norm(self.fc1(self.input(x)))))
