@@ -239,6 +239,20 @@ TEST(Executors, TolerantEndsStayNearTheirEnd) {
   }
 }
 
+TEST(Long, TolerantEndsStayNearTheirEndEncrypted) {
+  SecretGenerator random;
+  const Circuit circuit = identity_table(-157, 150, 512);
+  const Plan plan = make_plan(circuit, {.precision = Precision::tolerant});
+  const Keys keys = Keys::make(plan.parameters, random);
+  Integers inputs{{{1, 512}, {}}};
+  for (std::int64_t i = 0; i < 512; ++i) inputs[0].data.push_back(i % 2 == 0 ? -157 : 150);
+  const Integers outputs = run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random);
+  for (std::size_t i = 0; i < 512; ++i) {
+    ASSERT_NEAR(static_cast<double>(outputs[0].data[i]), static_cast<double>(inputs[0].data[i]),
+                20);
+  }
+}
+
 // Histogram of result - value over an identity table, clipped to [-6, 6].
 std::vector<double> error_histogram(const Integers& results, const Integers& inputs) {
   std::vector<double> counts(13, 0);
