@@ -112,6 +112,17 @@ class Planner {
   Plan run() {
     collect();
     plan_.options.p_error = resolve_p_error(plan_.options, events());
+    if (plan_.options.profile == Profile::shared_results &&
+        plan_.options.p_error > kDefaultShared) {
+      throw Error(
+          ErrorCode::profile_forbids,
+          fmt::format(
+              "profile shared_results needs a p_error of at most 2^-128, {:.3g} was asked for",
+              plan_.options.p_error),
+          "",
+          "no p_error of your own, or profile private_results if only the key's owner sees "
+          "results");
+    }
     kappa_ = kappa(plan_.options.p_error);
     for (const Reader& reader : readers_) check_width(reader);
     const ParameterChoice choice = choose();

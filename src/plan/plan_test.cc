@@ -160,6 +160,10 @@ TEST(Plan, BadOptionsAreRefused) {
   EXPECT_EQ(code({.security_bits = 80}), ErrorCode::invalid_argument);
   EXPECT_EQ(code({.precision = Precision::tolerant, .profile = Profile::shared_results}),
             ErrorCode::profile_forbids);
+  EXPECT_EQ(code({.profile = Profile::shared_results, .p_error = 0x1p-40}),
+            ErrorCode::profile_forbids);
+  EXPECT_EQ(code({.profile = Profile::shared_results, .global_p_error = 0x1p-40}),
+            ErrorCode::profile_forbids);
   EXPECT_THROW(parse_precision("fuzzy"), Error);
   EXPECT_THROW(parse_profile("public"), Error);
 }
