@@ -15,9 +15,6 @@ function(torusml_room name)
   file(MAKE_DIRECTORY ${view})
   file(CREATE_LINK ${CMAKE_CURRENT_SOURCE_DIR} ${view}/${name} SYMBOLIC)
 
-  if(NOT sources AND NOT ROOM_SOURCES)
-    set(sources ${PROJECT_SOURCE_DIR}/src/base/error.cc)
-  endif()
   add_library(torusml_${name} STATIC ${sources} ${ROOM_SOURCES})
   target_include_directories(torusml_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
                                                     $<BUILD_INTERFACE:${view}>)

@@ -209,10 +209,11 @@ TEST(Gaussian, MatchesTheFormulaEverywhere) {
       for (std::size_t i = 0; i < pairs; ++i) uniform[pairs + i] = i << 60 | 0x123456789abcdefull;
       uniform_to_gaussian(uniform.data(), pairs, sigma, words.data());
       for (std::size_t i = 0; i < pairs; ++i) {
-        const long double u = (static_cast<long double>(radius) + 0.5L) * 0x1p-64L;
+        // A double, as in the kernel: the largest words all give 1, a radius of 0.
+        const auto u = static_cast<double>((static_cast<long double>(radius) + 0.5L) * 0x1p-64L);
         const long double angle =
             (static_cast<long double>(uniform[pairs + i] >> 12) * 0x1p-52L - 0.5L) * 2 * M_PIl;
-        const long double r = std::sqrt(-2 * std::log(u)) * sigma;
+        const long double r = std::sqrt(-2 * std::log(static_cast<long double>(u))) * sigma;
         const double bound = 0.5 + 4e-15 * 10 * sigma;
         EXPECT_NEAR(centred(words[i]), static_cast<double>(r * std::cos(angle)), bound);
         EXPECT_NEAR(centred(words[pairs + i]), static_cast<double>(r * std::sin(angle)), bound);
