@@ -19,6 +19,8 @@ template <class... Visitors>
 struct Overloaded : Visitors... {
   using Visitors::operator()...;
 };
+template <class... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 std::int64_t elements_of(const Circuit& circuit, ValueId value) {
   return number_of_elements(circuit.values[value].shape);
@@ -186,8 +188,8 @@ class IntervalSum {
   void add(std::int64_t factor, Interval x) {
     if (factor == 0) return;
     std::int64_t a = 0, b = 0;
-    bool overflow =
-        __builtin_mul_overflow(factor, x.lower, &a) | __builtin_mul_overflow(factor, x.upper, &b);
+    bool overflow = __builtin_mul_overflow(factor, x.lower, &a);
+    overflow |= __builtin_mul_overflow(factor, x.upper, &b);
     overflow |= __builtin_add_overflow(sum_.lower, std::min(a, b), &sum_.lower);
     overflow |= __builtin_add_overflow(sum_.upper, std::max(a, b), &sum_.upper);
     constexpr std::int64_t kLimit = std::int64_t{1} << 62;

@@ -1,6 +1,7 @@
 // Strong types of the engine, and its parameters. Torus elements are 64-bit words: t / 2^64.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 
 namespace torusml {
