@@ -147,6 +147,8 @@ TfheParameters JsonSection::parameters(const Json& parent, const char* key) cons
       static_cast<std::uint32_t>(integer(value, "polynomial_size", 1, kMaxDegree));
   p.bootstrap = gadget(value, "bootstrap");
   p.keyswitch = gadget(value, "keyswitch");
+  p.grouping_factor = static_cast<std::uint32_t>(integer(value, "grouping_factor", 1, 2));
+  p.accumulator_bits = static_cast<std::uint32_t>(integer(value, "accumulator_bits", 32, 64));
   p.small_variance.value = number(value, "small_variance");
   p.glwe_variance.value = number(value, "glwe_variance");
   if (!std::has_single_bit(p.polynomial_size.value))
@@ -156,6 +158,10 @@ TfheParameters JsonSection::parameters(const Json& parent, const char* key) cons
   if (p.small_variance.value < 0 || p.glwe_variance.value < 0) corrupt("a variance is negative");
   if (p.has_bootstrap() && (p.small_dimension.value == 0 || p.keyswitch.level_count == 0))
     corrupt("the bootstrap has no keyswitch");
+  if (p.small_dimension.value % p.grouping_factor != 0)
+    corrupt("the small dimension is not a multiple of the grouping factor");
+  if (p.accumulator_bits != 32 && p.accumulator_bits != 64)
+    corrupt(fmt::format("accumulators of {} bits; 32 and 64 exist", p.accumulator_bits));
   return p;
 }
 
@@ -174,7 +180,8 @@ Json interval_json(Interval interval) { return {interval.lower, interval.upper};
 Json parameters_json(const TfheParameters& p) {
   return {{"small_dimension", p.small_dimension.value}, {"glwe_dimension", p.glwe_dimension.value},
           {"polynomial_size", p.polynomial_size.value}, {"bootstrap", gadget_json(p.bootstrap)},
-          {"keyswitch", gadget_json(p.keyswitch)},      {"small_variance", p.small_variance.value},
+          {"keyswitch", gadget_json(p.keyswitch)},      {"grouping_factor", p.grouping_factor},
+          {"accumulator_bits", p.accumulator_bits},     {"small_variance", p.small_variance.value},
           {"glwe_variance", p.glwe_variance.value}};
 }
 

@@ -54,6 +54,8 @@ Json json(const TfheParameters& p) {
       {"polynomial_size", p.polynomial_size.value},
       {"bootstrap", {{"base_log2", p.bootstrap.base_log2}, {"levels", p.bootstrap.level_count}}},
       {"keyswitch", {{"base_log2", p.keyswitch.base_log2}, {"levels", p.keyswitch.level_count}}},
+      {"grouping_factor", p.grouping_factor},
+      {"accumulator_bits", p.accumulator_bits},
       {"small_variance", p.small_variance.value},
       {"glwe_variance", p.glwe_variance.value}};
 }
@@ -66,11 +68,12 @@ void print_parameters(const TfheParameters& p) {
     return;
   }
   fmt::print(
-      "parameters: n {}, k {}, N {}; bootstrap {} x 2^{}, keyswitch {} x 2^{}; sigma 2^{:.2f} and "
-      "2^{:.2f}\n",
+      "parameters: n {}, k {}, N {}; bootstrap {} x 2^{}, keyswitch {} x 2^{}; {} key bits a step, "
+      "{}-bit accumulators; sigma 2^{:.2f} and 2^{:.2f}\n",
       p.small_dimension.value, p.glwe_dimension.value, p.polynomial_size.value,
       p.bootstrap.level_count, p.bootstrap.base_log2, p.keyswitch.level_count,
-      p.keyswitch.base_log2, sigma(p.small_variance), sigma(p.glwe_variance));
+      p.keyswitch.base_log2, p.grouping_factor, p.accumulator_bits, sigma(p.small_variance),
+      sigma(p.glwe_variance));
 }
 
 Json file_json(const FileDescription& file, const std::string& path) {

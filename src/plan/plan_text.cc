@@ -32,11 +32,14 @@ std::string header(const Plan& plan) {
       "max_exact_bits {}\n",
       to_string(o.precision), to_string(o.profile), probability(o.p_error), o.global_p_error,
       power(o.tolerance), o.security_bits, o.max_exact_bits);
-  text +=
-      fmt::format("  parameters n {} k {} N {} bootstrap {}x{} keyswitch {}x{} small {} glwe {}\n",
-                  p.small_dimension.value, p.glwe_dimension.value, p.polynomial_size.value,
-                  p.bootstrap.level_count, p.bootstrap.base_log2, p.keyswitch.level_count,
-                  p.keyswitch.base_log2, sigma(p.small_variance), sigma(p.glwe_variance));
+  text += fmt::format(
+      "  parameters n {} k {} N {} bootstrap {}x{} keyswitch {}x{} grouping {} accumulator {} "
+      "small {} "
+      "glwe {}\n",
+      p.small_dimension.value, p.glwe_dimension.value, p.polynomial_size.value,
+      p.bootstrap.level_count, p.bootstrap.base_log2, p.keyswitch.level_count,
+      p.keyswitch.base_log2, p.grouping_factor, p.accumulator_bits, sigma(p.small_variance),
+      sigma(p.glwe_variance));
   text += fmt::format("  noise fresh {} bootstrap {} keyswitch {}\n", sigma(plan.fresh),
                       sigma(plan.bootstrap), sigma(plan.keyswitch));
   text += fmt::format("  sample lookups {} cost_ms_per_core {} p_error {}\n", plan.lookup_count,
@@ -116,6 +119,8 @@ class PlanParser {
     p.polynomial_size.value = integer<std::uint32_t>("N", 1 << 20);
     p.bootstrap = gadget("bootstrap");
     p.keyswitch = gadget("keyswitch");
+    p.grouping_factor = integer<std::uint32_t>("grouping", 2);
+    p.accumulator_bits = integer<std::uint32_t>("accumulator", 64);
     p.small_variance = variance("small");
     p.glwe_variance = variance("glwe");
     scan_.take("noise");

@@ -25,6 +25,8 @@ nb::dict describe(const TfheParameters& p) {
   result["bootstrap_level_count"] = p.bootstrap.level_count;
   result["keyswitch_base_log2"] = p.keyswitch.base_log2;
   result["keyswitch_level_count"] = p.keyswitch.level_count;
+  result["grouping_factor"] = p.grouping_factor;
+  result["accumulator_bits"] = p.accumulator_bits;
   result["small_variance"] = p.small_variance.value;
   result["glwe_variance"] = p.glwe_variance.value;
   return result;

@@ -43,6 +43,11 @@ struct TfheParameters {
   PolynomialSize polynomial_size;
   Gadget bootstrap;
   Gadget keyswitch;  // its key is stored on a 32-bit torus
+  // Bits of the small key that one step of the blind rotation consumes, 1 or 2; the small dimension
+  // is a multiple of it. A step has 2^grouping_factor - 1 GGSW ciphertexts.
+  std::uint32_t grouping_factor = 1;
+  // Word size of the blind rotation's accumulator, 32 or 64.
+  std::uint32_t accumulator_bits = 64;
   Variance small_variance;
   Variance glwe_variance;
 
