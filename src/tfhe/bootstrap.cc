@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::size_t kKeyswitchBlock = 32;  // ciphertexts that share one reading of the key
 constexpr std::size_t kRotationBlock = 8;    // more brings nothing: the matrix is in cache by then
-constexpr std::uint32_t kLargestExtension = 8;
+constexpr std::uint32_t kLargestExtension = 12;
 
 [[noreturn]] void refuse(ErrorCode code, const std::string& message) {
   throw Error(code, message, "bootstrap_batch");

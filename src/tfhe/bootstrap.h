@@ -4,9 +4,9 @@
 //   EvaluationKeys keys = EvaluationKeys::prepare(seeded);
 //   bootstrap_batch(keys, inputs, tables, extension_log2, outputs);
 //
-// Cost per ciphertext: one keyswitch (k*N*l_ks*(n+1) multiply-adds) and n * 2^extension_log2
-// external products of degree N. Thread rule: const keys are shared by all threads; the call is
-// parallel inside.
+// Cost per ciphertext: one keyswitch (k*N*l_ks*(n+1) multiply-adds) and, at grouping factor g, n/g
+// steps of degree N on 2^extension_log2 shards, less what their order saves (stages.h). Thread
+// rule: const keys are shared by all threads; the call is parallel inside.
 #pragma once
 
 #include <cstdint>

@@ -171,7 +171,7 @@ TEST(BootstrapBatch, RefusesBadInput) {
                call(inputs, std::vector<const Torus*>(3, table.data()), 0, outputs));
   expect_error(ErrorCode::invalid_argument, "ciphertext 1",
                call(inputs, {table.data(), nullptr}, 0, outputs));
-  expect_error(ErrorCode::invalid_argument, "2^9", call(inputs, tables, 9, outputs));
+  expect_error(ErrorCode::invalid_argument, "2^13", call(inputs, tables, 13, outputs));
   expect_error(ErrorCode::invalid_argument, "alias", call(inputs, tables, 0, inputs));
 
   TfheParameters p;

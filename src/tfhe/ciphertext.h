@@ -42,9 +42,11 @@ struct SeededLweBatch {
 LweBatch expand(const SeededLweBatch& seeded);
 
 // Evaluation keys in wire form (standard domain, the same on every CPU): seed and bodies.
-// bootstrap_bodies: for each bit of the small key, for each level 1..l (factor q/B^level), for each
-// row r in [0, k], the body polynomial of N words of a GLWE encryption under the big key of s_i *
-// (q/B^level) * (r < k ? -S_r : 1). Masks: k polynomials a row, from the seed, in that order.
+// bootstrap_bodies: for each step of the blind rotation, for each message m of the step, for each
+// level 1..l (factor q/B^level), for each row r in [0, k], the body polynomial of N words of a GLWE
+// encryption under the big key of m * (q/B^level) * (r < k ? -S_r : 1). Masks: k polynomials a row,
+// from the seed, in that order. A step that consumes bit s has the message s; one that consumes s
+// and t has s (1 - t), (1 - s) t and s t.
 // keyswitch_bodies: for each bit j of the big key, for each level, one 32-bit body; masks (small
 // dimension words of 32 bits) follow from the same seed after the bootstrap masks.
 struct SeededEvaluationKeys {

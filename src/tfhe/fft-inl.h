@@ -42,6 +42,12 @@ HWY_INLINE Complex<D> mul(Complex<D> a, Complex<D> w) {
 }
 
 template <class D>
+HWY_INLINE Complex<D> mul_add(Complex<D> a, Complex<D> w, Complex<D> c) {
+  return {hn::NegMulAdd(a.im, w.im, hn::MulAdd(a.re, w.re, c.re)),
+          hn::MulAdd(a.im, w.re, hn::MulAdd(a.re, w.im, c.im))};
+}
+
+template <class D>
 HWY_INLINE Complex<D> mul_conj(Complex<D> a, Complex<D> w) {
   return {hn::MulAdd(a.im, w.im, hn::Mul(a.re, w.re)),
           hn::NegMulAdd(a.re, w.im, hn::Mul(a.im, w.re))};
@@ -86,10 +92,12 @@ HWY_INLINE Twiddles<D> broadcast_twiddles(D d, const double* t) {
           {hn::Set(d, t[4]), hn::Set(d, t[5])}};
 }
 
+// Of the last level: blocks b, b + 1, ... in the lanes.
 template <class D>
-HWY_INLINE Twiddles<D> load_twiddles(D d, const double* t, std::size_t stride, std::size_t b) {
-  return {load(d, t, t + stride, b), load(d, t + 2 * stride, t + 3 * stride, b),
-          load(d, t + 4 * stride, t + 5 * stride, b)};
+HWY_INLINE Twiddles<D> last_twiddles(D d, const FftPlan& plan, std::size_t b) {
+  const double* t = plan.last_level.data() + b / kGroupPoints * 6 * kGroupPoints + b % kGroupPoints;
+  return {load(d, t, t + kGroupPoints, 0), load(d, t + 2 * kGroupPoints, t + 3 * kGroupPoints, 0),
+          load(d, t + 4 * kGroupPoints, t + 5 * kGroupPoints, 0)};
 }
 
 template <class D>
@@ -108,20 +116,56 @@ HWY_INLINE Quad<D> join_four(Quad<D> y, const Twiddles<D>& w) {
           mul_conj<D>(sub<D>(s02, s13), w.r2), mul_conj<D>(add_i<D>(d02, d13), w.r3)};
 }
 
-// Where a pass reads or leaves its points: arrays of real and imaginary parts.
-struct DoublesSource {
-  const double *re, *im;
+// Between levels, points lie in runs of kWorkPoints: real parts, then imaginary parts.
+inline constexpr std::size_t kWorkPoints = 32;
+
+HWY_INLINE std::size_t work_index(std::size_t j) {
+  return j / kWorkPoints * 2 * kWorkPoints + j % kWorkPoints;
+}
+
+// Doubles from a point to the one `distance` further, for distances between the parts of a block.
+// Blocks are aligned to their size, so that a distance below a run never leaves it.
+HWY_INLINE std::size_t work_distance(std::size_t distance) {
+  return distance < kWorkPoints ? distance : 2 * distance;
+}
+
+// Where a pass reads or leaves its points. `part` is the quarter (or half) of a block, `first` the
+// index of the point in part 0.
+template <class Double>
+struct WorkArray {
+  Double* work;
+  std::size_t distances[4];
+
+  WorkArray(Double* work, std::size_t part)
+      : work(work),
+        distances{0, work_distance(part), work_distance(2 * part),
+                  work_distance(2 * part) + work_distance(part)} {}
+
   template <class D>
-  HWY_INLINE Complex<D> operator()(D d, std::size_t j) const {
-    return load(d, re, im, j);
+  HWY_INLINE Complex<D> get(D d, std::size_t first, std::size_t part) const {
+    const double* p = work + work_index(first) + distances[part];
+    return load(d, p, p + kWorkPoints, 0);
+  }
+  template <class D>
+  HWY_INLINE void put(D d, std::size_t first, std::size_t part, Complex<D> z) const {
+    double* p = work + work_index(first) + distances[part];
+    store(d, z, p, p + kWorkPoints, 0);
   }
 };
 
-struct DoublesSink {
-  double *re, *im;
+// A polynomial in natural order: coefficients j and j + points are the parts of point j.
+template <class Double>
+struct NaturalArray {
+  Double* values;
+  std::size_t points, part_points;
+
   template <class D>
-  HWY_INLINE void operator()(D d, std::size_t j, Complex<D> z) const {
-    store(d, z, re, im, j);
+  HWY_INLINE Complex<D> get(D d, std::size_t first, std::size_t part) const {
+    return load(d, values, values + points, first + part * part_points);
+  }
+  template <class D>
+  HWY_INLINE void put(D d, std::size_t first, std::size_t part, Complex<D> z) const {
+    store(d, z, values, values + points, first + part * part_points);
   }
 };
 
@@ -133,13 +177,13 @@ HWY_INLINE void split_four_pass(D d, std::size_t points, const FftPlan::Level& l
   for (std::size_t first = 0; first < points; first += level.block, twiddles += 6) {
     const auto w = broadcast_twiddles(d, twiddles);
     for (std::size_t j = first; j < first + quarter; j += hn::Lanes(d)) {
-      const Quad<D> z = {source(d, j), source(d, j + quarter), source(d, j + 2 * quarter),
-                         source(d, j + 3 * quarter)};
+      const Quad<D> z = {source.get(d, j, 0), source.get(d, j, 1), source.get(d, j, 2),
+                         source.get(d, j, 3)};
       const auto y = split_four<D>(z, w);
-      sink(d, j, y.z0);
-      sink(d, j + quarter, y.z1);
-      sink(d, j + 2 * quarter, y.z2);
-      sink(d, j + 3 * quarter, y.z3);
+      sink.put(d, j, 0, y.z0);
+      sink.put(d, j, 1, y.z1);
+      sink.put(d, j, 2, y.z2);
+      sink.put(d, j, 3, y.z3);
     }
   }
 }
@@ -152,13 +196,13 @@ HWY_INLINE void join_four_pass(D d, std::size_t points, const FftPlan::Level& le
   for (std::size_t first = 0; first < points; first += level.block, twiddles += 6) {
     const auto w = broadcast_twiddles(d, twiddles);
     for (std::size_t j = first; j < first + quarter; j += hn::Lanes(d)) {
-      const Quad<D> y = {source(d, j), source(d, j + quarter), source(d, j + 2 * quarter),
-                         source(d, j + 3 * quarter)};
+      const Quad<D> y = {source.get(d, j, 0), source.get(d, j, 1), source.get(d, j, 2),
+                         source.get(d, j, 3)};
       const auto z = join_four<D>(y, w);
-      sink(d, j, z.z0);
-      sink(d, j + quarter, z.z1);
-      sink(d, j + 2 * quarter, z.z2);
-      sink(d, j + 3 * quarter, z.z3);
+      sink.put(d, j, 0, z.z0);
+      sink.put(d, j, 1, z.z1);
+      sink.put(d, j, 2, z.z2);
+      sink.put(d, j, 3, z.z3);
     }
   }
 }
@@ -166,120 +210,99 @@ HWY_INLINE void join_four_pass(D d, std::size_t points, const FftPlan::Level& le
 template <class Source, class Sink>
 HWY_INLINE void split_two_pass(const FftPlan& plan, const Source& source, const Sink& sink) {
   const Wide d;
-  const std::size_t half = plan.points / 2;
   const Complex<Wide> u = {hn::Set(d, plan.head_re), hn::Set(d, plan.head_im)};
-  for (std::size_t j = 0; j < half; j += hn::Lanes(d)) {
-    const auto z0 = source(d, j), t1 = mul<Wide>(source(d, j + half), u);
-    sink(d, j, add<Wide>(z0, t1));
-    sink(d, j + half, sub<Wide>(z0, t1));
+  for (std::size_t j = 0; j < plan.points / 2; j += hn::Lanes(d)) {
+    const auto z0 = source.get(d, j, 0), t1 = mul<Wide>(source.get(d, j, 1), u);
+    sink.put(d, j, 0, add<Wide>(z0, t1));
+    sink.put(d, j, 1, sub<Wide>(z0, t1));
   }
 }
 
 template <class Source, class Sink>
 HWY_INLINE void join_two_pass(const FftPlan& plan, const Source& source, const Sink& sink) {
   const Wide d;
-  const std::size_t half = plan.points / 2;
   const Complex<Wide> u = {hn::Set(d, plan.head_re), hn::Set(d, plan.head_im)};
-  for (std::size_t j = 0; j < half; j += hn::Lanes(d)) {
-    const auto y0 = source(d, j), y1 = source(d, j + half);
-    sink(d, j, add<Wide>(y0, y1));
-    sink(d, j + half, mul_conj<Wide>(sub<Wide>(y0, y1), u));
+  for (std::size_t j = 0; j < plan.points / 2; j += hn::Lanes(d)) {
+    const auto y0 = source.get(d, j, 0), y1 = source.get(d, j, 1);
+    sink.put(d, j, 0, add<Wide>(y0, y1));
+    sink.put(d, j, 1, mul_conj<Wide>(sub<Wide>(y0, y1), u));
   }
 }
 
-// A level with the widest vector that fits between its quarters.
-template <class Source, class Sink>
-HWY_INLINE void split_level(std::size_t points, const FftPlan::Level& level, const Source& source,
-                            const Sink& sink) {
+// A level in place, with the widest vector that fits between its quarters.
+HWY_INLINE void split_level(std::size_t points, const FftPlan::Level& level, double* work) {
+  const WorkArray<double> array(work, level.block / 4);
   if (level.block / 4 >= hn::Lanes(Wide())) {
-    split_four_pass(Wide(), points, level, source, sink);
+    split_four_pass(Wide(), points, level, array, array);
   } else {
-    split_four_pass(Narrow(), points, level, source, sink);
+    split_four_pass(Narrow(), points, level, array, array);
   }
 }
 
-template <class Source, class Sink>
-HWY_INLINE void join_level(std::size_t points, const FftPlan::Level& level, const Source& source,
-                           const Sink& sink) {
+HWY_INLINE void join_level(std::size_t points, const FftPlan::Level& level, double* work) {
+  const WorkArray<double> array(work, level.block / 4);
   if (level.block / 4 >= hn::Lanes(Wide())) {
-    join_four_pass(Wide(), points, level, source, sink);
+    join_four_pass(Wide(), points, level, array, array);
   } else {
-    join_four_pass(Narrow(), points, level, source, sink);
+    join_four_pass(Narrow(), points, level, array, array);
   }
 }
 
-// Blocks of four neighbours: a vector holds one point of several blocks. Result s of block b goes
-// to s * points / 4 + b.
-template <class D>
-HWY_INLINE void split_last(D d, const FftPlan& plan, const double* in, double* out) {
-  const std::size_t points = plan.points, blocks = points / 4;
-  for (std::size_t b = 0; b < blocks; b += hn::Lanes(d)) {
-    Quad<D> z;
-    hn::LoadInterleaved4(d, in + 4 * b, z.z0.re, z.z1.re, z.z2.re, z.z3.re);
-    hn::LoadInterleaved4(d, in + points + 4 * b, z.z0.im, z.z1.im, z.z2.im, z.z3.im);
-    const auto y = split_four<D>(z, load_twiddles(d, plan.last_level.data(), blocks, b));
-    store(d, y.z0, out, out + points, b);
-    store(d, y.z1, out, out + points, b + blocks);
-    store(d, y.z2, out, out + points, b + 2 * blocks);
-    store(d, y.z3, out, out + points, b + 3 * blocks);
-  }
+// Part size of the first level, that is, of the arrays that it reads and the last inverse level
+// writes: a vector or more at every size.
+HWY_INLINE std::size_t first_part(const FftPlan& plan) {
+  return plan.points / (plan.has_head ? 2 : 4);
 }
 
-template <class D>
-HWY_INLINE void join_last(D d, const FftPlan& plan, const double* in, double* out) {
-  const std::size_t points = plan.points, blocks = points / 4;
-  for (std::size_t b = 0; b < blocks; b += hn::Lanes(d)) {
-    const Quad<D> y = {load(d, in, in + points, b), load(d, in, in + points, b + blocks),
-                       load(d, in, in + points, b + 2 * blocks),
-                       load(d, in, in + points, b + 3 * blocks)};
-    const auto z = join_four<D>(y, load_twiddles(d, plan.last_level.data(), blocks, b));
-    hn::StoreInterleaved4(z.z0.re, z.z1.re, z.z2.re, z.z3.re, d, out + 4 * b);
-    hn::StoreInterleaved4(z.z0.im, z.z1.im, z.z2.im, z.z3.im, d, out + points + 4 * b);
-  }
-}
-
-// The first level reads from `source`; the others work in place in `work`.
+// All levels but the last; the first reads from `source`, the others work in place.
 template <class Source>
-HWY_INLINE void forward_from(const FftPlan& plan, const Source& source, double* work, double* out) {
-  const std::size_t points = plan.points;
-  const DoublesSource from_work{work, work + points};
-  const DoublesSink to_work{work, work + points};
+HWY_INLINE void split_levels(const FftPlan& plan, const Source& source, double* work) {
   std::size_t next = 0;
+  const WorkArray<double> first(work, first_part(plan));
   if (plan.has_head) {
-    split_two_pass(plan, source, to_work);
+    split_two_pass(plan, source, first);
   } else {
-    split_level(points, plan.levels[next++], source, to_work);
+    split_four_pass(Wide(), plan.points, plan.levels[next++], source, first);
   }
-  for (; next < plan.levels.size(); ++next) {
-    split_level(points, plan.levels[next], from_work, to_work);
+  for (; next < plan.levels.size(); ++next) split_level(plan.points, plan.levels[next], work);
+}
+
+// The inverse of all levels but the last; the one that comes first in the forward direction writes
+// to `sink`.
+template <class Sink>
+HWY_INLINE void join_levels(const FftPlan& plan, double* work, const Sink& sink) {
+  for (std::size_t next = plan.levels.size(); next-- > (plan.has_head ? 0 : 1);) {
+    join_level(plan.points, plan.levels[next], work);
   }
-  if (points / 4 >= hn::Lanes(Wide())) {
-    split_last(Wide(), plan, work, out);
+  const WorkArray<double> array(work, first_part(plan));
+  if (plan.has_head) {
+    join_two_pass(plan, array, sink);
   } else {
-    split_last(Narrow(), plan, work, out);
+    join_four_pass(Wide(), plan.points, plan.levels[0], array, sink);
   }
 }
 
-// The last level writes to `sink`; the others work in place in `work`.
-template <class Sink>
-HWY_INLINE void inverse_to(const FftPlan& plan, const double* in, double* work, const Sink& sink) {
-  const std::size_t points = plan.points;
-  if (points / 4 >= hn::Lanes(Wide())) {
-    join_last(Wide(), plan, in, work);
-  } else {
-    join_last(Narrow(), plan, in, work);
-  }
-  const DoublesSource from_work{work, work + points};
-  const DoublesSink to_work{work, work + points};
-  const std::size_t kept = plan.has_head ? 0 : 1;
-  for (std::size_t next = plan.levels.size(); next-- > kept;) {
-    join_level(points, plan.levels[next], from_work, to_work);
-  }
-  if (plan.has_head) {
-    join_two_pass(plan, from_work, sink);
-  } else {
-    join_level(points, plan.levels[0], from_work, sink);
-  }
+// The last level on blocks b, b + 1, ...: a vector holds one point of several blocks.
+template <class D>
+HWY_INLINE Quad<D> split_last(D d, const FftPlan& plan, const double* work, std::size_t b) {
+  const double* in = work + work_index(4 * b);
+  Quad<D> z;
+  hn::LoadInterleaved4(d, in, z.z0.re, z.z1.re, z.z2.re, z.z3.re);
+  hn::LoadInterleaved4(d, in + kWorkPoints, z.z0.im, z.z1.im, z.z2.im, z.z3.im);
+  return split_four<D>(z, last_twiddles(d, plan, b));
+}
+
+template <class D>
+HWY_INLINE void join_last(D d, const FftPlan& plan, Quad<D> y, std::size_t b, double* work) {
+  double* out = work + work_index(4 * b);
+  const auto z = join_four<D>(y, last_twiddles(d, plan, b));
+  hn::StoreInterleaved4(z.z0.re, z.z1.re, z.z2.re, z.z3.re, d, out);
+  hn::StoreInterleaved4(z.z0.im, z.z1.im, z.z2.im, z.z3.im, d, out + kWorkPoints);
+}
+
+// Point s of blocks b, b + 1, ... in a transformed polynomial.
+HWY_INLINE std::size_t group_index(std::size_t b, std::size_t s) {
+  return (4 * (b / kGroupPoints) + s) * 2 * kGroupPoints + b % kGroupPoints;
 }
 
 }  // namespace torusml::HWY_NAMESPACE

@@ -37,6 +37,37 @@ Angles children(const Angles& parents, int ways) {
   return result;
 }
 
+void add_last_level(const Angles& angles, FftPlan& plan) {
+  plan.last_level = AlignedBuffer<double>(6 * angles.size());
+  for (std::size_t b = 0; b < angles.size(); ++b) {
+    const auto values = twiddles_of(angles[b]);
+    double* group = plan.last_level.data() + b / kGroupPoints * 6 * kGroupPoints;
+    for (std::size_t t = 0; t < 6; ++t) group[t * kGroupPoints + b % kGroupPoints] = values[t];
+  }
+}
+
+// Ratios of the roots of eight neighbouring blocks are 64th roots of unity.
+void add_monomials(const Angles& angles, FftPlan& plan) {
+  const std::size_t turn = 4 * plan.points;  // 2 N
+  for (const double w : angles) {
+    plan.exponents.push_back(static_cast<std::uint32_t>(w / 4 * static_cast<double>(turn)));
+  }
+  plan.units = AlignedBuffer<double>(2 * turn);
+  for (std::size_t e = 0; e < turn; ++e) {
+    const Root unit = root(static_cast<double>(e) / static_cast<double>(turn));
+    plan.units[2 * e] = unit.re;
+    plan.units[2 * e + 1] = unit.im;
+  }
+  plan.steps = AlignedBuffer<double>(64 * 2 * kGroupPoints);
+  for (std::size_t e = 0; e < 64; ++e) {
+    for (std::size_t b = 0; b < kGroupPoints; ++b) {
+      const Root step = root(static_cast<double>(e) * (angles[b] - angles[0]) / 4);
+      plan.steps[e * 2 * kGroupPoints + b] = step.re;
+      plan.steps[e * 2 * kGroupPoints + kGroupPoints + b] = step.im;
+    }
+  }
+}
+
 std::unique_ptr<FftPlan> make_plan(std::size_t points) {
   auto plan = std::make_unique<FftPlan>();
   plan->points = points;
@@ -59,11 +90,8 @@ std::unique_ptr<FftPlan> make_plan(std::size_t points) {
     plan->levels.push_back(std::move(level));
     angles = children(angles, 4);
   }
-  plan->last_level = AlignedBuffer<double>(6 * angles.size());
-  for (std::size_t b = 0; b < angles.size(); ++b) {
-    const auto values = twiddles_of(angles[b]);
-    for (std::size_t t = 0; t < 6; ++t) plan->last_level[t * angles.size() + b] = values[t];
-  }
+  add_last_level(angles, *plan);
+  add_monomials(angles, *plan);
   return plan;
 }
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/progress.h"
 #include "base/threads.h"
 #include "random/generator.h"
@@ -12,6 +14,9 @@ namespace torusml {
 namespace {
 
 constexpr std::size_t kPitchWords = 16;  // of the keyswitch key: a 512-bit vector
+
+// Rows at a distance that is no power of two do not compete for the same cache lines.
+std::size_t row_pitch(std::size_t size) { return size + 64; }
 
 void check_sizes(const SeededEvaluationKeys& seeded) {
   const KeySizes sizes(seeded.parameters);
@@ -26,49 +31,53 @@ void check_sizes(const SeededEvaluationKeys& seeded) {
   }
 }
 
-// Transforms one polynomial of torus words into its cell of a matrix.
+// Transforms polynomials of torus words into their cells of a step's keys.
 class MatrixWriter {
  public:
   explicit MatrixWriter(const EvaluationKeys::State& state)
-      : shape_(state.product),
+      : shape_(state.step),
         plan_(fft_plan(state.parameters.polynomial_size)),
-        work_(2 * shape_.points),
-        transformed_(2 * shape_.points) {}
+        values_(2 * plan_.points),
+        work_(2 * plan_.points),
+        transformed_(2 * plan_.points) {}
 
+  // `row` counts the rows of all keys of the step.
   void write(std::span<const Torus> words, std::size_t row, std::size_t column, double* matrix) {
-    const double scale = 0x1p-64 / static_cast<double>(shape_.points);
+    const double scale = 0x1p-64 / static_cast<double>(plan_.points);
     for (std::size_t j = 0; j < words.size(); ++j) {
-      work_[j] = static_cast<double>(static_cast<std::int64_t>(words[j])) * scale;
+      values_[j] = static_cast<double>(static_cast<std::int64_t>(words[j])) * scale;
     }
-    current_kernels().forward(plan_, work_.data(), transformed_.data());
-    const std::size_t cell = (row * shape_.columns + column) * 2 * kGroupPoints;
-    for (std::size_t j = 0; j < shape_.points; ++j) {
-      double* group = matrix + j / kGroupPoints * shape_.group_doubles() + cell;
-      group[j % kGroupPoints] = transformed_[j];
-      group[kGroupPoints + j % kGroupPoints] = transformed_[shape_.points + j];
+    current_kernels().forward(plan_, values_.data(), work_.data(), transformed_.data());
+    constexpr std::size_t kCell = 2 * kGroupPoints;
+    const std::size_t cells = shape_.keys * shape_.rows * shape_.columns;
+    const std::size_t cell = row * shape_.columns + column;
+    for (std::size_t group = 0; group < plan_.points / kGroupPoints; ++group) {
+      std::copy_n(transformed_.data() + group * kCell, kCell,
+                  matrix + (group * cells + cell) * kCell);
     }
   }
 
  private:
-  const ProductShape shape_;
+  const StepShape shape_;
   const FftPlan& plan_;
-  AlignedBuffer<double> work_, transformed_;
+  AlignedBuffer<double> values_, work_, transformed_;
 };
 
-void prepare_bootstrap_bit(const SeededEvaluationKeys& seeded, std::size_t bit,
-                           EvaluationKeys::State& state) {
+void prepare_step(const SeededEvaluationKeys& seeded, std::size_t step,
+                  EvaluationKeys::State& state) {
   const std::size_t size = state.size(), k = state.polynomials() - 1;
+  const std::size_t rows = state.step.keys * state.step.rows;
   PublicGenerator masks(seeded.seed);
-  masks.seek(bit * state.product.rows * k * size * sizeof(Torus));
+  masks.seek(step * rows * k * size * sizeof(Torus));
   MatrixWriter writer(state);
   AlignedBuffer<Torus> mask(size);
-  double* matrix = state.bootstrap.data() + bit * state.product.matrix_doubles();
-  for (std::size_t row = 0; row < state.product.rows; ++row) {
+  double* matrix = state.bootstrap.data() + step * state.step.matrix_doubles(size / 2);
+  for (std::size_t row = 0; row < rows; ++row) {
     for (std::size_t column = 0; column < k; ++column) {
       masks.fill(mask);
       writer.write(mask, row, column, matrix);
     }
-    const std::size_t body = (bit * state.product.rows + row) * size;
+    const std::size_t body = (step * rows + row) * size;
     writer.write({seeded.bootstrap_bodies.data() + body, size}, row, k, matrix);
   }
 }
@@ -97,16 +106,18 @@ EvaluationKeys EvaluationKeys::prepare(const SeededEvaluationKeys& seeded,
   if (!seeded.parameters.has_bootstrap()) return EvaluationKeys(std::move(state));
 
   const std::size_t n = state->small();
-  state->product = {state->size() / 2,
-                    state->polynomials() * seeded.parameters.bootstrap.level_count,
-                    state->polynomials()};
-  state->bootstrap = AlignedBuffer<double>(n * state->product.matrix_doubles());
+  state->step = {.keys = seeded.parameters.keys_per_step(),
+                 .rows = state->polynomials() * seeded.parameters.bootstrap.level_count,
+                 .columns = state->polynomials(),
+                 .row_pitch = row_pitch(state->size())};
+  state->bootstrap =
+      AlignedBuffer<double>(state->steps() * state->step.matrix_doubles(state->size() / 2));
   state->keyswitch_pitch = (n + kPitchWords) / kPitchWords * kPitchWords;
   state->keyswitch =
       AlignedBuffer<std::uint32_t>(seeded.keyswitch_bodies.size() * state->keyswitch_pitch);
-  ProgressCounter counter(progress, n + state->big());
-  parallel_for(n, [&](std::size_t bit) {
-    prepare_bootstrap_bit(seeded, bit, *state);
+  ProgressCounter counter(progress, state->steps() + state->big());
+  parallel_for(state->steps(), [&](std::size_t step) {
+    prepare_step(seeded, step, *state);
     counter.advance();
   });
   parallel_for(state->big(), [&](std::size_t bit) {

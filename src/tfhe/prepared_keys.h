@@ -9,8 +9,8 @@ namespace torusml {
 
 struct EvaluationKeys::State {
   TfheParameters parameters;
-  ProductShape product;
-  // One matrix per bit of the small key, scaled so that inverse_add yields torus words.
+  StepShape step;  // for one shard
+  // The keys of one step after the other, scaled so that join_add yields torus words.
   AlignedBuffer<double> bootstrap;
   // One row per bit of the big key and level: small mask, body, zeros up to the pitch.
   std::size_t keyswitch_pitch = 0;
@@ -20,8 +20,9 @@ struct EvaluationKeys::State {
   std::size_t big() const { return parameters.big_dimension().value; }
   std::size_t size() const { return parameters.polynomial_size.value; }
   std::size_t polynomials() const { return parameters.glwe_dimension.value + std::size_t{1}; }
-  const double* matrix(std::size_t bit) const {
-    return bootstrap.data() + bit * product.matrix_doubles();
+  std::size_t steps() const { return small() / parameters.grouping_factor; }
+  const double* matrix(std::size_t step_index) const {
+    return bootstrap.data() + step_index * step.matrix_doubles(size() / 2);
   }
 };
 

@@ -34,7 +34,7 @@ SeededLweBatch encrypt(const SecretKeys& keys, std::span<const Torus> phases,
 // b - <a, s> for each ciphertext under the big key. Error wrong_key if dimensions differ.
 std::vector<Torus> decrypt(const SecretKeys& keys, const LweBatch& ciphertexts);
 
-// Parallel. progress counts bits of the small key.
+// Parallel. progress counts steps of the blind rotation.
 SeededEvaluationKeys make_evaluation_keys(const SecretKeys& keys, SecretGenerator& random,
                                           const ProgressCallback& progress = {});
 

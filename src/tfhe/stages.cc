@@ -90,73 +90,110 @@ BlindRotation::BlindRotation(const EvaluationKeys::State& keys, std::uint32_t ex
       plan_(fft_plan(keys.parameters.polynomial_size)),
       extension_log2_(extension_log2),
       shards_(std::size_t{1} << extension_log2),
-      words_((capacity + (shards_ == 1 ? 0 : 1)) * shards_ * keys.polynomials() * keys.size()),
-      accumulators_(capacity),
-      spare_(nullptr),
-      digits_(keys.size() * keys.parameters.bootstrap.level_count),
-      transformed_(keys.product.rows * keys.size()),
-      products_(keys.product.columns * keys.size()),
-      work_(keys.size()) {
-  const std::size_t stride = shards_ * keys.polynomials() * keys.size();
-  for (std::size_t c = 0; c < capacity; ++c) accumulators_[c] = words_.data() + c * stride;
-  if (shards_ != 1) spare_ = words_.data() + capacity * stride;
+      word_bytes_(keys.parameters.accumulator_bits / 8),
+      words_(capacity * shards_ * keys.polynomials() * keys.size() * word_bytes_),
+      item_doubles_(shards_ * keys.step.rows * keys.step.row_pitch),
+      rows_(capacity * item_doubles_) {
+  StepShape widest = keys.step;
+  widest.shards_log2 = extension_log2;
+  scratch_ = AlignedBuffer<double>(widest.scratch_doubles(plan_.points));
 }
 
-void BlindRotation::run(const std::uint32_t* switched, std::span<const Torus* const> tables) {
+void BlindRotation::run(const std::uint32_t* switched, std::span<const Torus* const> tables,
+                        bool whole) {
   const std::size_t n = keys_.small();
   for (std::size_t c = 0; c < tables.size(); ++c) {
     load_table(tables[c], switched[c * (n + 1) + n], c);
   }
-  for (std::size_t bit = 0; bit < n; ++bit) {
-    for (std::size_t c = 0; c < tables.size(); ++c) {
-      const std::uint32_t shift = switched[c * (n + 1) + bit];
-      if (shift != 0) step(c, bit, shift);
-    }
+  const auto sweeps = static_cast<std::uint32_t>(whole ? 0 : extension_log2_);
+  for (std::uint32_t skip_log2 = 0; skip_log2 <= sweeps; ++skip_log2) {
+    sweep(switched, tables.size(), skip_log2, skip_log2 == sweeps);
   }
 }
 
 // The trivial ciphertext of X^-body * table.
 void BlindRotation::load_table(const Torus* table, std::uint32_t body, std::size_t c) {
-  const std::size_t period = shards_ * keys_.size();
+  const std::size_t period = shards_ * keys_.size(), masks = keys_.polynomials() - 1;
   for (std::size_t shard = 0; shard < shards_; ++shard) {
-    Torus* polynomials = accumulators_[c] + shard * keys_.polynomials() * keys_.size();
-    Torus* words = std::fill_n(polynomials, (keys_.polynomials() - 1) * keys_.size(), 0);
+    std::fill_n(words(c, shard, 0), masks * keys_.size() * word_bytes_, std::uint8_t{0});
+    auto* narrow = reinterpret_cast<std::uint32_t*>(words(c, shard, masks));
+    auto* wide = reinterpret_cast<Torus*>(words(c, shard, masks));
     for (std::size_t j = 0; j < keys_.size(); ++j) {
       const std::size_t index = ((j << extension_log2_) + shard + body) & (2 * period - 1);
-      words[j] = index < period ? table[index] : 0 - table[index - period];
+      const Torus word = index < period ? table[index] : 0 - table[index - period];
+      if (word_bytes_ == sizeof(Torus)) {
+        wide[j] = word;
+      } else {
+        narrow[j] = round_to_32(word);
+      }
     }
   }
 }
 
-// Accumulator += matrix of this bit times (X^shift - 1) * accumulator. With Y = X^(2^h) and
-// shift = 2^h * turns + r, shard j takes shard j - r times Y^turns, or, where j < r, the shard 2^h
-// further times Y^(turns + 1).
-void BlindRotation::step(std::size_t c, std::size_t bit, std::uint32_t shift) {
-  const std::size_t size = keys_.size(), count = keys_.polynomials();
-  const std::size_t levels = keys_.parameters.bootstrap.level_count;
-  const std::size_t r = shift & (shards_ - 1), turns = shift >> extension_log2_;
-  Torus* old_shards = accumulators_[c];
-  Torus* new_shards = spare_ == nullptr ? old_shards : spare_;
-  for (std::size_t shard = 0; shard < shards_; ++shard) {
-    const bool wraps = shard < r;
-    const Torus* source = old_shards + (shard + (wraps ? shards_ : 0) - r) * count * size;
-    const std::size_t rotation = (turns + (wraps ? 1 : 0)) & (2 * size - 1);
-    const Torus* old_shard = old_shards + shard * count * size;
-    for (std::size_t p = 0; p < count; ++p) {
-      kernels_.rotated_digits(size, keys_.parameters.bootstrap, source + p * size, rotation,
-                              old_shard + p * size, digits_.data());
-      for (std::size_t level = 0; level < levels; ++level) {
-        kernels_.forward(plan_, digits_.data() + level * size,
-                         transformed_.data() + (level * count + p) * size);
+// All steps whose exponents are multiples of 2^skip_log2 but not of twice that; in the last sweep
+// all that are multiples.
+void BlindRotation::sweep(const std::uint32_t* switched, std::size_t count, std::uint32_t skip_log2,
+                          bool last) {
+  const std::size_t n = keys_.small(), group = keys_.parameters.grouping_factor;
+  const std::uint64_t turn = std::uint64_t{2} * keys_.size() << extension_log2_;
+  for (std::size_t index = 0; index < keys_.steps(); ++index) {
+    parts_.clear();
+    for (std::size_t c = 0; c < count; ++c) {
+      const std::uint32_t* masks = switched + c * (n + 1) + index * group;
+      const std::uint32_t a = masks[0], b = group == 2 ? masks[1] : 0;
+      if ((a | b) == 0) continue;
+      const auto zeros = static_cast<std::uint32_t>(std::countr_zero(a | b));
+      if (skip_log2 != 0 && zeros < skip_log2) continue;
+      if (!last && zeros != skip_log2) continue;
+      Part part{c, {.rows = rows_.data() + c * item_doubles_}};
+      part.item.exponents[0] = a >> skip_log2;
+      part.item.exponents[1] = b >> skip_log2;
+      part.item.exponents[2] =
+          static_cast<std::uint32_t>((std::uint64_t{a} + b) & (turn - 1)) >> skip_log2;
+      parts_.push_back(part);
+    }
+    if (!parts_.empty()) step(index, skip_log2);
+  }
+}
+
+void BlindRotation::step(std::size_t index, std::uint32_t skip_log2) {
+  const std::size_t active = shards_ >> skip_log2, pitch = keys_.step.row_pitch;
+  const std::uint32_t bits = keys_.parameters.accumulator_bits;
+  StepShape shape = keys_.step;
+  shape.shards_log2 = static_cast<std::uint32_t>(extension_log2_) - skip_log2;
+  shape.shard_pitch = shape.rows * pitch;
+  items_.clear();
+  for (const Part& part : parts_) {
+    items_.push_back(part.item);
+    for (std::size_t shard = 0; shard < active; ++shard) {
+      for (std::size_t p = 0; p < shape.columns; ++p) {
+        kernels_.split_digits(
+            plan_, keys_.parameters.bootstrap, bits, words(part.ciphertext, shard << skip_log2, p),
+            part.item.rows + shard * shape.shard_pitch + p * pitch, shape.columns * pitch);
       }
     }
-    kernels_.multiply(keys_.product, transformed_.data(), keys_.matrix(bit), products_.data());
-    for (std::size_t p = 0; p < count; ++p) {
-      kernels_.inverse_add(plan_, products_.data() + p * size, work_.data(), old_shard + p * size,
-                           new_shards + (shard * count + p) * size);
+  }
+  kernels_.multiply_step(plan_, shape, keys_.matrix(index), items_, scratch_.data());
+  for (const Part& part : parts_) {
+    for (std::size_t shard = 0; shard < active; ++shard) {
+      for (std::size_t p = 0; p < shape.columns; ++p) {
+        kernels_.join_add(plan_, bits, part.item.rows + shard * shape.shard_pitch + p * pitch,
+                          words(part.ciphertext, shard << skip_log2, p));
+      }
     }
   }
-  if (spare_ != nullptr) std::swap(accumulators_[c], spare_);
+}
+
+std::vector<Torus> BlindRotation::accumulator(std::size_t c, std::size_t shard,
+                                              std::size_t polynomial) const {
+  const std::uint8_t* bytes = words(c, shard, polynomial);
+  std::vector<Torus> result(keys_.size());
+  for (std::size_t j = 0; j < result.size(); ++j) {
+    result[j] = word_bytes_ == sizeof(Torus)
+                    ? reinterpret_cast<const Torus*>(bytes)[j]
+                    : Torus{reinterpret_cast<const std::uint32_t*>(bytes)[j]} << 32;
+  }
+  return result;
 }
 
 void BlindRotation::extract(std::size_t c, std::span<Torus> row) const {

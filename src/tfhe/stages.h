@@ -30,38 +30,52 @@ void keyswitch_block(const EvaluationKeys::State& keys, const LweBatch& inputs, 
 void switch_row(const std::uint32_t* small, std::size_t n, std::uint64_t modulus,
                 std::uint32_t* switched);
 
-// Blind rotation of up to `capacity` ciphertexts at once: the outer loop runs over the bits of the
-// small key, so that each matrix of the bootstrapping key is read once for all of them.
+// Blind rotation of up to `capacity` ciphertexts at once: the outer loop runs over the steps, so
+// that each step's keys are read once for all of them.
+//
+// Steps commute, and only coefficient 0 of shard 0 is read in the end. So a ciphertext takes the
+// steps whose exponents have the fewest trailing zeros first: once all exponents that remain are
+// multiples of 2^t, only shards that are multiples of 2^t can still reach shard 0, and the others
+// are left as they are.
 class BlindRotation {
  public:
   BlindRotation(const EvaluationKeys::State& keys, std::uint32_t extension_log2,
                 std::size_t capacity);
 
-  // switched: one row of n + 1 words in [0, 2 * N * 2^extension_log2) per table.
-  void run(const std::uint32_t* switched, std::span<const Torus* const> tables);
+  // switched: one row of n + 1 words in [0, 2 * N * 2^extension_log2) per table. `whole` keeps all
+  // shards up to date to the end, for tests that look at them.
+  void run(const std::uint32_t* switched, std::span<const Torus* const> tables, bool whole = false);
 
   // Polynomial p (k masks, then the body) of shard j of the rotated table of ciphertext c.
-  std::span<const Torus> accumulator(std::size_t c, std::size_t shard,
-                                     std::size_t polynomial) const {
-    return {accumulators_[c] + (shard * keys_.polynomials() + polynomial) * keys_.size(),
-            keys_.size()};
-  }
+  std::vector<Torus> accumulator(std::size_t c, std::size_t shard, std::size_t polynomial) const;
 
   // Coefficient 0 of shard 0 as a ciphertext under the big key.
   void extract(std::size_t c, std::span<Torus> row) const;
 
  private:
+  // Steps that leave shards alone which are no multiples of 2^skip_log2.
+  struct Part {
+    std::size_t ciphertext = 0;
+    StepItem item;
+  };
+
   void load_table(const Torus* table, std::uint32_t body, std::size_t c);
-  void step(std::size_t c, std::size_t bit, std::uint32_t shift);
+  void sweep(const std::uint32_t* switched, std::size_t count, std::uint32_t skip_log2, bool last);
+  void step(std::size_t index, std::uint32_t skip_log2);
+  std::uint8_t* words(std::size_t c, std::size_t shard, std::size_t polynomial) const {
+    return words_.data() +
+           ((c * shards_ + shard) * keys_.polynomials() + polynomial) * keys_.size() * word_bytes_;
+  }
 
   const EvaluationKeys::State& keys_;
   const Kernels& kernels_;
   const FftPlan& plan_;
-  const std::size_t extension_log2_, shards_;
-  AlignedBuffer<Torus> words_;
-  std::vector<Torus*> accumulators_;  // of each ciphertext: its shards, each k + 1 polynomials
-  Torus* spare_;  // receives a step's result; with one shard, steps work in place and it is null
-  AlignedBuffer<double> digits_, transformed_, products_, work_;
+  const std::size_t extension_log2_, shards_, word_bytes_;
+  mutable AlignedBuffer<std::uint8_t> words_;  // accumulators: ciphertext, shard, polynomial
+  std::size_t item_doubles_;
+  AlignedBuffer<double> rows_, scratch_;
+  std::vector<Part> parts_;  // of the step at hand
+  std::vector<StepItem> items_;
 };
 
 }  // namespace torusml

@@ -51,6 +51,8 @@ struct TfheParameters {
   Variance small_variance;
   Variance glwe_variance;
 
+  // One GGSW ciphertext for each way in which the bits of a step are not all zero.
+  std::uint32_t keys_per_step() const { return (1u << grouping_factor) - 1; }
   LweDimension big_dimension() const { return {glwe_dimension.value * polynomial_size.value}; }
   // A key set without bootstrap: circuits that have no lookup.
   bool has_bootstrap() const { return bootstrap.level_count != 0; }

@@ -61,15 +61,26 @@ void check_parameters(const TfheParameters& p) {
     refuse(fmt::format("small dimension {}, not in 1 to {}", p.small_dimension.value,
                        kLargestPolynomial));
   }
+  if (p.grouping_factor < 1 || p.grouping_factor > 2 ||
+      p.small_dimension.value % p.grouping_factor != 0) {
+    refuse(
+        fmt::format("grouping factor {} with small dimension {}; it is 1 or 2 and divides the "
+                    "dimension",
+                    p.grouping_factor, p.small_dimension.value));
+  }
+  if (p.accumulator_bits != 32 && p.accumulator_bits != 64) {
+    refuse(fmt::format("accumulators of {} bits; 32 and 64 exist", p.accumulator_bits));
+  }
   check_variance("the small key's variance", p.small_variance);
-  check_gadget("bootstrap", p.bootstrap, 32, 62);
+  check_gadget("bootstrap", p.bootstrap, 31, p.accumulator_bits - 1);
   check_gadget("keyswitch", p.keyswitch, 16, 32);
 }
 
 KeySizes::KeySizes(const TfheParameters& p) {
   if (!p.has_bootstrap()) return;
   const std::size_t k = p.glwe_dimension.value, size = p.polynomial_size.value;
-  glwe_rows = std::size_t{p.small_dimension.value} * p.bootstrap.level_count * (k + 1);
+  glwe_rows = std::size_t{p.small_dimension.value} / p.grouping_factor * p.keys_per_step() *
+              p.bootstrap.level_count * (k + 1);
   bootstrap_bodies = glwe_rows * size;
   bootstrap_mask_bytes = bootstrap_bodies * k * sizeof(Torus);
   keyswitch_bodies = k * size * p.keyswitch.level_count;

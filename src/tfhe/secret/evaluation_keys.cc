@@ -21,30 +21,19 @@ class KeyMaker {
         sizes_(keys.parameters),
         product_(keys.parameters.polynomial_size, keys.big) {}
 
-  // All GLWE rows of bit i of the small key.
-  void bootstrap_bit(std::size_t i, SecretGenerator& random) const {
+  // All GLWE rows of one step of the blind rotation.
+  void bootstrap_step(std::size_t step, SecretGenerator& random) const {
     const TfheParameters& p = keys_.parameters;
     const std::size_t size = p.polynomial_size.value, k = p.glwe_dimension.value;
     const std::size_t rows = p.bootstrap.level_count * (k + 1);
     PublicGenerator masks(out_.seed);
-    masks.seek(i * rows * k * size * sizeof(Torus));
-    AlignedBuffer<Torus> mask(k * size);
-    SecretBuffer<Torus> noise(size), inner(size);
-    ExactProduct::Scratch scratch(product_);
-    Torus* body = out_.bootstrap_bodies.data() + i * rows * size;
-    for (std::uint32_t level = 1; level <= p.bootstrap.level_count; ++level) {
-      const Torus message = keys_.small[i] << (64 - p.bootstrap.base_log2 * level);
-      for (std::size_t r = 0; r <= k; ++r, body += size) {
-        masks.fill(mask);
-        product_.set_sum(mask, inner, scratch);
-        random.fill_gaussian(noise, std::sqrt(p.glwe_variance.value));
-        if (r == k) {
-          inner[0] += message;
-        } else {
-          const std::uint64_t* secret = keys_.big.data() + r * size;
-          for (std::size_t j = 0; j < size; ++j) inner[j] -= message * secret[j];
-        }
-        for (std::size_t j = 0; j < size; ++j) body[j] = inner[j] + noise[j];
+    masks.seek(step * p.keys_per_step() * rows * k * size * sizeof(Torus));
+    RowMaker maker(*this, masks, random);
+    Torus* body = out_.bootstrap_bodies.data() + step * p.keys_per_step() * rows * size;
+    for (std::uint32_t key = 0; key < p.keys_per_step(); ++key) {
+      for (std::uint32_t level = 1; level <= p.bootstrap.level_count; ++level) {
+        const Torus factor = step_message(step, key) << (64 - p.bootstrap.base_log2 * level);
+        for (std::size_t r = 0; r <= k; ++r, body += size) maker.write(factor, r, body);
       }
     }
   }
@@ -71,6 +60,52 @@ class KeyMaker {
   }
 
  private:
+  // 1 for the key that matches the bits of the step, the others 0; computed without a branch.
+  std::uint64_t step_message(std::size_t step, std::uint32_t key) const {
+    if (keys_.parameters.grouping_factor == 1) return keys_.small[step];
+    const std::uint64_t s = keys_.small[2 * step], t = keys_.small[2 * step + 1];
+    if (key == 0) return s * (1 - t);
+    return key == 1 ? (1 - s) * t : s * t;
+  }
+
+  // Writes bodies of GLWE rows, masks in the order of the generator.
+  class RowMaker {
+   public:
+    RowMaker(const KeyMaker& maker, PublicGenerator& masks, SecretGenerator& random)
+        : keys_(maker.keys_),
+          product_(maker.product_),
+          masks_(masks),
+          random_(random),
+          mask_(keys_.big.size()),
+          noise_(keys_.parameters.polynomial_size.value),
+          inner_(noise_.size()),
+          scratch_(product_) {}
+
+    // factor * (r < k ? -S_r : 1).
+    void write(Torus factor, std::size_t r, Torus* body) {
+      const std::size_t size = inner_.size();
+      masks_.fill(mask_);
+      product_.set_sum(mask_, inner_, scratch_);
+      random_.fill_gaussian(noise_, std::sqrt(keys_.parameters.glwe_variance.value));
+      if (r == keys_.parameters.glwe_dimension.value) {
+        inner_[0] += factor;
+      } else {
+        const std::uint64_t* secret = keys_.big.data() + r * size;
+        for (std::size_t j = 0; j < size; ++j) inner_[j] -= factor * secret[j];
+      }
+      for (std::size_t j = 0; j < size; ++j) body[j] = inner_[j] + noise_[j];
+    }
+
+   private:
+    const SecretKeys& keys_;
+    const ExactProduct& product_;
+    PublicGenerator& masks_;
+    SecretGenerator& random_;
+    AlignedBuffer<Torus> mask_;
+    SecretBuffer<Torus> noise_, inner_;
+    ExactProduct::Scratch scratch_;
+  };
+
   const SecretKeys& keys_;
   SeededEvaluationKeys& out_;
   const KeySizes sizes_;
@@ -114,18 +149,19 @@ SeededEvaluationKeys make_evaluation_keys(const SecretKeys& keys, SecretGenerato
   out.bootstrap_bodies.resize(sizes.bootstrap_bodies);
   out.keyswitch_bodies.resize(sizes.keyswitch_bodies);
   const KeyMaker maker(keys, out);
-  const std::size_t n = keys.small.size(), big = keys.big.size();
+  const std::size_t big = keys.big.size();
+  const std::size_t steps = keys.small.size() / keys.parameters.grouping_factor;
   const std::size_t tasks = (big + kKeyswitchTask - 1) / kKeyswitchTask;
-  auto generators = split_all(random, n + tasks);
-  ProgressCounter counter(progress, n);
-  parallel_for(n, [&](std::size_t i) {
-    maker.bootstrap_bit(i, generators[i]);
+  auto generators = split_all(random, steps + tasks);
+  ProgressCounter counter(progress, steps);
+  parallel_for(steps, [&](std::size_t i) {
+    maker.bootstrap_step(i, generators[i]);
     counter.advance();
   });
   parallel_for(tasks, [&](std::size_t task) {
     const std::size_t end = std::min(big, (task + 1) * kKeyswitchTask);
     for (std::size_t j = task * kKeyswitchTask; j < end; ++j) {
-      maker.keyswitch_bit(j, generators[n + task]);
+      maker.keyswitch_bit(j, generators[steps + task]);
     }
   });
   return out;

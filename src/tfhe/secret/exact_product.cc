@@ -30,36 +30,47 @@ std::uint64_t nearest_integer(double value) {
 }  // namespace
 
 ExactProduct::Scratch::Scratch(const ExactProduct& product)
-    : limb(product.size_), transformed(product.size_), sum(product.size_), values(product.size_) {}
+    : limb(product.size_),
+      work(product.size_),
+      transformed(product.size_),
+      sum(product.size_),
+      secret_work(product.size_),
+      values(product.size_) {}
 
 ExactProduct::ExactProduct(PolynomialSize size, std::span<const std::uint64_t> key)
     : size_(size.value), count_(key.size() / size.value), plan_(fft_plan(size)), key_(key.size()) {
   const double scale = 1.0 / static_cast<double>(plan_.points);  // a power of two
-  SecretBuffer<double> work(size_);
+  SecretBuffer<double> values(size_), work(size_);
   for (std::size_t r = 0; r < count_; ++r) {
     for (std::size_t j = 0; j < size_; ++j) {
-      work[j] = static_cast<double>(static_cast<std::int64_t>(key[r * size_ + j])) * scale;
+      values[j] = static_cast<double>(static_cast<std::int64_t>(key[r * size_ + j])) * scale;
     }
-    current_kernels().forward(plan_, work.data(), key_.data() + r * size_);
+    current_kernels().forward(plan_, values.data(), work.data(), key_.data() + r * size_);
   }
 }
 
 void ExactProduct::multiply_limb(std::span<const Torus> masks, int limb, Scratch& scratch) const {
-  const std::size_t points = plan_.points;
   std::fill_n(scratch.sum.data(), size_, 0.0);
   for (std::size_t r = 0; r < count_; ++r) {
     const Torus* mask = masks.data() + r * size_;
     for (std::size_t j = 0; j < size_; ++j) scratch.limb[j] = signed_limb(mask[j], limb);
-    current_kernels().forward(plan_, scratch.limb.data(), scratch.transformed.data());
-    const double *a_re = scratch.transformed.data(), *a_im = a_re + points;
-    const double *s_re = key_.data() + r * size_, *s_im = s_re + points;
-    double *sum_re = scratch.sum.data(), *sum_im = sum_re + points;
-    for (std::size_t j = 0; j < points; ++j) {
-      sum_re[j] += a_re[j] * s_re[j] - a_im[j] * s_im[j];
-      sum_im[j] += a_re[j] * s_im[j] + a_im[j] * s_re[j];
+    current_kernels().forward(plan_, scratch.limb.data(), scratch.work.data(),
+                              scratch.transformed.data());
+    add_product(scratch.transformed.data(), key_.data() + r * size_, scratch.sum.data());
+  }
+  current_kernels().inverse(plan_, scratch.sum.data(), scratch.secret_work.data(),
+                            scratch.values.data());
+}
+
+// Groups of kGroupPoints real parts and as many imaginary parts.
+void ExactProduct::add_product(const double* a, const double* s, double* sum) const {
+  for (std::size_t group = 0; group < size_; group += 2 * kGroupPoints) {
+    for (std::size_t re = group; re < group + kGroupPoints; ++re) {
+      const std::size_t im = re + kGroupPoints;
+      sum[re] += a[re] * s[re] - a[im] * s[im];
+      sum[im] += a[re] * s[im] + a[im] * s[re];
     }
   }
-  current_kernels().inverse(plan_, scratch.sum.data(), scratch.values.data());
 }
 
 void ExactProduct::set_sum(std::span<const Torus> masks, std::span<Torus> out,

@@ -29,14 +29,15 @@ class ExactProduct {
 
   struct Scratch {
     explicit Scratch(const ExactProduct& product);
-    AlignedBuffer<double> limb, transformed;  // of public masks
-    SecretBuffer<double> sum, values;
+    AlignedBuffer<double> limb, work, transformed;  // of public masks
+    SecretBuffer<double> sum, secret_work, values;
   };
 
   // masks: k polynomials, one after the other; out: one polynomial, overwritten.
   void set_sum(std::span<const Torus> masks, std::span<Torus> out, Scratch& scratch) const;
 
  private:
+  void add_product(const double* a, const double* s, double* sum) const;
   void multiply_limb(std::span<const Torus> masks, int limb, Scratch& scratch) const;
 
   std::size_t size_, count_;
