@@ -54,7 +54,7 @@ bool is_met(const NoiseConstraint& c, const ParameterChoice& choice, std::uint32
   double limit = c.limit_sigma;
   if (c.is_lookup) {
     const std::uint64_t size = table_size(choice.parameters.polynomial_size.value, h);
-    if (size / 2 < c.values) return false;
+    if (size / 2 < c.values || size > kMaxTableSize) return false;
     limit -= c.table_step_weight / (4 * static_cast<double>(size));
   }
   return limit >= 0 && noise_at(c, choice, h).value <= square(limit);

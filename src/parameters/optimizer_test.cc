@@ -433,10 +433,10 @@ TEST(Optimizer, ImpossibleRequestsNameTheConstraint) {
   EXPECT_FALSE(choose_parameters({.constraints = {output(1, 0, 0x1p-63)}}, &tightest));
   EXPECT_EQ(tightest, "output");
 
-  // The largest table has 2^16 * 2^12 entries, two for each value.
+  // The largest table has 2^24 entries, two for each value.
   NoiseConstraint wide = exact_lookup(1);
   wide.name = "wide";
-  wide.values = (1u << 27) + 1;
+  wide.values = (1u << 23) + 1;
   EXPECT_FALSE(choose_parameters({.constraints = {wide}}, &tightest));
   EXPECT_EQ(tightest, "wide");
 

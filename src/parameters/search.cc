@@ -46,7 +46,7 @@ struct Demands {
     // Lookups that nobody counts are served well all the same.
     if (total_count == 0) {
       std::ranges::fill(counts, 1.0);
-      total_count = static_cast<double>(counts.size());
+      total_count = std::max(1.0, static_cast<double>(counts.size()));
     }
   }
 
@@ -117,7 +117,6 @@ struct Branch {
 }  // namespace
 
 struct Search::Tables {
-  std::vector<std::vector<KeyswitchOption>> keyswitches;  // by n - min, by rising levels
   std::vector<Engine> engines;
 };
 
@@ -167,9 +166,11 @@ void add_engines(const SearchModel& model, TfheParameters ring, std::vector<Engi
 // One request over all engines.
 class Run {
  public:
-  Run(const SearchModel& model, const std::vector<std::vector<KeyswitchOption>>& keyswitches,
-      const std::vector<Engine>& engines, const SearchRequest& request)
-      : model_(model), keyswitches_(keyswitches), request_(request), demands_(request.constraints) {
+  Run(const SearchModel& model, const std::vector<Engine>& engines, const SearchRequest& request)
+      : model_(model),
+        request_(request),
+        demands_(request.constraints),
+        keyswitches_(model.domain().max_small_dimension + 1) {
     for (const Engine& engine : engines) add_budget(engine);
   }
 
@@ -221,7 +222,8 @@ class Run {
       const double limit =
           lookup.limit_sigma - lookup.table_step_weight / (4 * static_cast<double>(size));
       const SearchModel::Line switched = model_.switch_variance(2 * size);
-      const bool is_possible = size / 2 >= lookup.values && limit > 0;
+      const bool is_possible =
+          size / 2 >= lookup.values && size <= model_.domain().max_table_size && limit > 0;
       budget.head.push_back(is_possible ? square(limit) * kSlack - fresh - switched.intercept
                                         : kNever);
       budget.slope.push_back(lookup.bootstrap_norm2 * engine.bootstrap_slope + switched.slope);
@@ -245,12 +247,12 @@ class Run {
   // All at the end of the interval where it is cheapest: the budget and the cost at `first`, the
   // keyswitch's noise at `last`. At one small dimension this is the cost itself.
   Branch bound(const EngineBudget& budget, std::uint32_t first, std::uint32_t last,
-               const KeyBytes& limit) const {
+               const KeyBytes& limit) {
     TfheParameters p = budget.engine->parameters;
     p.small_dimension = {first};
     Branch best{.first = first, .last = last};
     const double per_shard = first * budget.engine->rotation_cost;
-    for (const KeyswitchOption& option : keyswitches_[last - model_.domain().min_small_dimension]) {
+    for (const KeyswitchOption& option : keyswitches(last)) {
       p.keyswitch = option.gadget;
       const double fixed = demands_.total_count * model_.keyswitch_cost(p) + budget.linear_cost;
       const KeyBytes bytes = model_.key_bytes(p);
@@ -265,6 +267,12 @@ class Run {
       }
     }
     return best;
+  }
+
+  // Few small dimensions are ever looked at.
+  const std::vector<KeyswitchOption>& keyswitches(std::uint32_t n) {
+    if (keyswitches_[n].empty()) keyswitches_[n] = keyswitch_options(model_, n);
+    return keyswitches_[n];
   }
 
   // Sum over lookups of count times the shards of the least h that bears this keyswitch.
@@ -288,9 +296,9 @@ class Run {
   }
 
   const SearchModel& model_;
-  const std::vector<std::vector<KeyswitchOption>>& keyswitches_;
   const SearchRequest& request_;
   Demands demands_;
+  std::vector<std::vector<KeyswitchOption>> keyswitches_;  // by n, by rising levels
   std::vector<EngineBudget> budgets_;
   std::priority_queue<Branch, std::vector<Branch>, std::greater<>> queue_;
   std::size_t number_ = 0;
@@ -300,10 +308,8 @@ class Run {
 
 Search::Search(std::unique_ptr<const SearchModel> model) : model_(std::move(model)) {
   Tables tables;
-  const SearchModel::Domain& domain = model_->domain();
-  for (std::uint32_t n = domain.min_small_dimension; n <= domain.max_small_dimension; ++n)
-    tables.keyswitches.push_back(keyswitch_options(*model_, n));
-  for (const TfheParameters& ring : domain.rings) add_engines(*model_, ring, tables.engines);
+  for (const TfheParameters& ring : model_->domain().rings)
+    add_engines(*model_, ring, tables.engines);
   tables_ = std::make_unique<const Tables>(std::move(tables));
 }
 
@@ -311,7 +317,7 @@ Search::~Search() = default;
 
 std::vector<std::optional<SearchResult>> Search::run(const SearchRequest& request,
                                                      const std::vector<KeyBytes>& limits) const {
-  Run run(*model_, tables_->keyswitches, tables_->engines, request);
+  Run run(*model_, tables_->engines, request);
   std::vector<std::optional<SearchResult>> results;
   for (const KeyBytes& limit : limits) results.push_back(run.find(limit));
   return results;

@@ -53,8 +53,8 @@ class SearchModel {
     std::vector<TfheParameters> rings;  // k, N, grouping, accumulator and glwe_variance
     std::uint32_t min_small_dimension = 0, max_small_dimension = 0;
     std::uint32_t max_bootstrap_levels = 0, max_keyswitch_levels = 0;
-    std::uint32_t max_digit_bits = 0, max_keyswitch_bits = 0;  // of b, and of b * l
-    std::uint32_t max_extension_log2 = 0;
+    std::uint32_t max_digit_bits = 0, max_keyswitch_bits = 0;                  // of b, and of b * l
+    std::uint64_t max_table_size = std::numeric_limits<std::uint64_t>::max();  // N * 2^h
   };
   // intercept + slope * x
   struct Line {

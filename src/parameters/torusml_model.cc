@@ -22,7 +22,7 @@ SearchModel::Domain make_domain(int security_bits) {
                              .max_keyswitch_levels = 16,
                              .max_digit_bits = kMaxDigitBits,
                              .max_keyswitch_bits = kMaxKeyswitchBits,
-                             .max_extension_log2 = kMaxExtensionLog2};
+                             .max_table_size = kMaxTableSize};
   for (TfheParameters ring : secure_rings(security_bits)) {
     for (const std::uint32_t group : {1, 2}) {
       for (const std::uint32_t bits : {32, 64}) {

@@ -33,5 +33,7 @@ class TorusmlModel final : public SearchModel {
 std::vector<TfheParameters> secure_rings(int security_bits);
 
 constexpr std::uint32_t kMaxExtensionLog2 = 12;
+// Entries of a table: 16 bits need 2^23, and an accumulator is k + 1 times as long.
+constexpr std::uint64_t kMaxTableSize = std::uint64_t{1} << 24;
 
 }  // namespace torusml

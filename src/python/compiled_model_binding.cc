@@ -47,25 +47,6 @@ nb::dict describe(const Plan& plan) {
   return result;
 }
 
-std::int64_t linear_multiplications(const Circuit& circuit) {
-  std::int64_t count = 0;
-  for (const Node& node : circuit.nodes) {
-    const auto* linear = std::get_if<Linear>(&node.op);
-    if (linear == nullptr) {
-      continue;
-    }
-    for (const LinearTerm& term : linear->terms) {
-      if (const auto* dense = std::get_if<DenseWeight>(&term.weight)) {
-        count += dense->rows * dense->columns *
-                 (number_of_elements(circuit.values[term.operand].shape) / dense->columns);
-      } else if (const auto* sparse = std::get_if<SparseWeight>(&term.weight)) {
-        count += static_cast<std::int64_t>(sparse->value.size());
-      }
-    }
-  }
-  return count;
-}
-
 nb::tuple integer_range(const Circuit& circuit) {
   Interval range = circuit.values.at(0).interval;
   for (const TensorType& type : circuit.values) {
