@@ -60,6 +60,11 @@ double linear_ms(const TfheParameters& p, double multiplications, const CostTabl
   return multiplications * (p.big_dimension().value + 1) * table.linear_ns / kNsPerMs;
 }
 
+KeyBytes key_bytes(const TfheParameters& p) {
+  if (!p.has_bootstrap()) return {};
+  return {memory_key_bytes(p), wire_key_bytes(p)};
+}
+
 double bootstrap_key_bytes(const TfheParameters& p) {
   return steps(p) * ggsws_of_a_step(p) * polynomials(p) * polynomials(p) * p.bootstrap.level_count *
          p.polynomial_size.value * sizeof(double);

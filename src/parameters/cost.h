@@ -27,6 +27,12 @@ double lookup_ms(const TfheParameters& p, std::uint32_t extension_log2, const Co
 // `multiplications` products of a clear weight and a ciphertext under the big key.
 double linear_ms(const TfheParameters& p, double multiplications, const CostTable& table);
 
+struct KeyBytes {
+  double memory = 0, wire = 0;
+};
+// Both 0 without a bootstrap.
+KeyBytes key_bytes(const TfheParameters& p);
+
 // Evaluation keys prepared for use: doubles in the Fourier domain, 32-bit keyswitch rows of n + 1
 // words padded to kKeyswitchRowWords.
 constexpr std::uint32_t kKeyswitchRowWords = 16;

@@ -105,7 +105,7 @@ ParameterChoice describe(const TfheParameters& p, const ParameterRequest& reques
   if (p.has_bootstrap()) {
     choice.bootstrap = blind_rotation_variance(p);
     choice.keyswitch = keyswitch_variance(p);
-    choice.key_bytes = {memory_key_bytes(p), wire_key_bytes(p)};
+    choice.key_bytes = key_bytes(p);
   }
   return choice;
 }

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "parameters/cost.h"
 #include "tfhe/types.h"
 
 namespace torusml {
@@ -36,10 +37,6 @@ struct NoiseConstraint {
   // N * 2^h.
   double limit_sigma = 0;
   double table_step_weight = 0;
-};
-
-struct KeyBytes {
-  double memory = 0, wire = 0;
 };
 
 constexpr KeyBytes kAnyKeyBytes{std::numeric_limits<double>::infinity(),

@@ -96,8 +96,6 @@ double TorusmlModel::linear_cost(const TfheParameters& p, double multiplications
   return linear_ms(p, multiplications, table_);
 }
 
-KeyBytes TorusmlModel::key_bytes(const TfheParameters& p) const {
-  return {memory_key_bytes(p), wire_key_bytes(p)};
-}
+KeyBytes TorusmlModel::key_bytes(const TfheParameters& p) const { return torusml::key_bytes(p); }
 
 }  // namespace torusml

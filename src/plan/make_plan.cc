@@ -134,6 +134,7 @@ class Planner {
     kappa_ = kappa(plan_.options.p_error);
     for (const Reader& reader : readers_) check_width(reader);
     const ParameterChoice choice = choose();
+    plan_.key_set = choice.key_set;
     plan_.parameters = choice.parameters;
     plan_.fresh = choice.fresh;
     plan_.bootstrap = choice.bootstrap;
@@ -229,6 +230,7 @@ class Planner {
     }
     ParameterRequest request;
     request.security_bits = plan_.options.security_bits;
+    request.cost_table = plan_.options.cost_table;
     request.linear_multiplications = static_cast<double>(linear_multiplications(circuit_));
     const std::vector<NoiseNorms> norms = noise_norms(circuit_);
     for (const Reader& reader : readers_) {
@@ -408,7 +410,9 @@ Profile parse_profile(const std::string& text) {
 }
 
 Plan make_plan(const Circuit& circuit, const PlanOptions& options) {
-  return make_plan(circuit, options, choose_parameters);
+  return make_plan(circuit, options, [&](const ParameterRequest& request, std::string* tightest) {
+    return choose_key_set(request, options.key_set_source, tightest);
+  });
 }
 
 Plan make_plan(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search) {

@@ -43,6 +43,9 @@ nb::dict describe(const Plan& plan) {
   result["sample_p_error"] = plan.sample_p_error;
   result["lookup_count"] = plan.lookup_count;
   result["cost_ms_per_core"] = plan.cost_ms_per_core;
+  result["key_set"] = plan.key_set;
+  result["key_memory_bytes"] = key_bytes(plan.parameters).memory;
+  result["key_wire_bytes"] = key_bytes(plan.parameters).wire;
   result["parameters"] = describe(plan.parameters);
   return result;
 }
@@ -62,16 +65,18 @@ void bind_compiled_model(nb::module_& module) {
       .def(
           "__init__",
           [](PlanOptions* self, const std::string& precision, const std::string& profile,
-             double p_error, double global_p_error, double tolerance, int security_level) {
+             double p_error, double global_p_error, double tolerance, int security_level,
+             const std::string& parameters) {
             new (self) PlanOptions{.precision = parse_precision(precision),
                                    .profile = parse_profile(profile),
                                    .p_error = p_error,
                                    .global_p_error = global_p_error,
                                    .tolerance = tolerance,
-                                   .security_bits = security_level};
+                                   .security_bits = security_level,
+                                   .key_set_source = parse_key_set_source(parameters)};
           },
           nb::arg("precision"), nb::arg("profile"), nb::arg("p_error"), nb::arg("global_p_error"),
-          nb::arg("tolerance"), nb::arg("security_level"));
+          nb::arg("tolerance"), nb::arg("security_level"), nb::arg("parameters"));
   module.attr("default_tolerance") = PlanOptions{}.tolerance;
 
   nb::class_<CompiledModel>(module, "CompiledModel")
