@@ -32,6 +32,9 @@ struct CompileSettings {
   double tolerance = 0;     // tolerant: noise as a fraction of the interval; 0: 2^-8.5
   double margin = 0.05;     // widening of calibrated intervals on each side
   int security_bits = 128;  // or 132
+  // Key sets come from the published catalogue (docs/parameters.md) where it serves; "custom"
+  // searches freely.
+  std::string parameters = "catalogue";
 };
 
 enum class Executor { clear, simulated };

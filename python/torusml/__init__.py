@@ -31,6 +31,7 @@ def compile(
     margin: float = 0.05,
     profile: str = "private_results",
     security_level: int = 128,
+    parameters: str = "catalogue",
 ) -> Any:
     """A network, quantized and compiled: gives a QuantizedModule.
 
@@ -42,7 +43,7 @@ def compile(
     return compile_any(
         model, calibration, bits, import_qat, margin,
         precision=precision, p_error=p_error, global_p_error=global_p_error, tolerance=tolerance, profile=profile,
-        security_level=security_level,
+        security_level=security_level, parameters=parameters,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ CompileOptions compile_options(const CompileSettings& settings) {
   options.plan.global_p_error = settings.global_p_error;
   if (settings.tolerance != 0) options.plan.tolerance = settings.tolerance;
   options.plan.security_bits = settings.security_bits;
+  options.plan.key_set_source = parse_key_set_source(settings.parameters);
   return options;
 }
 

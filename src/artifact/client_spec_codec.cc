@@ -34,7 +34,8 @@ Json options_json(const PlanOptions& o) {
           {"global_p_error", o.global_p_error},
           {"tolerance", o.tolerance},
           {"security_bits", o.security_bits},
-          {"max_exact_bits", o.max_exact_bits}};
+          {"max_exact_bits", o.max_exact_bits},
+          {"parameters", to_string(o.key_set_source)}};
 }
 
 // What inputs and outputs have in common.
@@ -71,6 +72,7 @@ class SpecReader {
     reading(reader_, name_, [&] {
       o.precision = parse_precision(section_.text(json, "precision"));
       o.profile = parse_profile(section_.text(json, "profile"));
+      o.key_set_source = parse_key_set_source(section_.text(json, "parameters"));
     });
     o.p_error = section_.number(json, "p_error");
     o.global_p_error = section_.number(json, "global_p_error");

@@ -310,6 +310,22 @@ std::int64_t lookup_count(const Circuit& circuit) {
   return count;
 }
 
+std::int64_t linear_multiplications(const Circuit& circuit) {
+  std::int64_t count = 0;
+  for (const Node& node : circuit.nodes) {
+    const auto* linear = std::get_if<Linear>(&node.op);
+    if (linear == nullptr) continue;
+    for (const LinearTerm& term : linear->terms) {
+      if (const auto* dense = std::get_if<DenseWeight>(&term.weight)) {
+        count += dense->rows * elements_of(circuit, term.operand);
+      } else if (const auto* sparse = std::get_if<SparseWeight>(&term.weight)) {
+        count += static_cast<std::int64_t>(sparse->value.size());
+      }
+    }
+  }
+  return count;
+}
+
 int maximum_bit_width(const Circuit& circuit) {
   int bits = -1;
   for (const TensorType& type : circuit.values) bits = std::max(bits, bit_width(type.interval));

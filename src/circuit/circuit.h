@@ -149,6 +149,8 @@ std::vector<const Node*> output_nodes(const Circuit& circuit);
 
 // Number of single-value table lookups for one sample.
 std::int64_t lookup_count(const Circuit& circuit);
+// Products of a weight and a number, for one sample.
+std::int64_t linear_multiplications(const Circuit& circuit);
 
 // Largest bit_width over all values; -1 for an empty circuit.
 int maximum_bit_width(const Circuit& circuit);

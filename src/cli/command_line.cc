@@ -61,6 +61,14 @@ void add_compile(CLI::App& app, CompileArguments& a) {
       ->capture_default_str();
   command.add_option("--security", a.security_bits, "Bits of security, 128 or 132")
       ->capture_default_str();
+  command
+      .add_option("--parameters", a.parameters,
+                  "Key sets of the published catalogue where they serve, or custom")
+      ->capture_default_str();
+  command
+      .add_option("--cost-table", a.cost_table,
+                  "Kernel times (JSON) to choose and predict by, in place of the shipped ones")
+      ->type_name("FILE");
   CLI::Option* print_after = command.add_option("--print-after", a.print_after,
                                                 "Print the circuit after this rewrite, or 'all'");
   command.add_flag("--json", a.json, "Print the summary as JSON")->excludes(print_after);

@@ -23,6 +23,8 @@ struct CompileArguments {
   std::string p_error, global_p_error, tolerance;  // empty: the default
   double margin = 0.05;
   int security_bits = 128;
+  std::string parameters = "catalogue";
+  std::string cost_table;  // a file; empty: the shipped table
   std::string print_after;
   bool json = false;
 };

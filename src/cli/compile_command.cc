@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "artifact/codecs.h"
+#include "artifact/cost_table_file.h"
 #include "circuit/passes.h"
 #include "circuit/text.h"
 #include "cli/commands.h"
@@ -39,6 +40,8 @@ PlanOptions plan_options(const CompileArguments& arguments) {
   if (!arguments.tolerance.empty())
     options.tolerance = parse_number(arguments.tolerance, "--tolerance");
   options.security_bits = arguments.security_bits;
+  options.key_set_source = parse_key_set_source(arguments.parameters);
+  if (!arguments.cost_table.empty()) options.cost_table = load_cost_table(arguments.cost_table);
   return options;
 }
 
@@ -84,6 +87,9 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
         {"profile", to_string(plan.options.profile)},
         {"security_bits", plan.options.security_bits},
         {"cost_ms_per_core", plan.cost_ms_per_core},
+        {"key_set", plan.key_set},
+        {"key_memory_bytes", key_bytes(plan.parameters).memory},
+        {"key_wire_bytes", key_bytes(plan.parameters).wire},
     };
     fmt::print("{}\n", summary.dump(2));
     return;
@@ -97,6 +103,11 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
              to_string(plan.options.profile), plan.options.security_bits,
              human_probability(plan.options.p_error), p.polynomial_size.value,
              p.glwe_dimension.value, p.small_dimension.value);
+  if (!p.has_bootstrap()) return;
+  const KeyBytes bytes = key_bytes(p);
+  fmt::print("  key set {}, evaluation keys about {} in memory, {} on the wire\n", plan.key_set,
+             human_bytes(static_cast<std::uint64_t>(bytes.memory)),
+             human_bytes(static_cast<std::uint64_t>(bytes.wire)));
 }
 
 }  // namespace

@@ -126,6 +126,9 @@ Json model_json(const CompiledModel& model) {
           {"lookups", plan.lookup_count},
           {"maximum_bits", maximum_bit_width(model.circuit)},
           {"cost_ms_per_core", plan.cost_ms_per_core},
+          {"key_set", plan.key_set},
+          {"key_memory_bytes", key_bytes(plan.parameters).memory},
+          {"key_wire_bytes", key_bytes(plan.parameters).wire},
           {"parameters", json(plan.parameters)},
           {"layers", std::move(layer_list)},
           {"ranges", std::move(ranges)},
@@ -153,6 +156,10 @@ void print_model(const CompiledModel& model) {
              human_probability(plan.options.p_error), human_probability(plan.sample_p_error));
   fmt::print("{} per sample, about {} on one core\n", counted(plan.lookup_count, "lookup"),
              human_seconds(plan.cost_ms_per_core / 1000));
+  const KeyBytes bytes = key_bytes(plan.parameters);
+  fmt::print("key set: {}; evaluation keys about {} in memory, {} on the wire\n", plan.key_set,
+             human_bytes(static_cast<std::uint64_t>(bytes.memory)),
+             human_bytes(static_cast<std::uint64_t>(bytes.wire)));
   print_parameters(plan.parameters);
 
   std::vector<std::vector<std::string>> rows{

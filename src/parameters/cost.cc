@@ -1,43 +1,89 @@
 #include "parameters/cost.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace torusml {
 namespace {
 
-// Measured with AVX2 on Zen3, one core, batches of 8 and more: 25 to 28 GFLOP/s over external
-// products of degree 512 to 2048, and 17.8 G multiply-adds a second in a 2048 -> 780 keyswitch.
-constexpr double kFlopPerMs = 25e6;
-constexpr double kMultiplyAddsPerMs = 18e6;
+constexpr double kNsPerMs = 1e6;
+// Bits of a body that are kept below the standard deviation of its error.
+constexpr double kGuardBits = 5;
+
+double ggsws_of_a_step(const TfheParameters& p) { return (1u << p.grouping_factor) - 1; }
+double polynomials(const TfheParameters& p) { return p.glwe_dimension.value + 1; }
+double steps(const TfheParameters& p) {
+  return p.small_dimension.value / static_cast<double>(p.grouping_factor);
+}
+double keyswitch_rows(const TfheParameters& p) {
+  return 1.0 * p.big_dimension().value * p.keyswitch.level_count;
+}
+
+double body_bytes(Variance variance) {
+  const double bits = -0.5 * std::log2(variance.value) + kGuardBits;
+  return std::clamp(std::ceil(bits / 8), 1.0, static_cast<double>(sizeof(Torus)));
+}
 
 }  // namespace
 
-double external_product_ms(const TfheParameters& p) {
-  const double points = 0.5 * p.polynomial_size.value;
-  const double polynomials = p.glwe_dimension.value + 1;
-  const double levels = p.bootstrap.level_count;
-  const double transform = 4 * points * std::log2(points) + 6 * points;  // FFT and twist
-  const double products = 8 * points * polynomials * polynomials * levels;
-  return (polynomials * (levels + 1) * transform + products) / kFlopPerMs;
+double shard_step_ns(const TfheParameters& p, const CostTable& table) {
+  const PolynomialCost& cost = table.at(p.polynomial_size.value);
+  const double rows = polynomials(p) * p.bootstrap.level_count;
+  const double transforms = rows + polynomials(p);
+  // Each digit times X^e - 1, for each GGSW, and the GGSW's matrix.
+  const double products = ggsws_of_a_step(p) * rows * (1 + polynomials(p));
+  const double width = p.accumulator_bits == 32 ? table.narrow_accumulator : 1;
+  return width * (transforms * cost.transform_ns + products * cost.multiply_ns);
 }
 
-double keyswitch_ms(const TfheParameters& p) {
-  return 1.0 * p.big_dimension().value * p.keyswitch.level_count * (p.small_dimension.value + 1) /
-         kMultiplyAddsPerMs;
+double expected_shards(std::uint32_t grouping_factor, std::uint32_t extension_log2) {
+  const double next = std::exp2(-static_cast<double>(grouping_factor));  // P(t + 1 or more | t)
+  double shards = std::exp2(extension_log2), reaches = 1, expected = 0;
+  for (std::uint32_t t = 0; t < extension_log2; ++t) {
+    expected += reaches * (1 - next) * shards;
+    reaches *= next;
+    shards /= 2;
+  }
+  return expected + reaches;
 }
 
-double lookup_ms(const TfheParameters& p, std::uint32_t extension_log2) {
-  const double products = std::ldexp(p.small_dimension.value, static_cast<int>(extension_log2));
-  return products * external_product_ms(p) + keyswitch_ms(p);
+double keyswitch_ms(const TfheParameters& p, const CostTable& table) {
+  return keyswitch_rows(p) * (p.small_dimension.value + 1) * table.keyswitch_ns / kNsPerMs;
 }
 
-double evaluation_key_bytes(const TfheParameters& p) {
-  const double polynomials = p.glwe_dimension.value + 1;
-  const double bootstrap = polynomials * polynomials * p.bootstrap.level_count *
-                           p.polynomial_size.value * sizeof(double) * p.small_dimension.value;
-  const double keyswitch = 1.0 * p.big_dimension().value * p.keyswitch.level_count *
-                           (p.small_dimension.value + 1) * sizeof(std::uint32_t);
-  return bootstrap + keyswitch;
+double lookup_ms(const TfheParameters& p, std::uint32_t extension_log2, const CostTable& table) {
+  const double shard_steps = steps(p) * expected_shards(p.grouping_factor, extension_log2);
+  return shard_steps * shard_step_ns(p, table) / kNsPerMs + keyswitch_ms(p, table);
+}
+
+double linear_ms(const TfheParameters& p, double multiplications, const CostTable& table) {
+  return multiplications * (p.big_dimension().value + 1) * table.linear_ns / kNsPerMs;
+}
+
+KeyBytes key_bytes(const TfheParameters& p) {
+  if (!p.has_bootstrap()) return {};
+  return {memory_key_bytes(p), wire_key_bytes(p)};
+}
+
+double bootstrap_key_bytes(const TfheParameters& p) {
+  return steps(p) * ggsws_of_a_step(p) * polynomials(p) * polynomials(p) * p.bootstrap.level_count *
+         p.polynomial_size.value * sizeof(double);
+}
+
+double keyswitch_key_bytes(const TfheParameters& p) {
+  const std::uint32_t words = p.small_dimension.value + 1;
+  const std::uint32_t padded = (words + kKeyswitchRowWords - 1) / kKeyswitchRowWords;
+  return keyswitch_rows(p) * padded * kKeyswitchRowWords * sizeof(std::uint32_t);
+}
+
+double memory_key_bytes(const TfheParameters& p) {
+  return bootstrap_key_bytes(p) + keyswitch_key_bytes(p);
+}
+
+double wire_key_bytes(const TfheParameters& p) {
+  const double rows = steps(p) * ggsws_of_a_step(p) * polynomials(p) * p.bootstrap.level_count;
+  return rows * p.polynomial_size.value * body_bytes(p.glwe_variance) +
+         keyswitch_rows(p) * sizeof(std::uint32_t);
 }
 
 }  // namespace torusml

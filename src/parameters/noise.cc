@@ -33,10 +33,14 @@ constexpr double kWord32 = 0x1p-64;
 constexpr double kBitSecondMoment = 0.5;
 constexpr double kBitVariance = 0.25;
 
+// Whatever is multiplied by X^e - 1 meets itself at another place, with the other sign.
+constexpr double kDifference = 2;
+
 // Concrete's fit of the FFT error of an external product: 2^constant * 2^(2 (64 - 53)) l B^2 N^2 (k
 // + 1) / q^2.
 constexpr double kConcreteFftLog2 = -2.57722494;
-// Ours: 2^constant * log2(N) k times the same, fitted to exact integer products (docs/noise.md).
+// Ours, of one GGSW times X^e - 1: 2 * 2^constant * log2(N) k times the same. The constant was
+// fitted to products with one GGSW against exact integers (docs/noise.md).
 constexpr double kFftErrorLog2 = -8.03;
 
 double square(double x) { return x * x; }
@@ -60,7 +64,7 @@ double gadget_rounding_variance(const Gadget& gadget) {
   return (last_step2(gadget) - kWord64) / 12;
 }
 
-double external_product_exact(const TfheParameters& p) {
+double concrete_external_product_exact(const TfheParameters& p) {
   const double kN = big_dimension(p);
   const double key_noise = p.bootstrap.level_count * (glwe_dimension(p) + 1) * polynomial_size(p) *
                            digit_second_moment(p.bootstrap) * p.glwe_variance.value;
@@ -72,7 +76,7 @@ double external_product_exact(const TfheParameters& p) {
   return key_noise + rounding + bias;
 }
 
-double external_product_fft_error(const TfheParameters& p, double constant_log2) {
+double fft_error(const TfheParameters& p, double constant_log2) {
   return std::exp2(constant_log2 + 2 * (64 - 53)) * p.bootstrap.level_count *
          square(base(p.bootstrap)) * square(polynomial_size(p)) * (glwe_dimension(p) + 1) * kWord64;
 }
@@ -120,11 +124,9 @@ double kappa(double p_error) {
 
 namespace concrete_form {
 
-Variance external_product(const TfheParameters& p) { return {external_product_exact(p)}; }
+Variance external_product(const TfheParameters& p) { return {concrete_external_product_exact(p)}; }
 
-Variance external_product_fft(const TfheParameters& p) {
-  return {external_product_fft_error(p, kConcreteFftLog2)};
-}
+Variance external_product_fft(const TfheParameters& p) { return {fft_error(p, kConcreteFftLog2)}; }
 
 Variance blind_rotation(const TfheParameters& p) {
   return {p.small_dimension.value * (external_product(p).value + external_product_fft(p).value)};
@@ -145,13 +147,30 @@ Variance modulus_switch(LweDimension n, std::uint64_t modulus) {
 
 }  // namespace concrete_form
 
-Variance external_product_variance(const TfheParameters& p) {
-  return {external_product_exact(p) + external_product_fft_error(p, kFftErrorLog2) *
-                                          std::log2(polynomial_size(p)) * glwe_dimension(p)};
+RotationStepNoise rotation_step_noise(const TfheParameters& p) {
+  const double ggsws = (1u << p.grouping_factor) - 1;
+  const double kN = big_dimension(p);
+  const double word2 = p.accumulator_bits == 32 ? kWord32 : kWord64;
+  // A mask's error meets bits of the key. Halves are rounded up: half a word of mean, whose sign
+  // alternates from coefficient to coefficient, so that it meets the key's variance only.
+  const double of_body_and_mask = 1 + kN * kBitSecondMoment;
+  const double gadget_rounding = (last_step2(p.bootstrap) - word2) / 12 * of_body_and_mask +
+                                 word2 / 4 * (1 + kN * kBitVariance);
+  const double is_nonzero = 1 - std::exp2(-static_cast<double>(p.grouping_factor));
+
+  RotationStepNoise noise;
+  noise.key.value = ggsws * kDifference * p.bootstrap.level_count * (glwe_dimension(p) + 1) *
+                    polynomial_size(p) * digit_second_moment(p.bootstrap) * p.glwe_variance.value;
+  noise.rounding.value = is_nonzero * kDifference * gadget_rounding;
+  noise.fft.value = ggsws * kDifference * fft_error(p, kFftErrorLog2) *
+                    std::log2(polynomial_size(p)) * glwe_dimension(p);
+  if (p.accumulator_bits == 32) noise.words.value = kWord32 / 12 * of_body_and_mask;
+  return noise;
 }
 
 Variance blind_rotation_variance(const TfheParameters& p) {
-  return {p.small_dimension.value * external_product_variance(p).value};
+  const double steps = p.small_dimension.value / static_cast<double>(p.grouping_factor);
+  return {steps * rotation_step_noise(p).total()};
 }
 
 // Centring leaves e (s - 1/2) of each rounding error e, so E[e^2] = Var(e) + E[e]^2 counts 1/4

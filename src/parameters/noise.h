@@ -42,9 +42,20 @@ Variance keyswitch(const TfheParameters& p);
 Variance modulus_switch(LweDimension n, std::uint64_t modulus);  // modulus = 2 * table size
 }  // namespace concrete_form
 
-// Our engine: centred rounding in keyswitch and modulus switch, own FFT constant, keyswitch key on
-// a 32-bit torus. These are what the optimizer uses and what tests compare with measurements.
-Variance external_product_variance(const TfheParameters& p);
+// Our engine: centred rounding in keyswitch and modulus switch, own blind rotation and FFT
+// constant, keyswitch key on a 32-bit torus. These are what the optimizer uses and what tests
+// compare with measurements.
+
+// What one step of the blind rotation adds: a step consumes grouping_factor bits of the small key.
+struct RotationStepNoise {
+  Variance key;       // digits of the accumulator times the errors of the GGSW ciphertexts
+  Variance rounding;  // of the accumulator to the gadget's digits
+  Variance fft;       // of the transforms in doubles
+  Variance words;     // of the accumulator to 32-bit words; 0 for 64-bit accumulators
+  double total() const { return key.value + rounding.value + fft.value + words.value; }
+};
+RotationStepNoise rotation_step_noise(const TfheParameters& p);
+// n / g steps.
 Variance blind_rotation_variance(const TfheParameters& p);
 Variance keyswitch_variance(const TfheParameters& p);
 // Of the mask's part alone; the body's own rounding comes on top and is uniform, not Gaussian.

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <random>
+#include <vector>
 
 #include "torusml/error.h"
 
@@ -245,10 +247,161 @@ TEST_F(CentredForm, KeyswitchHalvesTheRounding) {
   EXPECT_NEAR(keyswitch_variance(p).value / concrete_form::keyswitch(p).value, 0.5, 1e-4);
 }
 
-TEST(BlindRotation, IsTheSumOfItsExternalProducts) {
-  const TfheParameters p = parameters(1, 2048, 828, {22, 1}, {3, 5});
-  EXPECT_DOUBLE_EQ(blind_rotation_variance(p).value, 828 * external_product_variance(p).value);
-  EXPECT_GT(external_product_variance(p).value, concrete_form::external_product(p).value);
+struct StepRow {
+  TfheParameters parameters;
+  double key, rounding, fft, words;
+};
+
+TfheParameters rotation(std::uint32_t k, std::uint32_t size, Gadget gadget, std::uint32_t group,
+                        std::uint32_t accumulator_bits) {
+  TfheParameters p = parameters(k, size, 800, gadget, {3, 5});
+  p.grouping_factor = group;
+  p.accumulator_bits = accumulator_bits;
+  return p;
+}
+
+// From a program of its own.
+TEST(RotationStep, GoldenValues) {
+  for (const StepRow& row :
+       {StepRow{rotation(1, 2048, {23, 1}, 1, 64), 4.055523e-14, 1.213844e-12, 6.124096e-13, 0},
+        StepRow{rotation(1, 2048, {23, 1}, 2, 32), 1.216657e-13, 1.820769e-12, 1.837229e-12,
+                4.630447e-18},
+        StepRow{rotation(2, 1024, {23, 1}, 2, 32), 9.124927e-14, 1.820769e-12, 1.252656e-12,
+                4.630447e-18},
+        StepRow{rotation(3, 512, {18, 1}, 2, 32), 4.954404e-09, 1.398803e-09, 5.504836e-16,
+                3.473964e-18},
+        StepRow{rotation(1, 2048, {15, 2}, 2, 32), 3.712942e-18, 1.146137e-16, 5.606777e-17,
+                4.630447e-18},
+        StepRow{rotation(1, 2048, {15, 2}, 1, 64), 1.237647e-18, 7.408715e-17, 1.868926e-17, 0},
+        StepRow{rotation(1, 4096, {22, 1}, 1, 32), 1.129377e-21, 9.706018e-12, 6.680832e-13,
+                9.256376e-18}}) {
+    const RotationStepNoise noise = rotation_step_noise(row.parameters);
+    EXPECT_NEAR(noise.key.value / row.key, 1, 1e-6);
+    EXPECT_NEAR(noise.rounding.value / row.rounding, 1, 1e-6);
+    EXPECT_NEAR(noise.fft.value / row.fft, 1, 1e-6);
+    EXPECT_NEAR(noise.words.value, row.words, 1e-6 * row.words);
+    const double steps = 800.0 / row.parameters.grouping_factor;
+    EXPECT_DOUBLE_EQ(blind_rotation_variance(row.parameters).value, steps * noise.total());
+  }
+}
+
+// One step in exact arithmetic: polynomials of doubles that hold 32-bit words.
+class RotationStepExperiment : public testing::Test {
+ protected:
+  static constexpr std::size_t kSize = 16, kMasks = 2;
+  using Polynomial = std::array<double, kSize>;
+
+  static Polynomial add(Polynomial a, const Polynomial& b, double factor = 1) {
+    for (std::size_t i = 0; i < kSize; ++i) a[i] += factor * b[i];
+    return a;
+  }
+  static Polynomial rotate(const Polynomial& a, std::size_t exponent) {
+    Polynomial result{};
+    for (std::size_t i = 0; i < kSize; ++i) {
+      const std::size_t place = (i + exponent) % (2 * kSize);
+      result[place % kSize] = place < kSize ? a[i] : -a[i];
+    }
+    return result;
+  }
+  static Polynomial multiply(const Polynomial& a, const Polynomial& b) {
+    Polynomial result{};
+    for (std::size_t i = 0; i < kSize; ++i) result = add(result, rotate(a, i), b[i]);
+    return result;
+  }
+  Polynomial draw(const auto& value) {
+    Polynomial result;
+    for (double& x : result) x = value();
+    return result;
+  }
+
+  // Digits of a polynomial of words, by level; every second coefficient is cut with the other sign.
+  static std::vector<Polynomial> cut(const Polynomial& words, const Gadget& gadget) {
+    std::vector<Polynomial> digits(gadget.level_count);
+    const std::uint32_t base_log2 = gadget.base_log2, levels = gadget.level_count;
+    const auto half_base = std::uint32_t{1} << (base_log2 - 1);
+    for (std::size_t i = 0; i < kSize; ++i) {
+      const double sign = i % 2 == 0 ? 1 : -1;
+      auto word = static_cast<std::uint32_t>(static_cast<std::int64_t>(sign * words[i]));
+      word += std::uint32_t{1} << (31 - base_log2 * levels);
+      for (std::uint32_t level = 1; level <= levels; ++level)
+        word += half_base << (32 - base_log2 * level);
+      for (std::uint32_t level = 1; level <= levels; ++level) {
+        const std::uint32_t field = (word >> (32 - base_log2 * level)) & (2 * half_base - 1);
+        digits[level - 1][i] = sign * (static_cast<double>(field) - half_base);
+      }
+    }
+    return digits;
+  }
+
+  // The phase of an accumulator of random words after one step, less the exact phase.
+  Polynomial step_error(const TfheParameters& p) {
+    const auto bit = [&] { return static_cast<double>(engine_() >> 63); };
+    std::array<Polynomial, kMasks> secret;
+    for (Polynomial& s : secret) s = draw(bit);
+    const std::uint32_t ggsws = (1u << p.grouping_factor) - 1;
+    const std::uint32_t chosen = engine_() % (ggsws + 1);  // 0: all bits of the group are 0
+    std::vector<std::size_t> exponents(ggsws + 1, 0);
+    for (std::uint32_t e = 1; e <= ggsws; ++e) exponents[e] = engine_() % (2 * kSize);
+
+    Polynomial phase{}, product{};
+    for (std::size_t r = 0; r <= kMasks; ++r) {
+      const Polynomial words = draw([&] { return static_cast<double>(engine_() >> 32); });
+      const auto in_phase = [&](const Polynomial& x) {
+        return r == kMasks ? x : rotate(multiply(x, secret[r]), kSize);  // body - mask * secret
+      };
+      phase = add(phase, in_phase(words));
+      const std::vector<Polynomial> digits = cut(words, p.bootstrap);
+      Polynomial rebuilt{};
+      for (std::uint32_t level = 1; level <= digits.size(); ++level) {
+        const int shift = 32 - static_cast<int>(p.bootstrap.base_log2 * level);
+        rebuilt = add(rebuilt, digits[level - 1], std::ldexp(1.0, shift));
+      }
+      for (std::uint32_t e = 1; e <= ggsws; ++e) {
+        Polynomial ggsw = e == chosen ? in_phase(rebuilt) : Polynomial{};
+        for (const Polynomial& digit : digits) {
+          const double sigma = std::ldexp(std::sqrt(p.glwe_variance.value), 32);
+          ggsw = add(ggsw, multiply(draw([&] { return sigma * normal_(engine_); }), digit));
+        }
+        product = add(add(product, rotate(ggsw, exponents[e])), ggsw, -1);
+      }
+    }
+    return add(add(phase, product), rotate(phase, chosen == 0 ? 0 : exponents[chosen]), -1);
+  }
+
+  // Mean square over coefficients and steps, relative to the torus.
+  double measure(const TfheParameters& p) {
+    constexpr int kSteps = 4000;
+    double sum = 0;
+    for (int i = 0; i < kSteps; ++i) {
+      for (const double error : step_error(p)) {
+        const double fraction = std::ldexp(error, -32) - std::round(std::ldexp(error, -32));
+        sum += fraction * fraction;
+      }
+    }
+    return sum / (kSteps * kSize);
+  }
+
+  std::mt19937_64 engine_{20261125};
+  std::normal_distribution<double> normal_;
+};
+
+TEST_F(RotationStepExperiment, KeyAndRounding) {
+  TfheParameters p{.glwe_dimension = {kMasks}, .polynomial_size = {kSize}, .accumulator_bits = 32};
+  struct Case {
+    Gadget gadget;
+    double sigma;
+  };
+  // Rounding alone, the key alone, and digits so fine that the words themselves are coarse.
+  for (const Case& c : {Case{{6, 2}, 0}, Case{{8, 2}, 0x1p-16}, Case{{15, 2}, 0}}) {
+    for (const std::uint32_t group : {1, 2}) {
+      p.bootstrap = c.gadget;
+      p.glwe_variance = {c.sigma * c.sigma};
+      p.grouping_factor = group;
+      const RotationStepNoise noise = rotation_step_noise(p);
+      EXPECT_NEAR(measure(p) / (noise.key.value + noise.rounding.value), 1, 0.06)
+          << "group " << group << ", base 2^" << c.gadget.base_log2;
+    }
+  }
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
-// Parameter search: the cheapest key set at which every lookup and every output meets its noise
+// Parameter choice: the cheapest key set at which every lookup and every output meets its noise
 // limit.
 //
 //   ParameterRequest request{.security_bits = 128, .constraints = {...}};
-//   ParameterChoice choice = choose_parameters(request);
+//   ParameterChoice choice = *choose_parameters(request);
 //
-// Cost: exhaustive over a bounded grid, some milliseconds. Pure function.
+// Cost: some milliseconds, tens with a hundred different lookups. Pure functions.
 #pragma once
 
 #include <cstdint>
@@ -12,48 +12,58 @@
 #include <string>
 #include <vector>
 
+#include "parameters/cost_table.h"
+#include "parameters/search.h"
+#include "parameters/shipped_cost_table.h"
+#include "parameters/torusml_model.h"
 #include "tfhe/types.h"
 
 namespace torusml {
 
-// One kind of lookup or output. The phase's standard deviation must stay below limit_sigma (torus
-// units):
-//   fresh_norm2 * V_fresh + bootstrap_norm2 * V_bootstrap  (+ V_keyswitch + V_modulus_switch at a
-//   lookup)
-struct NoiseConstraint {
-  std::string name;                // the layer, for the error
-  bool is_lookup = true;           // false: a circuit output, decrypted under the big key
-  double fresh_norm2 = 0;          // squared L2 norm over independent fresh inputs
-  double bootstrap_norm2 = 0;      // the same over independent bootstrap outputs
-  std::uint64_t lookup_count = 0;  // bootstraps of this kind for one sample
-  std::uint64_t values = 2;        // size of the interval; a table has at least 2 * values entries,
-                                   // rounded up to a power of two (is_lookup)
-  // Largest allowed standard deviation, as a function of the half step of the table that the search
-  // tries: limit_sigma - table_step_weight / (4 * table_size) must exceed sigma, where table_size =
-  // N * 2^h.
-  double limit_sigma = 0;
-  double table_step_weight = 0;
-};
-
 struct ParameterRequest {
   int security_bits = 128;  // 128 or 132
   std::vector<NoiseConstraint> constraints;
-  std::uint32_t max_extension_log2 = 6;
+  double linear_multiplications = 0;  // clear weights times ciphertexts, for one sample
+  std::uint32_t max_extension_log2 = kMaxExtensionLog2;
+  // Limits on evaluation keys; a choice beyond them is no choice. 0: none.
+  double max_memory_bytes = 0, max_wire_bytes = 0;
+  CostTable cost_table = kShippedCostTable;
 };
 
 struct ParameterChoice {
+  std::string key_set = "custom";  // or the catalogue's name
   TfheParameters parameters;
   std::vector<std::uint32_t> extension_log2;  // by constraint; 0 for outputs
   std::vector<Variance> noise;           // by constraint: predicted, at the lookup or the output
   Variance fresh, bootstrap, keyswitch;  // of one ciphertext
-  double cost_ms_per_core = 0;           // of all lookups of one sample, from the cost model
+  double cost_ms_per_core = 0;           // of one sample, from the cost model
+  KeyBytes key_bytes;                    // 0 without a bootstrap
 };
+
+// Keys come in classes: a choice of a larger class must take at most kWorthLargerKeys of the time
+// of the best choice of a smaller one. Keys are sent and held once and time is spent at every
+// lookup, so speed decides within a class; but a few per cent are no reason to hold half as much
+// again.
+constexpr KeyBytes kKeyClasses[] = {{130e6, 40e6}, {190e6, 70e6}, {750e6, 250e6}, kAnyKeyBytes};
+constexpr double kWorthLargerKeys = 0.7;
 
 // nullopt when nothing in the search space satisfies every constraint; `tightest` then names the
 // constraint that alone has no solution (the first such), or says "all constraints together" when
-// each alone has one. Error invalid_argument: no constraints, norms or limits that are negative,
-// not finite, or a limit of 0, an unknown security level, max_extension_log2 above 10.
+// each alone has one, or kKeyLimit when the limits on key bytes alone forbid it. Error
+// invalid_argument: no constraints, norms or limits that are negative, not finite, or a limit of 0,
+// an unknown security level, max_extension_log2 above kMaxExtensionLog2, a cost table with entries
+// that are not positive.
+constexpr const char* kKeyLimit = "the limit on evaluation keys";
 std::optional<ParameterChoice> choose_parameters(const ParameterRequest& request,
                                                  std::string* tightest = nullptr);
+
+// The same among given key sets, all with a bootstrap; key_set stays "custom". nullopt when none
+// suits. Errors as above.
+std::optional<ParameterChoice> choose_among(const std::vector<TfheParameters>& key_sets,
+                                            const ParameterRequest& request);
+
+// One key set, each lookup with its least table; nullopt where it does not satisfy a constraint.
+std::optional<ParameterChoice> apply_parameters(const TfheParameters& parameters,
+                                                const ParameterRequest& request);
 
 }  // namespace torusml

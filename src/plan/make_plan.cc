@@ -56,6 +56,14 @@ double largest_scale(const Reader& reader, double guard_torus) {
   return std::min(boxes, (reader.room - 2 * guard_torus) / reader.width());
 }
 
+// Borders between values lie on entries of a table where one integer is 2^-m of the torus and takes
+// an even number of entries or a multiple of them; otherwise up to half an entry off. Centres are
+// integers or halves of them.
+bool borders_meet_entries(double scale) {
+  int exponent = 0;
+  return std::frexp(scale, &exponent) == 0.5;
+}
+
 double resolve_p_error(const PlanOptions& options, double events) {
   const auto in_range = [](double p) { return p > 0 && p < 1; };
   if (options.global_p_error != 0) {
@@ -126,6 +134,7 @@ class Planner {
     kappa_ = kappa(plan_.options.p_error);
     for (const Reader& reader : readers_) check_width(reader);
     const ParameterChoice choice = choose();
+    plan_.key_set = choice.key_set;
     plan_.parameters = choice.parameters;
     plan_.fresh = choice.fresh;
     plan_.bootstrap = choice.bootstrap;
@@ -221,6 +230,8 @@ class Planner {
     }
     ParameterRequest request;
     request.security_bits = plan_.options.security_bits;
+    request.cost_table = plan_.options.cost_table;
+    request.linear_multiplications = static_cast<double>(linear_multiplications(circuit_));
     const std::vector<NoiseNorms> norms = noise_norms(circuit_);
     for (const Reader& reader : readers_) {
       NoiseConstraint constraint;
@@ -234,7 +245,8 @@ class Planner {
       if (reader.policy == Precision::exact || exact_limit >= tolerant_limit) {
         constraint.limit_sigma = exact_limit;
         constraint.values = reader.values;
-        constraint.table_step_weight = reader.is_lookup ? 1 / kappa_ : 0;
+        constraint.table_step_weight =
+            reader.is_lookup && !borders_meet_entries(boxes[reader.group]) ? 1 / kappa_ : 0;
       } else {
         constraint.limit_sigma = tolerant_limit;
       }
@@ -305,7 +317,8 @@ class Planner {
     if (reader.is_lookup) {
       const std::uint64_t table_size = std::uint64_t{plan_.parameters.polynomial_size.value}
                                        << choice.extension_log2[index];
-      const double half_step = 0.25 / static_cast<double>(table_size) / scale;
+      const double half_step =
+          borders_meet_entries(scale) ? 0 : 0.25 / static_cast<double>(table_size) / scale;
       const double step = tail_probability(std::max(0.0, 0.5 - half_step) / spread);
       flip = flip_probability(std::get<Lut>(circuit_.nodes[reader.node].op), spread, half_step);
       plan_.lookups[reader.node] = {
@@ -397,7 +410,9 @@ Profile parse_profile(const std::string& text) {
 }
 
 Plan make_plan(const Circuit& circuit, const PlanOptions& options) {
-  return make_plan(circuit, options, choose_parameters);
+  return make_plan(circuit, options, [&](const ParameterRequest& request, std::string* tightest) {
+    return choose_key_set(request, options.key_set_source, tightest);
+  });
 }
 
 Plan make_plan(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search) {

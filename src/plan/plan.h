@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "circuit/circuit.h"
+#include "parameters/catalogue.h"
 #include "parameters/optimizer.h"
 #include "tfhe/types.h"
 
@@ -38,7 +39,12 @@ struct PlanOptions {
   // Standard deviation of all noise at a tolerant lookup, as a fraction of the tensor's interval.
   double tolerance = 0.0027621358640099513;  // 2^-8.5
   int security_bits = 128;
-  int max_exact_bits = 8;  // wider exact lookups are refused
+  int max_exact_bits = 16;  // wider exact lookups are refused
+  // Where key sets come from; 132 bits of security, and what no entry of the catalogue suits, is
+  // searched for all the same.
+  KeySetSource key_set_source = KeySetSource::catalogue;
+  // Times that choices and predictions rest on. Not part of a plan's text or of files.
+  CostTable cost_table = kShippedCostTable;
 };
 
 struct TensorPlan {
@@ -69,6 +75,7 @@ struct OutputPlan {
 struct Plan {
   std::string circuit_name;
   PlanOptions options;  // p_error resolved: never 0
+  std::string key_set;  // the catalogue's name, or "custom"
   TfheParameters parameters;
   Variance fresh, bootstrap, keyswitch;
   std::vector<TensorPlan> tensors;            // by ValueId

@@ -97,6 +97,52 @@ TEST(Plan, TolerantFillsTheHalfTorusLessGuardBands) {
   EXPECT_EQ(lookup.extension_log2, 0u);
 }
 
+TEST(Plan, SixteenBitsExact) {
+  const Plan plan = make_plan(step(0, 65535), {});
+  const LookupPlan& lookup = plan.lookups.at(2);
+  EXPECT_GE(plan.parameters.polynomial_size.value << lookup.extension_log2, 2u * 65536);
+  EXPECT_LE(lookup.step_probability, 0x1p-40);
+}
+
+// 2^p values fill the half torus: borders between values are borders between entries.
+TEST(Plan, AlignedTablesGiveNothingAway) {
+  const Plan aligned = make_plan(step(0, 63), {.key_set_source = KeySetSource::custom});
+  const LookupPlan& lookup = aligned.lookups.at(2);
+  const double box = aligned.tensors[1].scale;
+  EXPECT_DOUBLE_EQ(lookup.step_probability,
+                   tail_probability(box / 2 / std::sqrt(lookup.noise.value)));
+  const Plan off = make_plan(step(0, 62), {.key_set_source = KeySetSource::custom});
+  EXPECT_GT(off.lookups.at(2).step_probability,
+            tail_probability(off.tensors[1].scale / 2 / std::sqrt(off.lookups.at(2).noise.value)));
+}
+
+TEST(Plan, KeySetsComeFromTheCatalogue) {
+  const Circuit circuit = step(0, 15);
+  const Plan plan = make_plan(circuit, {});
+  EXPECT_EQ(plan.key_set, key_set_name(plan.parameters));
+  EXPECT_NE(print(plan, circuit).find("key_set \"" + plan.key_set + "\""), std::string::npos);
+  // A slightly different network keeps the keys.
+  EXPECT_EQ(make_plan(step(0, 14), {}).parameters, plan.parameters);
+
+  const Plan custom = make_plan(circuit, {.key_set_source = KeySetSource::custom});
+  EXPECT_EQ(custom.key_set, kCustomKeySet);
+  EXPECT_LE(custom.cost_ms_per_core, plan.cost_ms_per_core);
+  EXPECT_EQ(make_plan(circuit, {.security_bits = 132}).key_set, kCustomKeySet);
+}
+
+TEST(Plan, CostTableChangesPredictions) {
+  CostTable table = kShippedCostTable;
+  for (PolynomialCost& cost : table.polynomials) {
+    cost.transform_ns *= 2;
+    cost.multiply_ns *= 2;
+  }
+  table.keyswitch_ns *= 2;
+  table.linear_ns *= 2;
+  const Plan shipped = make_plan(step(0, 15), {});
+  const Plan slow = make_plan(step(0, 15), {.cost_table = table});
+  EXPECT_NEAR(slow.cost_ms_per_core / shipped.cost_ms_per_core, 2, 1e-9);
+}
+
 TEST(Plan, GlobalPErrorIsShared) {
   const Plan plan = make_plan(step(0, 7), {.global_p_error = 1e-3});
   EXPECT_NEAR(plan.options.p_error, 5e-4, 1e-6);  // one lookup, one output
@@ -111,6 +157,8 @@ TEST(Plan, TextReadsBack) {
     EXPECT_EQ(again.tensors[1].scale, plan.tensors[1].scale);
     EXPECT_EQ(again.parameters, plan.parameters);
     EXPECT_EQ(again.options.p_error, plan.options.p_error);
+    EXPECT_EQ(again.options.key_set_source, plan.options.key_set_source);
+    EXPECT_EQ(again.key_set, plan.key_set);
   }
 }
 
@@ -124,8 +172,8 @@ TEST(Plan, TextCutAnywhereIsRefused) {
   }
 }
 
-TEST(Plan, NineBitsNameLayerBitsAndTheWayOut) {
-  const Error error = error_of([] { make_plan(step(-157, 150), {}); });
+TEST(Plan, BitsBeyondTheLimitNameLayerBitsAndTheWayOut) {
+  const Error error = error_of([] { make_plan(step(-157, 150), {.max_exact_bits = 8}); });
   EXPECT_EQ(error.code(), ErrorCode::accumulator_too_wide);
   EXPECT_NE(error.where().find("relu1"), std::string::npos);
   EXPECT_NE(error.message().find("needs 9 bits"), std::string::npos) << error.message();
@@ -140,8 +188,10 @@ TEST(Plan, SeventeenBitsAreRefusedUnderTolerantToo) {
 }
 
 TEST(Plan, ImpossibleToleranceHasNoParameters) {
-  const Error error = error_of(
-      [] { make_plan(step(0, 60000), {.precision = Precision::tolerant, .tolerance = 1e-9}); });
+  const Error error = error_of([] {
+    make_plan(step(0, 60000),
+              {.precision = Precision::tolerant, .p_error = 0x1p-900, .tolerance = 1e-9});
+  });
   EXPECT_EQ(error.code(), ErrorCode::no_parameters);
   EXPECT_NE(error.where().find("relu1"), std::string::npos);
 }

@@ -29,9 +29,10 @@ std::string header(const Plan& plan) {
   std::string text = fmt::format("plan {}\n", quote(plan.circuit_name));
   text += fmt::format(
       "  options precision {} profile {} p_error {} global_p_error {} tolerance {} security {} "
-      "max_exact_bits {}\n",
+      "max_exact_bits {} parameters {}\n",
       to_string(o.precision), to_string(o.profile), probability(o.p_error), o.global_p_error,
-      power(o.tolerance), o.security_bits, o.max_exact_bits);
+      power(o.tolerance), o.security_bits, o.max_exact_bits, to_string(o.key_set_source));
+  text += fmt::format("  key_set {}\n", quote(plan.key_set));
   text += fmt::format(
       "  parameters n {} k {} N {} bootstrap {}x{} keyswitch {}x{} grouping {} accumulator {} "
       "small {} "
@@ -109,10 +110,14 @@ class PlanParser {
     o.tolerance = number("tolerance");
     o.security_bits = integer<int>("security", 1024);
     o.max_exact_bits = integer<int>("max_exact_bits", 64);
+    scan_.take("parameters");
+    o.key_set_source = key_set_source();
   }
 
   void parameters() {
     TfheParameters& p = plan_.parameters;
+    scan_.take("key_set");
+    plan_.key_set = scan_.take_string();
     scan_.take("parameters");
     p.small_dimension.value = integer<std::uint32_t>("n", 1 << 20);
     p.glwe_dimension.value = integer<std::uint32_t>("k", 64);
@@ -163,6 +168,13 @@ class PlanParser {
       scan_.fail("unknown profile");
     }
     return parse_profile(word);
+  }
+
+  KeySetSource key_set_source() {
+    const std::string word = scan_.take_name();
+    if (word != to_string(KeySetSource::catalogue) && word != to_string(KeySetSource::custom))
+      scan_.fail("unknown source of parameters");
+    return parse_key_set_source(word);
   }
 
   void lookup() {

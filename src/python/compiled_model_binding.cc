@@ -43,27 +43,11 @@ nb::dict describe(const Plan& plan) {
   result["sample_p_error"] = plan.sample_p_error;
   result["lookup_count"] = plan.lookup_count;
   result["cost_ms_per_core"] = plan.cost_ms_per_core;
+  result["key_set"] = plan.key_set;
+  result["key_memory_bytes"] = key_bytes(plan.parameters).memory;
+  result["key_wire_bytes"] = key_bytes(plan.parameters).wire;
   result["parameters"] = describe(plan.parameters);
   return result;
-}
-
-std::int64_t linear_multiplications(const Circuit& circuit) {
-  std::int64_t count = 0;
-  for (const Node& node : circuit.nodes) {
-    const auto* linear = std::get_if<Linear>(&node.op);
-    if (linear == nullptr) {
-      continue;
-    }
-    for (const LinearTerm& term : linear->terms) {
-      if (const auto* dense = std::get_if<DenseWeight>(&term.weight)) {
-        count += dense->rows * dense->columns *
-                 (number_of_elements(circuit.values[term.operand].shape) / dense->columns);
-      } else if (const auto* sparse = std::get_if<SparseWeight>(&term.weight)) {
-        count += static_cast<std::int64_t>(sparse->value.size());
-      }
-    }
-  }
-  return count;
 }
 
 nb::tuple integer_range(const Circuit& circuit) {
@@ -81,16 +65,18 @@ void bind_compiled_model(nb::module_& module) {
       .def(
           "__init__",
           [](PlanOptions* self, const std::string& precision, const std::string& profile,
-             double p_error, double global_p_error, double tolerance, int security_level) {
+             double p_error, double global_p_error, double tolerance, int security_level,
+             const std::string& parameters) {
             new (self) PlanOptions{.precision = parse_precision(precision),
                                    .profile = parse_profile(profile),
                                    .p_error = p_error,
                                    .global_p_error = global_p_error,
                                    .tolerance = tolerance,
-                                   .security_bits = security_level};
+                                   .security_bits = security_level,
+                                   .key_set_source = parse_key_set_source(parameters)};
           },
           nb::arg("precision"), nb::arg("profile"), nb::arg("p_error"), nb::arg("global_p_error"),
-          nb::arg("tolerance"), nb::arg("security_level"));
+          nb::arg("tolerance"), nb::arg("security_level"), nb::arg("parameters"));
   module.attr("default_tolerance") = PlanOptions{}.tolerance;
 
   nb::class_<CompiledModel>(module, "CompiledModel")

@@ -144,17 +144,19 @@ class QuantizedModule:
         tolerance: float | None = None,
         profile: str = "private_results",
         security_level: int = 128,
+        parameters: str = "catalogue",
     ) -> CompiledModel:
         """Chooses parameters for the ranges that `inputs` (floats) reach, and gives the circuit.
 
         p_error: of each table lookup and each output value (default 2^-40); global_p_error: of a whole sample.
         precision: "exact", or "tolerant", which keeps more bits and lets values near the step of a table take the
         neighbouring one; tolerance is then the noise as a fraction of the interval. profile: "private_results", or
-        "shared_results" where others than the key's owner see results. verbose prints the circuit and its plan.
+        "shared_results" where others than the key's owner see results. parameters: "catalogue", whose published key
+        sets models share, or "custom", which searches freely. verbose prints the circuit and its plan.
         """
         refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
         check_encryption_status(inputs_encryption_status, len(self._core.inputs))
-        options = plan_options(p_error, global_p_error, precision, tolerance, profile, security_level)
+        options = plan_options(p_error, global_p_error, precision, tolerance, profile, security_level, parameters)
         values = inputs if isinstance(inputs, tuple) else (inputs,)
         self._check_count(values, self._core.inputs, "inputs")
         names = self.ordered_module_input_names
@@ -205,7 +207,7 @@ def refuse_foreign_arguments(configuration: Any, artifacts: Any, show_mlir: bool
     """Arguments of Concrete ML that have no meaning here."""
     if configuration is not None:
         raise NotSupported(
-            "a configuration object", "configuration", "precision=, tolerance=, profile=, security_level=, p_error="
+            "a configuration object", "configuration", "precision=, tolerance=, profile=, security_level=, parameters=, p_error="
         )
     if artifacts is not None:
         raise NotSupported("an artifacts folder", "artifacts", "verbose=True prints the circuit and its plan")
@@ -239,6 +241,7 @@ def plan_options(
     tolerance: float | None,
     profile: str,
     security_level: int,
+    parameters: str,
 ) -> _core.PlanOptions:
     if p_error is not None and global_p_error is not None:
         raise InvalidArgument("p_error and global_p_error exclude each other", "p_error")
@@ -257,6 +260,7 @@ def plan_options(
         float(global_p_error or 0),
         _core.default_tolerance if tolerance is None else float(tolerance),
         int(security_level),
+        str(parameters),
     )
 
 

@@ -5,7 +5,7 @@
     module = compile_onnx_model("net.onnx", calibration, import_qat=True)
 
 Names and arguments are those of Concrete ML; what comes after them is TorusML's: precision, tolerance, margin, profile,
-security_level. An argument that is not supported yet raises NotSupported.
+security_level, parameters. An argument that is not supported yet raises NotSupported.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ def compile_torch_model(
     margin: float = 0.05,
     profile: str = "private_results",
     security_level: int = 128,
+    parameters: str = "catalogue",
 ) -> QuantizedModule:
     """Quantizes a PyTorch network of floats and compiles it."""
     _check_torch_model(torch_model, needs_brevitas=False)
@@ -84,6 +85,7 @@ def compile_torch_model(
         margin, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir, p_error=p_error,
         global_p_error=global_p_error, verbose=verbose, inputs_encryption_status=inputs_encryption_status,
         precision=precision, tolerance=tolerance, profile=profile, security_level=security_level,
+        parameters=parameters,
     )  # fmt: skip
 
 
@@ -108,6 +110,7 @@ def compile_onnx_model(
     margin: float = 0.05,
     profile: str = "private_results",
     security_level: int = 128,
+    parameters: str = "catalogue",
 ) -> QuantizedModule:
     """Quantizes an ONNX network (onnx.ModelProto, or the path of a file) and compiles it."""
     if not _is_onnx(onnx_model):
@@ -117,6 +120,7 @@ def compile_onnx_model(
         margin, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir, p_error=p_error,
         global_p_error=global_p_error, verbose=verbose, inputs_encryption_status=inputs_encryption_status,
         precision=precision, tolerance=tolerance, profile=profile, security_level=security_level,
+        parameters=parameters,
     )  # fmt: skip
 
 
@@ -141,6 +145,7 @@ def compile_brevitas_qat_model(
     margin: float = 0.05,
     profile: str = "private_results",
     security_level: int = 128,
+    parameters: str = "catalogue",
 ) -> QuantizedModule:
     """Compiles a network that was trained with Brevitas layers.
 
@@ -152,7 +157,7 @@ def compile_brevitas_qat_model(
         output_onnx_file=output_onnx_file, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir,
         p_error=p_error, global_p_error=global_p_error, verbose=verbose,
         inputs_encryption_status=inputs_encryption_status, precision=precision, tolerance=tolerance, profile=profile,
-        security_level=security_level,
+        security_level=security_level, parameters=parameters,
     )  # fmt: skip
 
 
@@ -182,7 +187,7 @@ def _compile(
     refuse_foreign_arguments(compilation["configuration"], compilation["artifacts"], compilation["show_mlir"], device)
     input_count = len(inputset) if isinstance(inputset, tuple) else 1
     check_encryption_status(compilation["inputs_encryption_status"], input_count)
-    names = ("p_error", "global_p_error", "precision", "tolerance", "profile", "security_level")
+    names = ("p_error", "global_p_error", "precision", "tolerance", "profile", "security_level", "parameters")
     plan_options(**{name: compilation[name] for name in names})
     if rounding_threshold_bits is not None:
         raise NotSupported("rounding of accumulators", "rounding_threshold_bits", 'precision="tolerant"')

@@ -1,0 +1,330 @@
+#include "parameters/search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <queue>
+#include <tuple>
+
+namespace torusml {
+namespace {
+
+// The search budgets noise with a different order of operations than the formulas; what it accepts
+// shall pass them too.
+constexpr double kSlack = 1 - 1e-9;
+constexpr double kNever = -1;  // a budget that nothing meets
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+double square(double x) { return x * x; }
+
+bool same_demand(const NoiseConstraint& a, const NoiseConstraint& b) {
+  return a.is_lookup == b.is_lookup && a.fresh_norm2 == b.fresh_norm2 &&
+         a.bootstrap_norm2 == b.bootstrap_norm2 && a.values == b.values &&
+         a.limit_sigma == b.limit_sigma && a.table_step_weight == b.table_step_weight;
+}
+
+// Whoever meets `a` meets the output `b`.
+bool implies_output(const NoiseConstraint& a, const NoiseConstraint& b) {
+  return !b.is_lookup && a.fresh_norm2 >= b.fresh_norm2 && a.bootstrap_norm2 >= b.bootstrap_norm2 &&
+         a.limit_sigma <= b.limit_sigma;
+}
+
+// A request without names: lookups that ask the same are merged, outputs that follow from others
+// are dropped. A lookup that follows from another stays, since it costs time by its own table's
+// size.
+struct Demands {
+  std::vector<NoiseConstraint> lookups, outputs;
+  std::vector<double> counts;  // by lookup
+  double total_count = 0;
+
+  explicit Demands(const std::vector<NoiseConstraint>& constraints) {
+    for (const NoiseConstraint& c : constraints) {
+      if (c.is_lookup) add_lookup(c);
+    }
+    for (const NoiseConstraint& c : constraints) {
+      if (!c.is_lookup) add_output(c);
+    }
+    // Lookups that nobody counts are served well all the same.
+    if (total_count == 0) {
+      std::ranges::fill(counts, 1.0);
+      total_count = std::max(1.0, static_cast<double>(counts.size()));
+    }
+  }
+
+ private:
+  void add_lookup(const NoiseConstraint& c) {
+    const double count = static_cast<double>(c.lookup_count);
+    total_count += count;
+    for (std::size_t i = 0; i < lookups.size(); ++i) {
+      if (same_demand(lookups[i], c)) {
+        counts[i] += count;
+        return;
+      }
+    }
+    lookups.push_back(c);
+    counts.push_back(count);
+  }
+
+  void add_output(const NoiseConstraint& c) {
+    const auto implies = [&](const NoiseConstraint& a) { return implies_output(a, c); };
+    if (std::ranges::any_of(lookups, implies) || std::ranges::any_of(outputs, implies)) return;
+    std::erase_if(outputs, [&](const NoiseConstraint& b) { return implies_output(c, b); });
+    outputs.push_back(c);
+  }
+};
+
+struct KeyswitchOption {
+  Gadget gadget;
+  SearchModel::Line variance;  // in the big dimension
+};
+
+// A ring and a bootstrap gadget.
+struct Engine {
+  TfheParameters parameters;   // without small key
+  double bootstrap_slope = 0;  // V_bootstrap = n * bootstrap_slope
+  double rotation_cost = 0;    // of one shard, for each unit of n
+};
+
+// At small dimension n, a lookup with tables of N * 2^h entries bears keyswitch noise up to
+// head[h] - n * slope[h].
+struct LookupBudget {
+  std::vector<double> head, slope;  // by h
+  double count = 0;
+};
+
+// What one request asks of one engine.
+struct EngineBudget {
+  const Engine* engine = nullptr;
+  std::vector<LookupBudget> lookups;
+  std::vector<double> shards;  // by h
+  double max_small_dimension = kInfinity;
+  double linear_cost = 0;
+};
+
+// Small dimensions `first` to `last` of one engine, and a lower bound on what they cost: the exact
+// cost where there is one of them.
+struct Branch {
+  double cost = kInfinity;
+  std::size_t number = 0;  // settles ties, so that the result does not depend on the queue
+  std::size_t engine = 0;
+  std::uint32_t first = 0, last = 0;
+  Gadget keyswitch;
+
+  bool operator>(const Branch& other) const {
+    return std::tie(cost, number) > std::tie(other.cost, other.number);
+  }
+};
+
+}  // namespace
+
+struct Search::Tables {
+  std::vector<Engine> engines;
+};
+
+namespace {
+
+// With more levels the best base falls, and with one number of levels noise is convex in the base:
+// rounding shrinks and the key's part grows. So each scan starts low and stops at the first rise.
+std::vector<KeyswitchOption> keyswitch_options(const SearchModel& model, std::uint32_t n) {
+  const SearchModel::Domain& domain = model.domain();
+  std::vector<KeyswitchOption> options;
+  double least = kInfinity;
+  TfheParameters p;
+  p.small_variance = model.small_variance(n);
+  for (std::uint32_t levels = 1; levels <= domain.max_keyswitch_levels; ++levels) {
+    KeyswitchOption best{{}, {0, kInfinity}};
+    for (std::uint32_t base = 1; base * levels <= domain.max_keyswitch_bits; ++base) {
+      p.keyswitch = {base, levels};
+      const SearchModel::Line variance = model.keyswitch_variance(p);
+      if (variance.slope >= best.variance.slope) break;
+      best = {p.keyswitch, variance};
+    }
+    if (best.variance.slope >= least) continue;  // more levels for no less noise
+    least = best.variance.slope;
+    options.push_back(best);
+  }
+  return options;
+}
+
+// The least noise for each number of levels, while more levels help.
+void add_engines(const SearchModel& model, TfheParameters ring, std::vector<Engine>& engines) {
+  const SearchModel::Domain& domain = model.domain();
+  double least = kInfinity;
+  for (std::uint32_t levels = 1; levels <= domain.max_bootstrap_levels; ++levels) {
+    Engine best{ring, kInfinity, 0};
+    const std::uint32_t bits = model.max_bootstrap_bits(ring);
+    for (std::uint32_t base = 1; base <= domain.max_digit_bits && base * levels <= bits; ++base) {
+      ring.bootstrap = {base, levels};
+      const double slope = model.rotation_variance(ring);
+      if (slope < best.bootstrap_slope) best = {ring, slope, model.rotation_cost(ring)};
+    }
+    if (best.bootstrap_slope >= least) continue;
+    least = best.bootstrap_slope;
+    engines.push_back(best);
+  }
+}
+
+// One request over all engines.
+class Run {
+ public:
+  Run(const SearchModel& model, const std::vector<Engine>& engines, const SearchRequest& request)
+      : model_(model),
+        request_(request),
+        demands_(request.constraints),
+        keyswitches_(model.domain().max_small_dimension + 1) {
+    for (const Engine& engine : engines) add_budget(engine);
+  }
+
+  std::optional<SearchResult> find(const KeyBytes& limit) {
+    queue_ = {};
+    number_ = 0;
+    const SearchModel::Domain& domain = model_.domain();
+    for (std::size_t e = 0; e < budgets_.size(); ++e)
+      push(e, domain.min_small_dimension, domain.max_small_dimension, limit);
+    while (!queue_.empty()) {
+      const Branch branch = queue_.top();
+      queue_.pop();
+      if (branch.first == branch.last) return result(branch);
+      const std::uint32_t middle = branch.first + (branch.last - branch.first) / 2;
+      push(branch.engine, branch.first, middle, limit);
+      push(branch.engine, middle + 1, branch.last, limit);
+    }
+    return std::nullopt;
+  }
+
+ private:
+  void add_budget(const Engine& engine) {
+    EngineBudget budget;
+    budget.engine = &engine;
+    const double fresh = engine.parameters.glwe_variance.value;
+    for (const NoiseConstraint& output : demands_.outputs) {
+      const double room = square(output.limit_sigma) * kSlack - output.fresh_norm2 * fresh;
+      if (room < 0) return;
+      if (output.bootstrap_norm2 > 0) {
+        budget.max_small_dimension = std::min(
+            budget.max_small_dimension, room / (output.bootstrap_norm2 * engine.bootstrap_slope));
+      }
+    }
+    for (std::size_t c = 0; c < demands_.lookups.size(); ++c) {
+      budget.lookups.push_back(make_budget(engine, demands_.lookups[c]));
+      budget.lookups.back().count = demands_.counts[c];
+    }
+    for (std::uint32_t h = 0; h <= request_.max_extension_log2; ++h)
+      budget.shards.push_back(model_.expected_shards(engine.parameters.grouping_factor, h));
+    budget.linear_cost = model_.linear_cost(engine.parameters, request_.linear_multiplications);
+    budgets_.push_back(std::move(budget));
+  }
+
+  LookupBudget make_budget(const Engine& engine, const NoiseConstraint& lookup) const {
+    LookupBudget budget;
+    const double fresh = lookup.fresh_norm2 * engine.parameters.glwe_variance.value;
+    for (std::uint32_t h = 0; h <= request_.max_extension_log2; ++h) {
+      const std::uint64_t size = std::uint64_t{engine.parameters.polynomial_size.value} << h;
+      const double limit =
+          lookup.limit_sigma - lookup.table_step_weight / (4 * static_cast<double>(size));
+      const SearchModel::Line switched = model_.switch_variance(2 * size);
+      const bool is_possible =
+          size / 2 >= lookup.values && size <= model_.domain().max_table_size && limit > 0;
+      budget.head.push_back(is_possible ? square(limit) * kSlack - fresh - switched.intercept
+                                        : kNever);
+      budget.slope.push_back(lookup.bootstrap_norm2 * engine.bootstrap_slope + switched.slope);
+    }
+    return budget;
+  }
+
+  void push(std::size_t engine, std::uint32_t first, std::uint32_t last, const KeyBytes& limit) {
+    const EngineBudget& budget = budgets_[engine];
+    const std::uint32_t g = budget.engine->parameters.grouping_factor;
+    first = (first + g - 1) / g * g;
+    last = static_cast<std::uint32_t>(std::min<double>(last, budget.max_small_dimension)) / g * g;
+    if (first > last) return;
+    Branch branch = bound(budget, first, last, limit);
+    if (std::isinf(branch.cost)) return;
+    branch.engine = engine;
+    branch.number = number_++;
+    queue_.push(branch);
+  }
+
+  // All at the end of the interval where it is cheapest: the budget and the cost at `first`, the
+  // keyswitch's noise at `last`. At one small dimension this is the cost itself.
+  Branch bound(const EngineBudget& budget, std::uint32_t first, std::uint32_t last,
+               const KeyBytes& limit) {
+    TfheParameters p = budget.engine->parameters;
+    p.small_dimension = {first};
+    Branch best{.first = first, .last = last};
+    const double per_shard = first * budget.engine->rotation_cost;
+    for (const KeyswitchOption& option : keyswitches(last)) {
+      p.keyswitch = option.gadget;
+      const double fixed = demands_.total_count * model_.keyswitch_cost(p) + budget.linear_cost;
+      const KeyBytes bytes = model_.key_bytes(p);
+      // Both grow with levels.
+      if (bytes.memory > limit.memory || bytes.wire > limit.wire || fixed >= best.cost) break;
+      const double noise =
+          option.variance.intercept + option.variance.slope * p.big_dimension().value;
+      const double cost = per_shard * shards(budget, first, noise) + fixed;
+      if (cost < best.cost) {
+        best.cost = cost;
+        best.keyswitch = option.gadget;
+      }
+    }
+    return best;
+  }
+
+  // Few small dimensions are ever looked at.
+  const std::vector<KeyswitchOption>& keyswitches(std::uint32_t n) {
+    if (keyswitches_[n].empty()) keyswitches_[n] = keyswitch_options(model_, n);
+    return keyswitches_[n];
+  }
+
+  // Sum over lookups of count times the shards of the least h that bears this keyswitch.
+  double shards(const EngineBudget& budget, std::uint32_t n, double keyswitch) const {
+    double total = 0;
+    for (const LookupBudget& lookup : budget.lookups) {
+      std::size_t h = 0;
+      while (h < lookup.head.size() && lookup.head[h] - n * lookup.slope[h] < keyswitch) ++h;
+      if (h == lookup.head.size()) return kInfinity;
+      total += lookup.count * budget.shards[h];
+    }
+    return total;
+  }
+
+  SearchResult result(const Branch& branch) const {
+    SearchResult found{budgets_[branch.engine].engine->parameters, branch.cost};
+    found.parameters.small_dimension = {branch.first};
+    found.parameters.small_variance = model_.small_variance(branch.first);
+    found.parameters.keyswitch = branch.keyswitch;
+    return found;
+  }
+
+  const SearchModel& model_;
+  const SearchRequest& request_;
+  Demands demands_;
+  std::vector<std::vector<KeyswitchOption>> keyswitches_;  // by n, by rising levels
+  std::vector<EngineBudget> budgets_;
+  std::priority_queue<Branch, std::vector<Branch>, std::greater<>> queue_;
+  std::size_t number_ = 0;
+};
+
+}  // namespace
+
+Search::Search(std::unique_ptr<const SearchModel> model) : model_(std::move(model)) {
+  Tables tables;
+  for (const TfheParameters& ring : model_->domain().rings)
+    add_engines(*model_, ring, tables.engines);
+  tables_ = std::make_unique<const Tables>(std::move(tables));
+}
+
+Search::~Search() = default;
+
+std::vector<std::optional<SearchResult>> Search::run(const SearchRequest& request,
+                                                     const std::vector<KeyBytes>& limits) const {
+  Run run(*model_, tables_->engines, request);
+  std::vector<std::optional<SearchResult>> results;
+  for (const KeyBytes& limit : limits) results.push_back(run.find(limit));
+  return results;
+}
+
+std::optional<SearchResult> Search::run(const SearchRequest& request) const {
+  return run(request, {kAnyKeyBytes}).front();
+}
+
+}  // namespace torusml
