@@ -164,10 +164,10 @@ TEST(ModelCodec, ForgedContentsAreRefused) {
       {"plan", "lookup node 2", "lookup node 77"},
       {"plan", "sample lookups 3", "sample lookups 4"},
       {"plan", "bootstrap 2x20", "bootstrap 0x20"},
-      {"client", "\"polynomial_size\":32", "\"polynomial_size\":33"},
-      {"client", "\"polynomial_size\":32", "\"polynomial_size\":64"},
-      {"client", "\"polynomial_size\":32", "\"polynomial_size\":4294967328"},
-      {"client", "\"polynomial_size\":32", "\"polynomial_size\":-32"},
+      {"client", "\"polynomial_size\":64", "\"polynomial_size\":65"},
+      {"client", "\"polynomial_size\":64", "\"polynomial_size\":128"},
+      {"client", "\"polynomial_size\":64", "\"polynomial_size\":4294967328"},
+      {"client", "\"polynomial_size\":64", "\"polynomial_size\":-64"},
       {"client", "\"small_dimension\":10", "\"small_dimension\":0"},
       {"client", "\"n_bits\":3", "\"n_bits\":33"},
       {"client", "\"n_bits\":3", "\"n_bits\":\"3\""},
@@ -295,7 +295,7 @@ TEST_F(Folder, CiphertextsComeBackTheSame) {
   ASSERT_EQ(back.tensors.size(), 1u);
   EXPECT_EQ(back.tensors[0].name, "y");
   EXPECT_EQ(back.tensors[0].shape, (Shape{2, 3}));
-  EXPECT_EQ(back.tensors[0].ciphertexts.dimension.value, 32u);
+  EXPECT_EQ(back.tensors[0].ciphertexts.dimension.value, 64u);
   EXPECT_EQ(back.tensors[0].ciphertexts.count, 6u);
   EXPECT_TRUE(
       std::ranges::equal(back.tensors[0].ciphertexts.words, outputs.tensors[0].ciphertexts.words));

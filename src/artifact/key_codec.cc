@@ -60,7 +60,7 @@ ContainerWriter make_writer(const EvaluationKeySet& keys) {
   set_provenance(writer, keys.provenance);
   writer.set("mask_seed", to_hex(keys.keys.seed));
   writer.add_text("parameters", parameters_text(keys.keys.parameters));
-  writer.add_view("bootstrap_bodies", byte_view(keys.keys.bootstrap_bodies));
+  writer.add_view("bootstrap_bodies", keys.keys.bootstrap_bodies);
   writer.add_view("keyswitch_bodies", byte_view(keys.keys.keyswitch_bodies));
   return writer;
 }
@@ -77,11 +77,12 @@ EvaluationKeySet read_evaluation_keys(const ByteSource& source) {
   // The bounds of read_parameters keep these products far from 2^64.
   std::size_t bootstrap = 0, keyswitch = 0;
   if (p.has_bootstrap()) {
-    bootstrap = std::size_t{p.small_dimension.value} * p.bootstrap.level_count *
+    bootstrap = std::size_t{p.small_dimension.value} / p.grouping_factor * p.keys_per_step() *
+                p.bootstrap.level_count * p.body_bytes() *
                 (p.big_dimension().value + std::size_t{p.polynomial_size.value});
     keyswitch = std::size_t{p.big_dimension().value} * p.keyswitch.level_count;
   }
-  reader.check_raw_size("bootstrap_bodies", bootstrap * sizeof(Torus));
+  reader.check_raw_size("bootstrap_bodies", bootstrap);
   reader.check_raw_size("keyswitch_bodies", keyswitch * sizeof(std::uint32_t));
   set.keys.bootstrap_bodies.resize(bootstrap);
   set.keys.keyswitch_bodies.resize(keyswitch);

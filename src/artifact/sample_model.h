@@ -12,7 +12,7 @@ namespace torusml {
 inline TfheParameters sample_parameters() {
   return {.small_dimension = {10},
           .glwe_dimension = {1},
-          .polynomial_size = {32},
+          .polynomial_size = {64},
           .bootstrap = {20, 2},
           .keyswitch = {4, 3},
           .small_variance = {std::exp2(-40.1)},
@@ -49,7 +49,7 @@ inline CompiledModel sample_model(bool with_lookup = true) {
     model.circuit.nodes.erase(model.circuit.nodes.begin() + 2);
     std::get<Output>(model.circuit.nodes[2].op).operand = result;
     parameters = {
-        .glwe_dimension = {1}, .polynomial_size = {32}, .glwe_variance = {std::exp2(-101.3)}};
+        .glwe_dimension = {1}, .polynomial_size = {64}, .glwe_variance = {std::exp2(-101.3)}};
   }
   Plan& plan = model.plan;
   plan.circuit_name = "sample";
@@ -92,9 +92,9 @@ inline SecretKeySet sample_secret_keys() {
   set.provenance = sample_provenance();
   set.keys.parameters = sample_parameters();
   set.keys.small = SecretBuffer<std::uint64_t>(10);
-  set.keys.big = SecretBuffer<std::uint64_t>(32);
+  set.keys.big = SecretBuffer<std::uint64_t>(64);
   for (std::size_t i = 0; i < 10; ++i) set.keys.small[i] = i % 3 == 0;
-  for (std::size_t i = 0; i < 32; ++i) set.keys.big[i] = i % 5 < 2;
+  for (std::size_t i = 0; i < 64; ++i) set.keys.big[i] = i % 5 < 2;
   return set;
 }
 
@@ -103,23 +103,24 @@ inline EvaluationKeySet sample_evaluation_keys() {
   set.provenance = sample_provenance();
   set.keys.parameters = sample_parameters();
   set.keys.seed.fill(0x77);
-  set.keys.bootstrap_bodies.resize(10 * 2 * 2 * 32);
-  set.keys.keyswitch_bodies.resize(32 * 3);
-  for (std::size_t i = 0; i < 1280; ++i) set.keys.bootstrap_bodies[i] = i * 0x9e3779b97f4a7c15;
-  for (std::size_t i = 0; i < 96; ++i)
+  set.keys.bootstrap_bodies.resize(10 * 2 * 2 * 64 * sample_parameters().body_bytes());
+  set.keys.keyswitch_bodies.resize(64 * 3);
+  for (std::size_t i = 0; i < set.keys.bootstrap_bodies.size(); ++i)
+    set.keys.bootstrap_bodies[i] = static_cast<std::uint8_t>(i * 0x9e3779b97f4a7c15 >> 32);
+  for (std::size_t i = 0; i < set.keys.keyswitch_bodies.size(); ++i)
     set.keys.keyswitch_bodies[i] = static_cast<std::uint32_t>(i * 0x9e3779b9);
   return set;
 }
 
 inline EncryptedInputs sample_inputs() {
-  EncryptedInput tensor{"x", {2, 2}, {{32}, {}, {1, 2, 3, ~Torus{0}}}};
+  EncryptedInput tensor{"x", {2, 2}, {{64}, {}, {1, 2, 3, ~Torus{0}}}};
   tensor.ciphertexts.seed.fill(0x33);
   return {sample_provenance(), {tensor, tensor}};
 }
 
 inline EncryptedOutputs sample_outputs() {
   EncryptedOutputs outputs{sample_provenance(), {}};
-  outputs.tensors.push_back({"y", {2, 3}, LweBatch({32}, 6)});
+  outputs.tensors.push_back({"y", {2, 3}, LweBatch({64}, 6)});
   AlignedBuffer<Torus>& words = outputs.tensors[0].ciphertexts.words;
   for (std::size_t i = 0; i < words.size(); ++i) words[i] = i * 0x9e3779b97f4a7c15;
   return outputs;

@@ -104,10 +104,10 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
              human_probability(plan.options.p_error), p.polynomial_size.value,
              p.glwe_dimension.value, p.small_dimension.value);
   if (!p.has_bootstrap()) return;
-  const KeyBytes bytes = key_bytes(p);
+  const KeyBytes key = key_bytes(p);
   fmt::print("  key set {}, evaluation keys about {} in memory, {} on the wire\n", plan.key_set,
-             human_bytes(static_cast<std::uint64_t>(bytes.memory)),
-             human_bytes(static_cast<std::uint64_t>(bytes.wire)));
+             human_bytes(static_cast<std::uint64_t>(key.memory)),
+             human_bytes(static_cast<std::uint64_t>(key.wire)));
 }
 
 }  // namespace

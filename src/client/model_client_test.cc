@@ -83,8 +83,8 @@ TEST(ModelClient, EvaluationKeysCarryTheKeysId) {
   const EvaluationKeySet evaluation = client.make_evaluation_keys(keys);
   EXPECT_EQ(evaluation.provenance, keys.provenance);
   EXPECT_EQ(evaluation.keys.parameters, keys.keys.parameters);
-  EXPECT_EQ(evaluation.keys.bootstrap_bodies.size(), 10u * 2 * 2 * 32);
-  EXPECT_EQ(evaluation.keys.keyswitch_bodies.size(), 32u * 3);
+  EXPECT_EQ(evaluation.keys.bootstrap_bodies.size(), 10u * 2 * 2 * 64 * 7);
+  EXPECT_EQ(evaluation.keys.keyswitch_bodies.size(), 64u * 3);
 }
 
 TEST(ModelClient, AModelWithoutLookupsHasEmptyEvaluationKeys) {
@@ -126,13 +126,13 @@ TEST(ModelClient, WrongInputsAreSpecificErrors) {
 TEST(ModelClient, KeysOfOtherParametersAreRefused) {
   const ModelClient client(echo_spec(), hash_with(1));
   ClientSpec other_spec = echo_spec();
-  other_spec.parameters.polynomial_size.value = 64;
+  other_spec.parameters.polynomial_size.value = 128;
   const ModelClient other(other_spec, hash_with(2));
   const SecretKeySet keys = other.make_secret_keys();
   const Tensor<std::int64_t> x{{1, 2}, {0, 0}};
   const std::string id = short_hex(keys.provenance.key);
   expect_error(ErrorCode::wrong_key, id, [&] { client.encrypt(keys, {x}); });
-  expect_error(ErrorCode::wrong_key, "N 64", [&] { client.make_evaluation_keys(keys); });
+  expect_error(ErrorCode::wrong_key, "N 128", [&] { client.make_evaluation_keys(keys); });
   expect_error(ErrorCode::wrong_key, "0202020202",
                [&] { client.decrypt(keys, echo(other.encrypt(keys, {x}))); });
 }

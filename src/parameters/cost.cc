@@ -19,11 +19,6 @@ double keyswitch_rows(const TfheParameters& p) {
   return 1.0 * p.big_dimension().value * p.keyswitch.level_count;
 }
 
-double body_bytes(Variance variance) {
-  const double bits = -0.5 * std::log2(variance.value) + kGuardBits;
-  return std::clamp(std::ceil(bits / 8), 1.0, static_cast<double>(sizeof(Torus)));
-}
-
 }  // namespace
 
 double shard_step_ns(const TfheParameters& p, const CostTable& table) {
@@ -82,7 +77,7 @@ double memory_key_bytes(const TfheParameters& p) {
 
 double wire_key_bytes(const TfheParameters& p) {
   const double rows = steps(p) * ggsws_of_a_step(p) * polynomials(p) * p.bootstrap.level_count;
-  return rows * p.polynomial_size.value * body_bytes(p.glwe_variance) +
+  return rows * p.polynomial_size.value * p.body_bytes() +
          keyswitch_rows(p) * sizeof(std::uint32_t);
 }
 

@@ -41,7 +41,7 @@ constexpr double kDifference = 2;
 constexpr double kConcreteFftLog2 = -2.57722494;
 // Ours, of one GGSW times X^e - 1: 2 * 2^constant * log2(N) k times the same. The constant was
 // fitted to products with one GGSW against exact integers (docs/noise.md).
-constexpr double kFftErrorLog2 = -8.03;
+constexpr double kFftErrorLog2 = -7.93;
 
 double square(double x) { return x * x; }
 

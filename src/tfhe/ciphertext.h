@@ -46,13 +46,14 @@ LweBatch expand(const SeededLweBatch& seeded);
 // level 1..l (factor q/B^level), for each row r in [0, k], the body polynomial of N words of a GLWE
 // encryption under the big key of m * (q/B^level) * (r < k ? -S_r : 1). Masks: k polynomials a row,
 // from the seed, in that order. A step that consumes bit s has the message s; one that consumes s
-// and t has s (1 - t), (1 - s) t and s t.
+// and t has s (1 - t), (1 - s) t and s t. A word is rounded to its upper body_bytes() bytes, which
+// are stored from the least significant one.
 // keyswitch_bodies: for each bit j of the big key, for each level, one 32-bit body; masks (small
 // dimension words of 32 bits) follow from the same seed after the bootstrap masks.
 struct SeededEvaluationKeys {
   TfheParameters parameters;
   PublicSeed seed{};
-  std::vector<Torus> bootstrap_bodies;
+  std::vector<std::uint8_t> bootstrap_bodies;
   std::vector<std::uint32_t> keyswitch_bodies;
 
   friend bool operator==(const SeededEvaluationKeys&, const SeededEvaluationKeys&) = default;

@@ -23,8 +23,8 @@ void check_sizes(const SeededEvaluationKeys& seeded) {
   if (seeded.bootstrap_bodies.size() != sizes.bootstrap_bodies ||
       seeded.keyswitch_bodies.size() != sizes.keyswitch_bodies) {
     throw Error(ErrorCode::wrong_key,
-                fmt::format("the evaluation keys hold {} and {} words where their parameters ask "
-                            "for {} and {}",
+                fmt::format("the evaluation keys hold {} bytes and {} words where their "
+                            "parameters ask for {} and {}",
                             seeded.bootstrap_bodies.size(), seeded.keyswitch_bodies.size(),
                             sizes.bootstrap_bodies, sizes.keyswitch_bodies),
                 "evaluation keys");
@@ -63,6 +63,12 @@ class MatrixWriter {
   AlignedBuffer<double> values_, work_, transformed_;
 };
 
+Torus body_from_bytes(const std::uint8_t* bytes, std::size_t count) {
+  Torus word = 0;
+  for (std::size_t i = 0; i < count; ++i) word |= Torus{bytes[i]} << (64 - 8 * (count - i));
+  return word;
+}
+
 void prepare_step(const SeededEvaluationKeys& seeded, std::size_t step,
                   EvaluationKeys::State& state) {
   const std::size_t size = state.size(), k = state.polynomials() - 1;
@@ -70,15 +76,19 @@ void prepare_step(const SeededEvaluationKeys& seeded, std::size_t step,
   PublicGenerator masks(seeded.seed);
   masks.seek(step * rows * k * size * sizeof(Torus));
   MatrixWriter writer(state);
-  AlignedBuffer<Torus> mask(size);
+  AlignedBuffer<Torus> mask(size), body(size);
+  const std::size_t body_bytes = seeded.parameters.body_bytes();
+  const std::uint8_t* bytes = seeded.bootstrap_bodies.data() + step * rows * size * body_bytes;
   double* matrix = state.bootstrap.data() + step * state.step.matrix_doubles(size / 2);
   for (std::size_t row = 0; row < rows; ++row) {
     for (std::size_t column = 0; column < k; ++column) {
       masks.fill(mask);
       writer.write(mask, row, column, matrix);
     }
-    const std::size_t body = (step * rows + row) * size;
-    writer.write({seeded.bootstrap_bodies.data() + body, size}, row, k, matrix);
+    for (std::size_t j = 0; j < size; ++j, bytes += body_bytes) {
+      body[j] = body_from_bytes(bytes, body_bytes);
+    }
+    writer.write(body, row, k, matrix);
   }
 }
 

@@ -156,9 +156,21 @@ TEST(Keys, RefuseImpossibleParameters) {
   expect_error(ErrorCode::invalid_argument, "2097152", [&] { SecretKeys::generate(p, random); });
 }
 
+std::vector<Torus> messages(const SecretKeys& keys, std::size_t step) {
+  if (keys.parameters.grouping_factor == 1) return {keys.small[step]};
+  const bool s = keys.small[2 * step] == 1, t = keys.small[2 * step + 1] == 1;
+  return {s && !t, !s && t, s && t};
+}
+
+class EvaluationKeysOfGrouping : public testing::TestWithParam<std::uint32_t> {};
+
+INSTANTIATE_TEST_SUITE_P(Groupings, EvaluationKeysOfGrouping, testing::Values(1, 2));
+
 // Every row of the wire form holds the message that its place promises.
-TEST(EvaluationKeys, RowsEncryptTheirMessages) {
-  const TfheParameters p = small_set();
+TEST_P(EvaluationKeysOfGrouping, RowsEncryptTheirMessages) {
+  const std::uint32_t grouping = GetParam();
+  TfheParameters p = small_set();
+  p.grouping_factor = grouping;
   const std::size_t size = p.polynomial_size.value, k = p.glwe_dimension.value;
   const std::size_t n = p.small_dimension.value;
   auto random = TestSeed::make(9);
@@ -166,22 +178,29 @@ TEST(EvaluationKeys, RowsEncryptTheirMessages) {
   const SeededEvaluationKeys evaluation = make_evaluation_keys(keys, random);
   PublicGenerator masks(evaluation.seed);
   std::vector<Torus> mask(k * size);
-  const Torus* body = evaluation.bootstrap_bodies.data();
-  for (std::size_t i = 0; i < n; ++i) {
-    for (std::uint32_t level = 1; level <= p.bootstrap.level_count; ++level) {
-      const Torus message = keys.small[i] << (64 - p.bootstrap.base_log2 * level);
-      for (std::size_t r = 0; r <= k; ++r, body += size) {
-        masks.fill(mask);
-        for (std::size_t j = 0; j < size; ++j) {
-          const Torus phase = body[j] - naive_coefficient(mask, keys.big, size, j);
-          const Torus expected = r < k    ? 0 - message * keys.big[r * size + j]
-                                 : j == 0 ? message
-                                          : 0;
-          ASSERT_LT(std::abs(centred(phase - expected)), 9.5 * 0x1p-50) << i << " " << r;
+  const std::uint8_t* bytes = evaluation.bootstrap_bodies.data();
+  for (std::size_t step = 0; step < n / grouping; ++step) {
+    for (const Torus bit : messages(keys, step)) {
+      for (std::uint32_t level = 1; level <= p.bootstrap.level_count; ++level) {
+        const Torus message = bit << (64 - p.bootstrap.base_log2 * level);
+        for (std::size_t r = 0; r <= k; ++r) {
+          masks.fill(mask);
+          for (std::size_t j = 0; j < size; ++j, bytes += p.body_bytes()) {
+            Torus body = 0;
+            for (std::size_t i = 0; i < p.body_bytes(); ++i) {
+              body |= Torus{bytes[i]} << (64 - 8 * (p.body_bytes() - i));
+            }
+            const Torus phase = body - naive_coefficient(mask, keys.big, size, j);
+            const Torus expected = r < k    ? 0 - message * keys.big[r * size + j]
+                                   : j == 0 ? message
+                                            : 0;
+            ASSERT_LT(std::abs(centred(phase - expected)), 9.5 * 0x1p-50) << step << " " << r;
+          }
         }
       }
     }
   }
+  EXPECT_EQ(bytes, evaluation.bootstrap_bodies.data() + evaluation.bootstrap_bodies.size());
   std::vector<std::uint32_t> words(n);
   for (std::size_t row = 0; row < evaluation.keyswitch_bodies.size(); ++row) {
     masks.fill(words);
@@ -230,13 +249,13 @@ TEST(EvaluationKeys, PrepareRefusesWrongSizes) {
   const SeededEvaluationKeys made = make_evaluation_keys(keys, random);
   auto short_bootstrap = made;
   short_bootstrap.bootstrap_bodies.pop_back();
-  expect_error(ErrorCode::wrong_key, "7679", [&] { EvaluationKeys::prepare(short_bootstrap); });
+  expect_error(ErrorCode::wrong_key, "53759", [&] { EvaluationKeys::prepare(short_bootstrap); });
   auto long_keyswitch = made;
   long_keyswitch.keyswitch_bodies.push_back(0);
   expect_error(ErrorCode::wrong_key, "641", [&] { EvaluationKeys::prepare(long_keyswitch); });
   auto foreign = made;
   foreign.parameters.bootstrap.level_count = 1;
-  expect_error(ErrorCode::wrong_key, "3840", [&] { EvaluationKeys::prepare(foreign); });
+  expect_error(ErrorCode::wrong_key, "26880", [&] { EvaluationKeys::prepare(foreign); });
   auto impossible = made;
   impossible.parameters.polynomial_size = {63};
   expect_error(ErrorCode::invalid_argument, "63", [&] { EvaluationKeys::prepare(impossible); });

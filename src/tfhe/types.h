@@ -1,6 +1,8 @@
 // Strong types of the engine, and its parameters. Torus elements are 64-bit words: t / 2^64.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <compare>
 #include <cstdint>
 
@@ -53,6 +55,12 @@ struct TfheParameters {
 
   // One GGSW ciphertext for each way in which the bits of a step are not all zero.
   std::uint32_t keys_per_step() const { return (1u << grouping_factor) - 1; }
+  // Bytes of a word of a bootstrapping key on the wire: the lower ones, five bits below the error's
+  // standard deviation and more, are left out.
+  std::uint32_t body_bytes() const {
+    const double bits = 5 - 0.5 * std::log2(glwe_variance.value);
+    return static_cast<std::uint32_t>(std::clamp(std::ceil(bits / 8), 1.0, 8.0));
+  }
   LweDimension big_dimension() const { return {glwe_dimension.value * polynomial_size.value}; }
   // A key set without bootstrap: circuits that have no lookup.
   bool has_bootstrap() const { return bootstrap.level_count != 0; }

@@ -81,8 +81,8 @@ KeySizes::KeySizes(const TfheParameters& p) {
   const std::size_t k = p.glwe_dimension.value, size = p.polynomial_size.value;
   glwe_rows = std::size_t{p.small_dimension.value} / p.grouping_factor * p.keys_per_step() *
               p.bootstrap.level_count * (k + 1);
-  bootstrap_bodies = glwe_rows * size;
-  bootstrap_mask_bytes = bootstrap_bodies * k * sizeof(Torus);
+  bootstrap_bodies = glwe_rows * size * p.body_bytes();
+  bootstrap_mask_bytes = glwe_rows * size * k * sizeof(Torus);
   keyswitch_bodies = k * size * p.keyswitch.level_count;
 }
 

@@ -13,7 +13,7 @@ void check_parameters(const TfheParameters& parameters);
 // Words of masks and bodies of the keys in wire form.
 struct KeySizes {
   std::size_t glwe_rows = 0;         // of the bootstrapping key
-  std::size_t bootstrap_bodies = 0;  // 64-bit words
+  std::size_t bootstrap_bodies = 0;  // bytes
   std::size_t bootstrap_mask_bytes = 0;
   std::size_t keyswitch_bodies = 0;  // rows of the keyswitch key, and 32-bit words
   explicit KeySizes(const TfheParameters& parameters);

@@ -29,11 +29,12 @@ class KeyMaker {
     PublicGenerator masks(out_.seed);
     masks.seek(step * p.keys_per_step() * rows * k * size * sizeof(Torus));
     RowMaker maker(*this, masks, random);
-    Torus* body = out_.bootstrap_bodies.data() + step * p.keys_per_step() * rows * size;
+    const std::size_t row_bytes = size * p.body_bytes();
+    std::uint8_t* body = out_.bootstrap_bodies.data() + step * p.keys_per_step() * rows * row_bytes;
     for (std::uint32_t key = 0; key < p.keys_per_step(); ++key) {
       for (std::uint32_t level = 1; level <= p.bootstrap.level_count; ++level) {
         const Torus factor = step_message(step, key) << (64 - p.bootstrap.base_log2 * level);
-        for (std::size_t r = 0; r <= k; ++r, body += size) maker.write(factor, r, body);
+        for (std::size_t r = 0; r <= k; ++r, body += row_bytes) maker.write(factor, r, body);
       }
     }
   }
@@ -82,7 +83,7 @@ class KeyMaker {
           scratch_(product_) {}
 
     // factor * (r < k ? -S_r : 1).
-    void write(Torus factor, std::size_t r, Torus* body) {
+    void write(Torus factor, std::size_t r, std::uint8_t* body) {
       const std::size_t size = inner_.size();
       masks_.fill(mask_);
       product_.set_sum(mask_, inner_, scratch_);
@@ -93,7 +94,14 @@ class KeyMaker {
         const std::uint64_t* secret = keys_.big.data() + r * size;
         for (std::size_t j = 0; j < size; ++j) inner_[j] -= factor * secret[j];
       }
-      for (std::size_t j = 0; j < size; ++j) body[j] = inner_[j] + noise_[j];
+      const std::size_t bytes = keys_.parameters.body_bytes();
+      const Torus half_unit = bytes == 8 ? 0 : Torus{1} << (63 - 8 * bytes);
+      for (std::size_t j = 0; j < size; ++j) {
+        const Torus word = inner_[j] + noise_[j] + half_unit;
+        for (std::size_t i = bytes; i-- > 0;) {
+          *body++ = static_cast<std::uint8_t>(word >> (56 - 8 * i));
+        }
+      }
     }
 
    private:
