@@ -5,9 +5,9 @@
 #include <optional>
 
 #include "base/progress.h"
-#include "base/threads.h"
 #include "runtime/executors.h"
 #include "runtime/lookup_table.h"
+#include "tfhe/linear.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -135,39 +135,26 @@ class EncryptedRun {
   void evaluate(const Linear& linear, std::size_t node) {
     const std::vector<Torus>& constants = constants_.at(node);
     LweBatch result(plan_.parameters.big_dimension(), samples_ * constants.size());
-    parallel_for(result.count, [&](std::size_t row) {
-      const std::size_t sample = row / constants.size(), element = row % constants.size();
-      const std::span<Torus> sum = result.row(row);
-      sum.back() = constants[element];
-      for (const LinearTerm& term : linear.terms) add_term(term, sample, element, sum);
-    });
+    for (std::size_t i = 0; i < result.count; ++i)
+      result.row(i).back() = constants[i % constants.size()];
+    for (const LinearTerm& term : linear.terms) add_term(term, result);
     values_[linear.result] = std::move(result);
   }
 
-  void add_term(const LinearTerm& term, std::size_t sample, std::size_t element,
-                std::span<Torus> sum) const {
+  void add_term(const LinearTerm& term, LweBatch& sums) const {
     const LweBatch& x = values_[term.operand];
-    const std::size_t first = sample * size_of(circuit_, term.operand);
-    if (const auto* w = std::get_if<DenseWeight>(&term.weight)) {
-      const auto rows = static_cast<std::size_t>(w->rows),
-                 columns = static_cast<std::size_t>(w->columns);
-      const std::size_t block = first + element / rows * columns;
-      for (std::size_t c = 0; c < columns; ++c)
-        add_multiple(w->data[element % rows * columns + c], x.row(block + c), sum);
-    } else if (const auto* s = std::get_if<SparseWeight>(&term.weight)) {
-      for (auto e = static_cast<std::size_t>(s->row_start[element]);
-           e < static_cast<std::size_t>(s->row_start[element + 1]); ++e) {
-        add_multiple(s->value[e], x.row(first + static_cast<std::size_t>(s->column[e])), sum);
-      }
+    if (const auto* dense = std::get_if<DenseWeight>(&term.weight)) {
+      add_product(DenseMatrix{static_cast<std::size_t>(dense->rows),
+                              static_cast<std::size_t>(dense->columns), dense->data},
+                  x, sums);
+    } else if (const auto* sparse = std::get_if<SparseWeight>(&term.weight)) {
+      add_product(SparseMatrix{static_cast<std::size_t>(sparse->rows),
+                               static_cast<std::size_t>(sparse->columns), sparse->row_start,
+                               sparse->column, sparse->value},
+                  x, sums);
     } else {
-      add_multiple(std::get<ScaleWeight>(term.weight).factor, x.row(first + element), sum);
+      add_multiple(std::get<ScaleWeight>(term.weight).factor, x, sums);
     }
-  }
-
-  static void add_multiple(std::int64_t factor, std::span<const Torus> x, std::span<Torus> sum) {
-    if (factor == 0) return;
-    const auto word = static_cast<Torus>(factor);
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += word * x[i];
   }
 
   void evaluate(const Lut& lut, std::size_t node) {
