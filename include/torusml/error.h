@@ -50,6 +50,7 @@ namespace torusml {
   X(profile_forbids, 27, "profile-forbids")                     \
   X(file_unwritable, 28, "file-unwritable")                     \
   X(invalid_model, 29, "invalid-model")                         \
+  X(memory_limit_exceeded, 30, "memory-limit-exceeded")         \
   X(internal, 99, "internal")
 
 enum class ErrorCode {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "torusml/export.h"
+#include "torusml/limits.h"
 #include "torusml/progress.h"
 #include "torusml/tensor.h"
 
@@ -73,7 +74,7 @@ class TORUSML_EXPORT Client {
   Client(Client&&) noexcept;
   Client& operator=(Client&&) noexcept;
 
-  void generate_keys(const ProgressCallback& progress = {});
+  void generate_keys(const ProgressCallback& progress = {}, int threads = 0);
   void save_secret_key(const std::string& path) const;
   void load_secret_key(const std::string& path);  // afterwards evaluation_keys() is not available
 
@@ -93,8 +94,9 @@ class TORUSML_EXPORT Server {
   Server(Server&&) noexcept;
   Server& operator=(Server&&) noexcept;
 
-  void load_evaluation_keys(std::string_view bytes);
-  std::string run(std::string_view encrypted, const ProgressCallback& progress = {}) const;
+  void load_evaluation_keys(std::string_view bytes, const Limits& limits = {});
+  std::string run(std::string_view encrypted, const ProgressCallback& progress = {},
+                  const Limits& limits = {}) const;
 
  private:
   struct State;

@@ -21,10 +21,12 @@ import numpy as np
 
 from . import _core
 from .arrays import one_or_tuple, to_floats, to_integers, to_numpy
-from .errors import WrongDtype, WrongKey, WrongShape
+from .errors import InvalidArgument, WrongDtype, WrongKey, WrongShape
 from .progress import bar
 
 Path = str | os.PathLike
+
+_MANY_THREADS, _MUCH_MEMORY = 2**31 - 1, 2**63 - 1
 
 
 class _Stored:
@@ -92,6 +94,16 @@ class EncryptedOutputs(_Stored):
         return {name: tuple(shape) for name, shape in self._core.tensors}
 
 
+def limits_of(threads: Any, memory_limit_bytes: Any = 0) -> tuple[int, int]:
+    """Both as the core takes them: whole numbers, 0 for none."""
+    for name, value in (("threads", threads), ("memory_limit_bytes", memory_limit_bytes)):
+        if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+            raise WrongDtype(f"a whole number expected, got {value!r}", name)
+        if value < 0:
+            raise InvalidArgument(f"{name} is {value}", name, "a number from 1 on, or 0 for no limit")
+    return min(int(threads), _MANY_THREADS), min(int(memory_limit_bytes), _MUCH_MEMORY)
+
+
 def model_and_hash(model: Any) -> tuple[_core.CompiledModel, _core.ModelHash]:
     """Of a compiled model, or of the path of one."""
     if isinstance(model, (str, os.PathLike)):
@@ -123,14 +135,16 @@ class Client:
     def has_keys(self) -> bool:
         return self._secret is not None
 
-    def keygen(self, force: bool = False) -> None:
-        """Makes a secret key and its evaluation keys, unless there are some already. force: makes new ones."""
+    def keygen(self, force: bool = False, *, threads: int = 0) -> None:
+        """Makes a secret key and its evaluation keys, unless there are some already. force: makes new ones. threads: at
+        most so many; 0: all."""
+        threads, _ = limits_of(threads)
         if self._secret is None or force:
             self._secret = self._client.make_secret_keys()
             self._evaluation = None
         if self._evaluation is None:
             with bar("evaluation keys") as progress:
-                self._evaluation = EvaluationKeys(self._client.make_evaluation_keys(self._secret, progress))
+                self._evaluation = EvaluationKeys(self._client.make_evaluation_keys(self._secret, progress, threads))
 
     def save(self, path: Path, replace: bool = False) -> None:
         """Writes the secret key, readable by its owner only. An existing file is kept unless replace."""
@@ -190,19 +204,34 @@ class Client:
 
 
 class Server:
-    """Runs a compiled model on ciphertexts."""
+    """Runs a compiled model on ciphertexts.
 
-    def __init__(self, model: Any, evaluation_keys: EvaluationKeys | Path | bytes | None = None):
+    Every call has its own limits. threads: at most so many; 0: all. memory_limit_bytes: keys, ciphertexts, tables and
+    scratch together, by the estimate of docs/memory.md; 0: no limit. A batch is worked on in smaller parts first, and
+    refused with MemoryLimitExceeded, before work begins, where that is not enough.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        evaluation_keys: EvaluationKeys | Path | bytes | None = None,
+        *,
+        threads: int = 0,
+        memory_limit_bytes: int = 0,
+    ):
         self._core = _core.ServerModel(*model_and_hash(model))
         self._keys: EvaluationKeys | None = None
         if evaluation_keys is not None:
-            self.load_keys(evaluation_keys)
+            self.load_keys(evaluation_keys, threads=threads, memory_limit_bytes=memory_limit_bytes)
 
-    def load_keys(self, evaluation_keys: EvaluationKeys | Path | bytes) -> None:
+    def load_keys(
+        self, evaluation_keys: EvaluationKeys | Path | bytes, *, threads: int = 0, memory_limit_bytes: int = 0
+    ) -> None:
         """Brings keys into the form that the kernels read; they replace earlier ones."""
+        limits = limits_of(threads, memory_limit_bytes)
         keys = _keys_of(evaluation_keys)
         if keys is not self._keys:
-            self._core.load_keys(keys._core)
+            self._core.load_keys(keys._core, *limits)
             self._keys = keys
 
     @property
@@ -211,17 +240,23 @@ class Server:
         return self._core.key_bytes
 
     def run(
-        self, inputs: EncryptedInputs | Path, evaluation_keys: EvaluationKeys | Path | bytes | None = None
+        self,
+        inputs: EncryptedInputs | Path,
+        evaluation_keys: EvaluationKeys | Path | bytes | None = None,
+        *,
+        threads: int = 0,
+        memory_limit_bytes: int = 0,
     ) -> EncryptedOutputs:
         """The encrypted results of encrypted inputs, with the keys given here or before."""
+        limits = limits_of(threads, memory_limit_bytes)
         if evaluation_keys is not None:
-            self.load_keys(evaluation_keys)
+            self.load_keys(evaluation_keys, threads=threads, memory_limit_bytes=memory_limit_bytes)
         if isinstance(inputs, (str, os.PathLike)):
             inputs = EncryptedInputs.load(inputs)
         if not isinstance(inputs, EncryptedInputs):
             raise WrongDtype(f"encrypted inputs expected, got {type(inputs).__name__}", "run")
         with bar("lookups") as progress:
-            return EncryptedOutputs(self._core.run(inputs._core, progress))
+            return EncryptedOutputs(self._core.run(inputs._core, progress, *limits))
 
 
 def _keys_of(keys: EvaluationKeys | Path | bytes) -> EvaluationKeys:

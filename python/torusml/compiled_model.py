@@ -17,8 +17,8 @@ from typing import Any
 
 from . import _core
 from .arrays import one_or_tuple, to_floats, to_integers
-from .client import Client, EncryptedInputs, EncryptedOutputs, EvaluationKeys, Path, Server
-from .errors import NotSupported, UnknownOption, WrongShape
+from .client import Client, EncryptedInputs, EncryptedOutputs, EvaluationKeys, Path, Server, limits_of
+from .errors import InvalidArgument, NotSupported, UnknownOption, WrongShape
 from .progress import bar
 
 EXECUTORS = ("clear", "simulated", "encrypted")
@@ -93,6 +93,13 @@ class CompiledModel:
     def __str__(self) -> str:
         return self._core.circuit_text(False)
 
+    def memory_estimate(self, batch: int = 1, threads: int = 0) -> dict[str, Any]:
+        """Bytes that an encrypted run of a batch takes at most: total, and what it is made of at the layer where it is
+        most (docs/memory.md)."""
+        if limits_of(batch)[0] == 0:
+            raise InvalidArgument("a batch has at least one sample", "batch")
+        return self._core.memory_estimate(limits_of(batch)[0], limits_of(threads)[0])
+
     def plan_text(self) -> str:
         """Encodings, noise, tables and probabilities of failure."""
         return self._core.plan_text()
@@ -152,21 +159,34 @@ class CompiledModel:
     def keys(self) -> Keys:
         return Keys(self.client)
 
-    def keygen(self, force: bool = False, seed: int | None = None, encryption_seed: int | None = None) -> None:
+    def keygen(
+        self, force: bool = False, seed: int | None = None, encryption_seed: int | None = None, *, threads: int = 0
+    ) -> None:
         """Makes keys, unless there are some. Seeds are refused: keys that can be made again are not secret."""
         if seed is not None or encryption_seed is not None:
             raise NotSupported("keys from a seed", "seed", "keys come from the operating system's random numbers")
-        self.client.keygen(force)
+        self.client.keygen(force, threads=threads)
 
     def encrypt(self, *q: Any) -> EncryptedInputs:
         """One array of integers per input of the network, batch axis first. Makes keys if there are none."""
+        return self._encrypt(q, 0)
+
+    def _encrypt(self, q: tuple, threads: int) -> EncryptedInputs:
         integers = self._integers(q)
-        self.client.keygen()
+        self.client.keygen(threads=threads)
         return self.client.encrypt(*integers)
 
-    def run(self, inputs: EncryptedInputs, evaluation_keys: EvaluationKeys | None = None) -> EncryptedOutputs:
-        """The server's part; with this object's own evaluation keys unless others are given."""
-        return self.server.run(inputs, evaluation_keys or self.client.evaluation_keys)
+    def run(
+        self,
+        inputs: EncryptedInputs,
+        evaluation_keys: EvaluationKeys | None = None,
+        *,
+        threads: int = 0,
+        memory_limit_bytes: int = 0,
+    ) -> EncryptedOutputs:
+        """The server's part; with this object's own evaluation keys unless others are given. Limits as for Server."""
+        keys = evaluation_keys or self.client.evaluation_keys
+        return self.server.run(inputs, keys, threads=threads, memory_limit_bytes=memory_limit_bytes)
 
     def decrypt(self, results: EncryptedOutputs) -> Any:
         """Integers, as they leave the network."""
@@ -174,8 +194,11 @@ class CompiledModel:
 
     # Running it whole.
 
-    def encrypt_run_decrypt(self, *q: Any) -> Any:
-        return self.decrypt(self.run(self.encrypt(*q)))
+    def encrypt_run_decrypt(self, *q: Any, threads: int = 0, memory_limit_bytes: int = 0) -> Any:
+        """Integers to integers; the limits are those of Server, and the threads also make the keys."""
+        limits_of(threads, memory_limit_bytes)
+        sent = self._encrypt(q, threads)
+        return self.decrypt(self.run(sent, threads=threads, memory_limit_bytes=memory_limit_bytes))
 
     def simulate(self, *q: Any, seed: int | None = None) -> Any:
         """In the clear, with the noise that the plan predicts; the same seed gives the same noise."""
@@ -187,15 +210,16 @@ class CompiledModel:
         """Exact integers."""
         return one_or_tuple(self._core.run_clear(self._integers(q)))
 
-    def predict(self, *x: Any, executor: str = "clear") -> Any:
-        """Floats to floats. executor: "clear", "simulated" or "encrypted"."""
+    def predict(self, *x: Any, executor: str = "clear", threads: int = 0, memory_limit_bytes: int = 0) -> Any:
+        """Floats to floats. executor: "clear", "simulated" or "encrypted", which alone takes limits (see Server)."""
         if executor not in EXECUTORS:
             raise UnknownOption(f"executor {executor!r}; known are {', '.join(EXECUTORS)}", "executor")
+        limits = limits_if(executor == "encrypted", 'executor="encrypted"', threads, memory_limit_bytes)
         self._check_count(x)
         names = self._input_names()
         q = self._core.quantize_inputs([to_floats(value, names[i]) for i, value in enumerate(x)])
         run = {"clear": self.run_clear, "simulated": self.simulate, "encrypted": self.encrypt_run_decrypt}[executor]
-        q_y = run(*q)
+        q_y = run(*q, **limits)
         return one_or_tuple(self._core.dequantize_outputs(list(q_y) if isinstance(q_y, tuple) else [q_y]))
 
     def _input_names(self) -> list[str]:
@@ -216,6 +240,16 @@ class CompiledModel:
     def save(self, path: Path) -> None:
         """The model without any key: the file that the command line and load() read."""
         _core.save_model(self._core, os.fspath(path))
+
+
+def limits_if(encrypted: bool, needed: str, threads: int, memory_limit_bytes: int) -> dict[str, int]:
+    """The limits of an encrypted run, by name; anything else has none."""
+    limits_of(threads, memory_limit_bytes)
+    given = {"threads": threads, "memory_limit_bytes": memory_limit_bytes}
+    for name, value in given.items():
+        if value != 0 and not encrypted:
+            raise InvalidArgument(f"{name}={value} needs {needed}", name)
+    return given if encrypted else {}
 
 
 def _elements(spec: dict) -> int:

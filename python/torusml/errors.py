@@ -156,6 +156,10 @@ class InvalidModel(Error, ValueError):
     name = "invalid_model"
 
 
+class MemoryLimitExceeded(Error, MemoryError):
+    name = "memory_limit_exceeded"
+
+
 class Internal(Error, RuntimeError):
     name = "internal"
 

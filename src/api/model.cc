@@ -87,9 +87,11 @@ Client::~Client() = default;
 Client::Client(Client&&) noexcept = default;
 Client& Client::operator=(Client&&) noexcept = default;
 
-void Client::generate_keys(const ProgressCallback& progress) {
-  state_->secret.emplace(state_->model->client.make_secret_keys());
-  state_->evaluation = state_->model->client.make_evaluation_keys(*state_->secret, progress);
+void Client::generate_keys(const ProgressCallback& progress, int threads) {
+  const ModelClient& client = state_->model->client;
+  SecretKeySet secret = client.make_secret_keys();
+  state_->evaluation = client.make_evaluation_keys(secret, progress, threads);
+  state_->secret.emplace(std::move(secret));
 }
 
 void Client::save_secret_key(const std::string& path) const {
@@ -129,12 +131,13 @@ Server::~Server() = default;
 Server::Server(Server&&) noexcept = default;
 Server& Server::operator=(Server&&) noexcept = default;
 
-void Server::load_evaluation_keys(std::string_view bytes) {
-  state_->model.load_keys(evaluation_keys_from_bytes(bytes));
+void Server::load_evaluation_keys(std::string_view bytes, const Limits& limits) {
+  state_->model.load_keys(evaluation_keys_from_bytes(bytes), limits);
 }
 
-std::string Server::run(std::string_view encrypted, const ProgressCallback& progress) const {
-  return to_bytes(state_->model.run(encrypted_inputs_from_bytes(encrypted), progress));
+std::string Server::run(std::string_view encrypted, const ProgressCallback& progress,
+                        const Limits& limits) const {
+  return to_bytes(state_->model.run(encrypted_inputs_from_bytes(encrypted), progress, limits));
 }
 
 }  // namespace torusml

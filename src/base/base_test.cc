@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <thread>
 #include <vector>
 
+#include "base/human.h"
 #include "base/memory.h"
 #include "base/progress.h"
 #include "base/threads.h"
@@ -64,6 +66,44 @@ TEST(Threads, EveryIndexRunsOnceAndExceptionsComeBack) {
   EXPECT_THROW(
       parallel_for(10, [](std::size_t) { throw Error(ErrorCode::internal, "from a thread"); }),
       Error);
+}
+
+TEST(Threads, AreBoundedPerCall) {
+  const int all = threads_used(0);
+  with_threads(1, [&] {
+    EXPECT_EQ(threads_used(0), 1);
+    EXPECT_EQ(threads_used(5), 1);  // nesting widens nothing
+    with_threads(0, [&] { EXPECT_EQ(threads_used(0), 1); });
+    std::atomic<int> others = 0;
+    const auto here = std::this_thread::get_id();
+    parallel_for(1000, [&](std::size_t) { others += std::this_thread::get_id() != here; });
+    EXPECT_EQ(others, 0);
+  });
+  EXPECT_EQ(threads_used(0), all);
+  EXPECT_EQ(threads_used(1000000), all);
+  try {
+    with_threads(-1, [] { FAIL(); });
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+    EXPECT_EQ(error.where(), "threads");
+  }
+}
+
+TEST(Numbers, Bytes) {
+  EXPECT_EQ(human_bytes(0), "0 B");
+  EXPECT_EQ(human_bytes(999), "999 B");
+  EXPECT_EQ(human_bytes(1000), "1.00 kB");
+  EXPECT_EQ(human_bytes(54'321'000), "54.3 MB");
+  EXPECT_EQ(human_bytes(999'999), "1.00 MB");
+  EXPECT_EQ(human_bytes(2'300'000'000), "2.30 GB");
+}
+
+TEST(Memory, AllocatedBytesAreRounded) {
+  EXPECT_EQ(allocated_bytes(0), 0u);
+  EXPECT_EQ(allocated_bytes(1), 64u);
+  EXPECT_EQ(allocated_bytes(64), 64u);
+  EXPECT_EQ(allocated_bytes((std::size_t{2} << 20) + 1), std::size_t{4} << 20);
 }
 
 TEST(Progress, CountsToTheTotal) {

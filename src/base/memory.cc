@@ -21,6 +21,8 @@ std::size_t round_up(std::size_t bytes, std::size_t unit) {
   return (bytes + unit - 1) / unit * unit;
 }
 
+std::size_t alignment_of(std::size_t bytes) { return bytes >= kHugePage ? kHugePage : kCacheLine; }
+
 void advise_whole_pages(void* pointer, std::size_t bytes, int advice) noexcept {
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   const auto first = round_up(reinterpret_cast<std::size_t>(pointer), page);
@@ -32,13 +34,15 @@ void advise_whole_pages(void* pointer, std::size_t bytes, int advice) noexcept {
 
 void* allocate_aligned(std::size_t bytes) {
   if (bytes == 0) return nullptr;
-  const std::size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
+  const std::size_t alignment = alignment_of(bytes);
   if (bytes > SIZE_MAX - alignment) throw std::bad_alloc();
-  void* pointer = std::aligned_alloc(alignment, round_up(bytes, alignment));
+  void* pointer = std::aligned_alloc(alignment, allocated_bytes(bytes));
   if (pointer == nullptr) throw std::bad_alloc();
-  if (alignment == kHugePage) madvise(pointer, round_up(bytes, alignment), MADV_HUGEPAGE);
+  if (alignment == kHugePage) madvise(pointer, allocated_bytes(bytes), MADV_HUGEPAGE);
   return pointer;
 }
+
+std::size_t allocated_bytes(std::size_t bytes) { return round_up(bytes, alignment_of(bytes)); }
 
 void free_aligned(void* pointer) noexcept { std::free(pointer); }
 

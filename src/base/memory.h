@@ -16,6 +16,8 @@
 namespace torusml {
 
 void* allocate_aligned(std::size_t bytes);
+// What allocate_aligned(bytes) takes, rounded to whole lines or huge pages.
+std::size_t allocated_bytes(std::size_t bytes);
 void free_aligned(void* pointer) noexcept;
 void exclude_from_core_dump(void* pointer, std::size_t bytes) noexcept;
 void include_in_core_dump(void* pointer, std::size_t bytes) noexcept;

@@ -10,8 +10,13 @@ namespace torusml {
 // rethrown.
 void parallel_for(std::size_t count, const std::function<void(std::size_t)>& body);
 
-// Runs body with at most `threads` threads (0: all that the process may use).
+// Runs body with at most `threads` threads, and no more than the current arena has (0: as many as
+// it has, which outside of with_threads is all that the process may use). Error invalid_argument
+// when negative.
 void with_threads(int threads, const std::function<void()>& body);
+
+// The number of threads that with_threads(threads, ...) would use here.
+int threads_used(int threads);
 
 int available_threads();
 

@@ -42,6 +42,18 @@ void add_model(CLI::App& command, std::string& path) {
   file(command, "model", path, "Compiled model (.tml)");
 }
 
+void add_threads(CLI::App& command, int& threads) {
+  command.add_option("--threads", threads, "At most this many threads; 0: all")
+      ->capture_default_str();
+}
+
+void add_memory_limit(CLI::App& command, std::string& limit) {
+  command
+      .add_option("--memory-limit", limit,
+                  "Smaller parts at a time, or none at all, rather than more memory: 2GB, 500MB")
+      ->type_name("SIZE");
+}
+
 void add_compile(CLI::App& app, CompileArguments& a) {
   CLI::App& command = *app.add_subcommand("compile", "Compile a network for encrypted inputs");
   file(command, "model", a.model, "Network (.onnx)");
@@ -82,6 +94,7 @@ void add_keygen(CLI::App& app, KeygenArguments& a) {
   file(command, "--secret", a.secret, "Secret key to write; it stays with the client");
   file(command, "--evaluation", a.evaluation, "Evaluation keys to write; they go to the server");
   command.add_flag("--force", a.force, "Replace an existing secret key");
+  add_threads(command, a.threads);
   command.callback([&a] { run_keygen(a); });
 }
 
@@ -100,6 +113,8 @@ void add_run(CLI::App& app, RunArguments& a) {
   file(command, "--evaluation", a.evaluation, "Evaluation keys");
   file(command, "--input", a.input, "Ciphertext of the inputs");
   file(command, "-o,--output", a.output, "Ciphertext of the results to write");
+  add_threads(command, a.threads);
+  add_memory_limit(command, a.memory_limit);
   command.callback([&a] { run_run(a); });
 }
 
@@ -125,6 +140,8 @@ void add_predict(CLI::App& app, PredictArguments& a) {
   secret->needs(evaluation);
   evaluation->needs(secret);
   command.add_option("--seed", a.seed, "Seed of the noise (simulated)")->capture_default_str();
+  add_threads(command, a.threads);
+  add_memory_limit(command, a.memory_limit);
   command.add_flag("--json", a.json, "Print the summary as JSON");
   file_list(command, "-o,--output", a.output, "Results to write (.npy)");
   command.callback([&a] { run_predict(a); });

@@ -33,6 +33,7 @@ void run_compile(const CompileArguments& arguments);
 struct KeygenArguments {
   std::string model, secret, evaluation;
   bool force = false;  // replace an existing secret key
+  int threads = 0;     // 0: all
 };
 void run_keygen(const KeygenArguments& arguments);
 
@@ -45,6 +46,8 @@ void run_encrypt(const EncryptArguments& arguments);
 
 struct RunArguments {
   std::string model, evaluation, input, output;
+  int threads = 0;           // 0: all
+  std::string memory_limit;  // such as "2GB"; empty: none
 };
 void run_run(const RunArguments& arguments);
 
@@ -61,6 +64,8 @@ struct PredictArguments {
   std::string executor = "clear";
   std::string secret, evaluation;  // both or none; encrypted only
   std::uint64_t seed = 0;          // simulated only
+  int threads = 0;                 // 0: all
+  std::string memory_limit;        // encrypted only; empty: none
   bool json = false;
 };
 void run_predict(const PredictArguments& arguments);

@@ -2,37 +2,34 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
 
-// Three digits, as many as people read.
-std::string three_digits(double value) {
-  return fmt::format("{:.{}f}", value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0);
-}
-
 bool read_double(std::string_view text, double& value) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   return error == std::errc() && end == text.data() + text.size() && std::isfinite(value);
 }
 
-}  // namespace
-
-std::string human_bytes(std::uint64_t bytes) {
-  if (bytes < 1000) return fmt::format("{} B", bytes);
-  double value = static_cast<double>(bytes);
-  const char* units[] = {"B", "kB", "MB", "GB", "TB"};
-  std::size_t unit = 0;
-  while (value >= 999.5 && unit + 1 < std::size(units)) {
-    value /= 1000;
-    ++unit;
+// Of a unit; 0 if there is no such unit.
+double unit_bytes(std::string_view unit) {
+  constexpr std::pair<std::string_view, double> kUnits[] = {
+      {"", 1},         {"B", 1},        {"kB", 1e3},     {"KB", 1e3},
+      {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12},    {"KiB", 0x1p10},
+      {"kiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+  for (const auto& [name, bytes] : kUnits) {
+    if (unit == name) return bytes;
   }
-  return fmt::format("{} {}", three_digits(value), units[unit]);
+  return 0;
 }
+
+}  // namespace
 
 std::string human_seconds(double seconds) {
   if (seconds < 1e-3) return fmt::format("{} us", three_digits(seconds * 1e6));
@@ -60,6 +57,23 @@ double parse_number(const std::string& text, const std::string& option) {
   if (read_double(view, value)) return value;
   throw Error(ErrorCode::invalid_argument, fmt::format("'{}' is not a number", text), option,
               "2^-40 or 1e-5");
+}
+
+std::uint64_t parse_bytes(const std::string& text, const std::string& option) {
+  const std::string_view view = text;
+  const std::size_t digits = std::min(view.find_first_not_of("0123456789."), view.size());
+  std::string_view unit = view.substr(digits);
+  if (unit.starts_with(' ')) unit.remove_prefix(1);
+  double value = 0;
+  const bool number = read_double(view.substr(0, digits), value);
+  const double bytes = value * unit_bytes(unit);
+  if (number && bytes >= 1 && bytes < 0x1p63) return static_cast<std::uint64_t>(bytes);
+  throw Error(ErrorCode::invalid_argument, fmt::format("'{}' is not a size of memory", text),
+              option, "2GB, 500MB or 1.5GiB");
+}
+
+Limits parse_limits(int threads, const std::string& memory_limit) {
+  return {threads, memory_limit.empty() ? 0 : parse_bytes(memory_limit, "--memory-limit")};
 }
 
 }  // namespace torusml

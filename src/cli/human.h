@@ -1,9 +1,9 @@
 // Numbers for people, and the numbers that people type.
 //
-//   human_bytes(54'300'000);       // "54.3 MB"
 //   human_seconds(0.0032);         // "3.2 ms"
 //   human_probability(0x1p-40);    // "2^-40"
 //   parse_number("2^-8.5", "--tolerance");
+//   parse_bytes("2GB", "--memory-limit");
 //
 // Thread rule: pure functions.
 #pragma once
@@ -11,9 +11,11 @@
 #include <cstdint>
 #include <string>
 
+#include "base/human.h"
+#include "torusml/limits.h"
+
 namespace torusml {
 
-std::string human_bytes(std::uint64_t bytes);  // 1 kB = 1000 bytes
 std::string human_seconds(double seconds);
 // A power of two below 0.1 %, per cent above.
 std::string human_probability(double probability);
@@ -22,5 +24,10 @@ std::string counted(std::int64_t count, const std::string& noun);
 
 // A decimal number or a power "2^-40". Error invalid_argument names the option.
 double parse_number(const std::string& text, const std::string& option);
+// Bytes, with a unit of 1000s (kB, MB, GB, TB) or of 1024s (KiB ..) or none; at least 1. Error
+// invalid_argument names the option.
+std::uint64_t parse_bytes(const std::string& text, const std::string& option);
+// Of the options --threads and --memory-limit; an empty limit is none.
+Limits parse_limits(int threads, const std::string& memory_limit);
 
 }  // namespace torusml

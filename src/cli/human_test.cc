@@ -7,13 +7,23 @@
 namespace torusml {
 namespace {
 
-TEST(Human, Bytes) {
-  EXPECT_EQ(human_bytes(0), "0 B");
-  EXPECT_EQ(human_bytes(999), "999 B");
-  EXPECT_EQ(human_bytes(1000), "1.00 kB");
-  EXPECT_EQ(human_bytes(54'321'000), "54.3 MB");
-  EXPECT_EQ(human_bytes(999'999), "1.00 MB");
-  EXPECT_EQ(human_bytes(2'300'000'000), "2.30 GB");
+TEST(Human, ParsesSizes) {
+  EXPECT_EQ(parse_bytes("1", "--memory-limit"), 1u);
+  EXPECT_EQ(parse_bytes("512B", "--memory-limit"), 512u);
+  EXPECT_EQ(parse_bytes("2GB", "--memory-limit"), 2'000'000'000u);
+  EXPECT_EQ(parse_bytes("500 MB", "--memory-limit"), 500'000'000u);
+  EXPECT_EQ(parse_bytes("1.5GiB", "--memory-limit"), 1'610'612'736u);
+  EXPECT_EQ(parse_bytes("3kB", "--memory-limit"), 3000u);
+  for (const char* text : {"", "0", "GB", "-1", "1e9", "2 G B", "2gigabytes", "1.2.3", "2GB ",
+                           "nan", "inf", "9999999999TB"}) {
+    try {
+      parse_bytes(text, "--memory-limit");
+      ADD_FAILURE() << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+      EXPECT_EQ(error.where(), "--memory-limit");
+    }
+  }
 }
 
 TEST(Human, Seconds) {

@@ -10,6 +10,7 @@
 #include "circuit/text.h"
 #include "cli/commands.h"
 #include "cli/human.h"
+#include "runtime/memory.h"
 
 namespace torusml {
 namespace {
@@ -58,6 +59,24 @@ Json json(const TfheParameters& p) {
       {"accumulator_bits", p.accumulator_bits},
       {"small_variance", p.small_variance.value},
       {"glwe_variance", p.glwe_variance.value}};
+}
+
+// Of one sample on one thread.
+Json json(const MemoryEstimate& memory) {
+  return {{"bytes", memory.total()},
+          {"key_bytes", memory.keys},
+          {"ciphertext_bytes", memory.ciphertexts},
+          {"table_bytes", memory.tables},
+          {"scratch_bytes", memory.scratch},
+          {"layer", memory.layer}};
+}
+
+void print_memory(const MemoryEstimate& memory) {
+  fmt::print(
+      "about {} of memory for one sample on one thread: {} of keys; at layer '{}' {} of "
+      "ciphertexts, {} of tables, {} of scratch\n",
+      human_bytes(memory.total()), human_bytes(memory.keys), memory.layer,
+      human_bytes(memory.ciphertexts), human_bytes(memory.tables), human_bytes(memory.scratch));
 }
 
 void print_parameters(const TfheParameters& p) {
@@ -129,6 +148,7 @@ Json model_json(const CompiledModel& model) {
           {"key_set", plan.key_set},
           {"key_memory_bytes", key_bytes(plan.parameters).memory},
           {"key_wire_bytes", key_bytes(plan.parameters).wire},
+          {"memory", json(estimate_memory(model.circuit, plan, {}))},
           {"parameters", json(plan.parameters)},
           {"layers", std::move(layer_list)},
           {"ranges", std::move(ranges)},
@@ -160,6 +180,7 @@ void print_model(const CompiledModel& model) {
   fmt::print("key set: {}; evaluation keys about {} in memory, {} on the wire\n", plan.key_set,
              human_bytes(static_cast<std::uint64_t>(bytes.memory)),
              human_bytes(static_cast<std::uint64_t>(bytes.wire)));
+  print_memory(estimate_memory(model.circuit, plan, {}));
   print_parameters(plan.parameters);
 
   std::vector<std::vector<std::string>> rows{

@@ -46,7 +46,8 @@ void run_keygen(const KeygenArguments& arguments) {
   const Clock::time_point start = Clock::now();
   const SecretKeySet secret = client.make_secret_keys();
   ProgressBar bar("keys");
-  const EvaluationKeySet evaluation = client.make_evaluation_keys(secret, bar.callback());
+  const EvaluationKeySet evaluation =
+      client.make_evaluation_keys(secret, bar.callback(), arguments.threads);
   const double seconds = seconds_since(start);
   save_key_pair(secret, arguments.secret, arguments.force, evaluation, arguments.evaluation);
   fmt::print("key {} in {}: {} ({}, keep it secret), {} ({}, for the server)\n",
@@ -66,14 +67,15 @@ void run_encrypt(const EncryptArguments& arguments) {
 }
 
 void run_run(const RunArguments& arguments) {
+  const Limits limits = parse_limits(arguments.threads, arguments.memory_limit);
   ServerModel server(load_model(arguments.model));
   const EncryptedInputs inputs = load_encrypted_inputs(arguments.input);
   const Clock::time_point start = Clock::now();
-  server.load_keys(load_evaluation_keys(arguments.evaluation));
+  server.load_keys(load_evaluation_keys(arguments.evaluation), limits);
   const double key_seconds = seconds_since(start);
   ProgressBar bar("lookups");
   const Clock::time_point run_start = Clock::now();
-  const EncryptedOutputs outputs = server.run(inputs, bar.callback());
+  const EncryptedOutputs outputs = server.run(inputs, bar.callback(), limits);
   const double seconds = seconds_since(run_start);
   save_encrypted_outputs(outputs, arguments.output);
   const std::int64_t samples = outputs.tensors.empty() ? 0 : outputs.tensors[0].shape[0];

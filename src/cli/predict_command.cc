@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "artifact/codecs.h"
+#include "base/threads.h"
 #include "cli/commands.h"
 #include "cli/human.h"
 #include "cli/named_files.h"
@@ -32,7 +33,8 @@ KeyPair get_keys(const PredictArguments& arguments, const ModelClient& client) {
     return {load_secret_keys(arguments.secret), load_evaluation_keys(arguments.evaluation)};
   ProgressBar bar("keys");
   SecretKeySet secret = client.make_secret_keys();
-  EvaluationKeySet evaluation = client.make_evaluation_keys(secret, bar.callback());
+  EvaluationKeySet evaluation =
+      client.make_evaluation_keys(secret, bar.callback(), arguments.threads);
   return {std::move(secret), std::move(evaluation)};
 }
 
@@ -44,12 +46,14 @@ struct Prediction {
 
 Prediction predict_encrypted(const PredictArguments& arguments, const StoredModel& stored,
                              const ModelClient& client, const Integers& inputs) {
+  const Limits limits = parse_limits(arguments.threads, arguments.memory_limit);
   const KeyPair keys = get_keys(arguments, client);
   ServerModel server(stored);
-  server.load_keys(keys.evaluation);
+  server.load_keys(keys.evaluation, limits);
   ProgressBar bar("lookups");
   const Clock::time_point start = Clock::now();
-  const EncryptedOutputs results = server.run(client.encrypt(keys.secret, inputs), bar.callback());
+  const EncryptedOutputs results =
+      server.run(client.encrypt(keys.secret, inputs), bar.callback(), limits);
   Prediction prediction{client.decrypt(keys.secret, results), 0};
   prediction.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return prediction;
@@ -63,11 +67,14 @@ Prediction predict(const PredictArguments& arguments, const StoredModel& stored,
   const Clock::time_point start = Clock::now();
   Prediction prediction;
   if (arguments.executor == "clear") {
-    prediction.integers = run_clear(model.circuit, inputs);
+    with_threads(arguments.threads,
+                 [&] { prediction.integers = run_clear(model.circuit, inputs); });
   } else {
     ProgressBar bar("lookups");
-    prediction.integers =
-        run_simulated(model.circuit, model.plan, inputs, arguments.seed, bar.callback());
+    with_threads(arguments.threads, [&] {
+      prediction.integers =
+          run_simulated(model.circuit, model.plan, inputs, arguments.seed, bar.callback());
+    });
   }
   prediction.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return prediction;
@@ -82,6 +89,10 @@ void check_executor(const PredictArguments& arguments) {
   if (executor != "encrypted" && !arguments.secret.empty()) {
     throw Error(ErrorCode::invalid_argument, fmt::format("the {} executor takes no keys", executor),
                 "--secret");
+  }
+  if (executor != "encrypted" && !arguments.memory_limit.empty()) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("the {} executor takes no memory limit", executor), "--memory-limit");
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/threads.h"
 #include "random/generator.h"
 #include "torusml/error.h"
 
@@ -82,13 +83,15 @@ SecretKeySet ModelClient::make_secret_keys() const {
 }
 
 EvaluationKeySet ModelClient::make_evaluation_keys(const SecretKeySet& keys,
-                                                   const ProgressCallback& progress) const {
+                                                   const ProgressCallback& progress,
+                                                   int threads) const {
   check_keys(keys);
   EvaluationKeySet set{keys.provenance, {}};
   set.keys.parameters = spec_.parameters;
   if (!spec_.parameters.has_bootstrap()) return set;
   SecretGenerator random;
-  set.keys = torusml::make_evaluation_keys(keys.keys, random, progress);
+  with_threads(threads,
+               [&] { set.keys = torusml::make_evaluation_keys(keys.keys, random, progress); });
   return set;
 }
 

@@ -38,9 +38,10 @@ class ModelClient {
 
   SecretKeySet make_secret_keys() const;
   // Empty material for a model without lookups. progress counts bits of the small key. Error
-  // wrong_key.
+  // wrong_key, invalid_argument (threads, see Limits).
   EvaluationKeySet make_evaluation_keys(const SecretKeySet& keys,
-                                        const ProgressCallback& progress = {}) const;
+                                        const ProgressCallback& progress = {},
+                                        int threads = 0) const;
 
   // Errors: wrong_shape, non_finite_value; both name the input.
   QuantizedInputs quantize(const std::vector<Tensor<double>>& values) const;

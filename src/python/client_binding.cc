@@ -98,12 +98,13 @@ void bind_model_client(nb::module_& module) {
            })
       .def(
           "make_evaluation_keys",
-          [](const ModelClient& self, const SecretKeySet& keys, const nb::object& progress) {
+          [](const ModelClient& self, const SecretKeySet& keys, const nb::object& progress,
+             int threads) {
             return long_call(progress, [&](const ProgressCallback& report) {
-              return self.make_evaluation_keys(keys, report);
+              return self.make_evaluation_keys(keys, report, threads);
             });
           },
-          nb::arg("keys"), nb::arg("progress").none())
+          nb::arg("keys"), nb::arg("progress").none(), nb::arg("threads"))
       .def("quantize",
            [](const ModelClient& self, const FloatArrays& values) {
              QuantizedInputs quantized = self.quantize(to_tensors(values));
@@ -130,18 +131,22 @@ void bind_server_model(nb::module_& module) {
              new (self) ServerModel({.model = model, .hash = hash});
            })
       .def("load_keys",
-           [](ServerModel& self, const EvaluationKeySet& keys) {
+           [](ServerModel& self, const EvaluationKeySet& keys, int threads,
+              std::uint64_t memory_limit_bytes) {
              const nb::gil_scoped_release release;
-             self.load_keys(keys);
+             self.load_keys(keys, {threads, memory_limit_bytes});
            })
       .def_prop_ro("key_bytes", &ServerModel::key_bytes)
       .def(
           "run",
-          [](const ServerModel& self, const EncryptedInputs& inputs, const nb::object& progress) {
-            return long_call(
-                progress, [&](const ProgressCallback& report) { return self.run(inputs, report); });
+          [](const ServerModel& self, const EncryptedInputs& inputs, const nb::object& progress,
+             int threads, std::uint64_t memory_limit_bytes) {
+            return long_call(progress, [&](const ProgressCallback& report) {
+              return self.run(inputs, report, {threads, memory_limit_bytes});
+            });
           },
-          nb::arg("inputs"), nb::arg("progress").none());
+          nb::arg("inputs"), nb::arg("progress").none(), nb::arg("threads"),
+          nb::arg("memory_limit_bytes"));
 }
 
 }  // namespace

@@ -3,11 +3,13 @@
 #include <nanobind/stl/vector.h>
 
 #include "arrays.h"
+#include "base/threads.h"
 #include "bindings.h"
 #include "circuit/text.h"
 #include "long_call.h"
 #include "plan/compiled_model.h"
 #include "runtime/executors.h"
+#include "runtime/memory.h"
 #include "specs.h"
 
 namespace torusml::python {
@@ -48,6 +50,24 @@ nb::dict describe(const Plan& plan) {
   result["key_wire_bytes"] = key_bytes(plan.parameters).wire;
   result["parameters"] = describe(plan.parameters);
   return result;
+}
+
+nb::dict describe(const MemoryEstimate& memory) {
+  nb::dict result;
+  result["total"] = memory.total();
+  result["keys"] = memory.keys;
+  result["ciphertexts"] = memory.ciphertexts;
+  result["tables"] = memory.tables;
+  result["scratch"] = memory.scratch;
+  result["layer"] = memory.layer;
+  return result;
+}
+
+// With as many samples at a time as a run takes that has no limit.
+MemoryEstimate estimate_unlimited(const CompiledModel& model, std::size_t batch, int threads) {
+  const std::size_t at_once =
+      choose_samples_at_once(model.circuit, model.plan, batch, {.threads = threads});
+  return estimate_memory(model.circuit, model.plan, {batch, at_once, threads_used(threads)});
 }
 
 nb::tuple integer_range(const Circuit& circuit) {
@@ -94,6 +114,10 @@ void bind_compiled_model(nb::module_& module) {
                    [](const CompiledModel& self) { return integer_range(self.circuit); })
       .def_prop_ro("linear_multiplications",
                    [](const CompiledModel& self) { return linear_multiplications(self.circuit); })
+      .def("memory_estimate",
+           [](const CompiledModel& self, std::size_t batch, int threads) {
+             return describe(estimate_unlimited(self, batch, threads));
+           })
       .def("circuit_text",
            [](const CompiledModel& self, bool constants) {
              return print(self.circuit, {.constants = constants});

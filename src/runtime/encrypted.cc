@@ -8,14 +8,12 @@
 #include "base/threads.h"
 #include "runtime/executors.h"
 #include "runtime/lookup_table.h"
+#include "runtime/memory.h"
+#include "tfhe/linear.h"
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
-
-// Ciphertexts of one tensor that are worked on at a time, which bounds memory (16 KiB each at N =
-// 2048).
-constexpr std::size_t kCiphertextsAtOnce = 2048;
 
 std::size_t size_of(const Circuit& circuit, ValueId value) {
   return static_cast<std::size_t>(number_of_elements(circuit.values[value].shape));
@@ -66,8 +64,11 @@ class EncryptedRun {
         keys_(keys),
         progress_(progress),
         values_(circuit.values.size()),
-        last_use_(circuit.values.size(), 0) {
-    for (std::size_t n = 0; n < circuit.nodes.size(); ++n) prepare(n);
+        last_use_(last_uses(circuit)) {
+    for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
+      if (const auto* linear = std::get_if<Linear>(&circuit.nodes[n].op))
+        constants_[n] = linear_constants(circuit, *linear, plan);
+    }
   }
 
   void run(std::size_t first, std::size_t samples, const std::vector<LweBatch>& inputs,
@@ -89,23 +90,6 @@ class EncryptedRun {
   }
 
  private:
-  void prepare(std::size_t n) {
-    const Node& node = circuit_.nodes[n];
-    if (const auto* linear = std::get_if<Linear>(&node.op)) {
-      constants_[n] = linear_constants(circuit_, *linear, plan_);
-      for (const LinearTerm& term : linear->terms) last_use_[term.operand] = n;
-    } else if (const auto* lut = std::get_if<Lut>(&node.op)) {
-      const std::size_t size = table_size(plan_, plan_.lookups.at(n));
-      for (std::size_t t = 0; t < lut->tables.size(); ++t) {
-        tables_[n].push_back(make_torus_table(lut->tables[t], plan_.tensors[lut->operand],
-                                              plan_.tensors[lut->results[t]], size));
-      }
-      last_use_[lut->operand] = n;
-    } else if (const auto* output = std::get_if<Output>(&node.op)) {
-      last_use_[output->operand] = n;
-    }
-  }
-
   void release(std::size_t node) {
     for (std::size_t v = 0; v < values_.size(); ++v) {
       if (last_use_[v] <= node) values_[v] = LweBatch();
@@ -135,58 +119,53 @@ class EncryptedRun {
   void evaluate(const Linear& linear, std::size_t node) {
     const std::vector<Torus>& constants = constants_.at(node);
     LweBatch result(plan_.parameters.big_dimension(), samples_ * constants.size());
-    parallel_for(result.count, [&](std::size_t row) {
-      const std::size_t sample = row / constants.size(), element = row % constants.size();
-      const std::span<Torus> sum = result.row(row);
-      sum.back() = constants[element];
-      for (const LinearTerm& term : linear.terms) add_term(term, sample, element, sum);
-    });
+    for (std::size_t i = 0; i < result.count; ++i)
+      result.row(i).back() = constants[i % constants.size()];
+    for (const LinearTerm& term : linear.terms) add_term(term, result);
     values_[linear.result] = std::move(result);
   }
 
-  void add_term(const LinearTerm& term, std::size_t sample, std::size_t element,
-                std::span<Torus> sum) const {
+  void add_term(const LinearTerm& term, LweBatch& sums) const {
     const LweBatch& x = values_[term.operand];
-    const std::size_t first = sample * size_of(circuit_, term.operand);
-    if (const auto* w = std::get_if<DenseWeight>(&term.weight)) {
-      const auto rows = static_cast<std::size_t>(w->rows),
-                 columns = static_cast<std::size_t>(w->columns);
-      const std::size_t block = first + element / rows * columns;
-      for (std::size_t c = 0; c < columns; ++c)
-        add_multiple(w->data[element % rows * columns + c], x.row(block + c), sum);
-    } else if (const auto* s = std::get_if<SparseWeight>(&term.weight)) {
-      for (auto e = static_cast<std::size_t>(s->row_start[element]);
-           e < static_cast<std::size_t>(s->row_start[element + 1]); ++e) {
-        add_multiple(s->value[e], x.row(first + static_cast<std::size_t>(s->column[e])), sum);
-      }
+    if (const auto* dense = std::get_if<DenseWeight>(&term.weight)) {
+      add_product(DenseMatrix{static_cast<std::size_t>(dense->rows),
+                              static_cast<std::size_t>(dense->columns), dense->data},
+                  x, sums);
+    } else if (const auto* sparse = std::get_if<SparseWeight>(&term.weight)) {
+      add_product(SparseMatrix{static_cast<std::size_t>(sparse->rows),
+                               static_cast<std::size_t>(sparse->columns), sparse->row_start,
+                               sparse->column, sparse->value},
+                  x, sums);
     } else {
-      add_multiple(std::get<ScaleWeight>(term.weight).factor, x.row(first + element), sum);
+      add_multiple(std::get<ScaleWeight>(term.weight).factor, x, sums);
     }
-  }
-
-  static void add_multiple(std::int64_t factor, std::span<const Torus> x, std::span<Torus> sum) {
-    if (factor == 0) return;
-    const auto word = static_cast<Torus>(factor);
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += word * x[i];
   }
 
   void evaluate(const Lut& lut, std::size_t node) {
     const LookupPlan& lookup = plan_.lookups.at(node);
-    LweBatch x = values_[lut.operand];
-    const Torus offset = lookup_offset(table_size(plan_, lookup));
+    const std::size_t size = table_size(plan_, lookup);
+    LweBatch x =
+        last_use_[lut.operand] == node ? std::move(values_[lut.operand]) : values_[lut.operand];
+    const Torus offset = lookup_offset(size);
     for (std::size_t i = 0; i < x.count; ++i) x.row(i).back() += offset;
-    const std::size_t elements = size_of(circuit_, lut.operand);
+    // Tables can be large: they are made when it is their turn, and dropped after it.
     for (std::size_t t = 0; t < lut.tables.size(); ++t) {
-      std::vector<const Torus*> tables(x.count);
-      for (std::size_t i = 0; i < x.count; ++i)
-        tables[i] = tables_.at(node)[t].of_element(i % elements);
-      std::size_t reported = 0;
-      bootstrap_batch(keys_, x, tables, lookup.extension_log2, make(lut.results[t]),
-                      [&](std::size_t done, std::size_t) {
-                        progress_.advance(done - reported);
-                        reported = done;
-                      });
+      const TorusTable table = make_torus_table(lut.tables[t], plan_.tensors[lut.operand],
+                                                plan_.tensors[lut.results[t]], size);
+      look_up(x, table, size_of(circuit_, lut.operand), lookup.extension_log2,
+              make(lut.results[t]));
     }
+  }
+
+  void look_up(const LweBatch& x, const TorusTable& table, std::size_t elements,
+               std::uint32_t extension_log2, LweBatch& result) {
+    std::vector<const Torus*> rows(x.count);
+    for (std::size_t i = 0; i < x.count; ++i) rows[i] = table.of_element(i % elements);
+    std::size_t reported = 0;
+    bootstrap_batch(keys_, x, rows, extension_log2, result, [&](std::size_t done, std::size_t) {
+      progress_.advance(done - reported);
+      reported = done;
+    });
   }
 
   const Circuit& circuit_;
@@ -195,30 +174,28 @@ class EncryptedRun {
   ProgressCounter& progress_;
   std::size_t samples_ = 0;
   std::vector<LweBatch> values_;
-  std::vector<std::size_t> last_use_;
+  const std::vector<std::size_t> last_use_;
   std::map<std::size_t, std::vector<Torus>> constants_;
-  std::map<std::size_t, std::vector<TorusTable>> tables_;
 };
 
 }  // namespace
 
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     const EvaluationKeys& keys, const std::vector<LweBatch>& inputs,
-                                    const ProgressCallback& progress) {
+                                    const ProgressCallback& progress, const Limits& limits) {
   const std::size_t batch = check_ciphertexts(circuit, plan, keys, inputs);
+  const std::size_t at_once = choose_samples_at_once(circuit, plan, batch, limits);
   std::vector<LweBatch> outputs;
   for (const Node* node : output_nodes(circuit)) {
     outputs.emplace_back(plan.parameters.big_dimension(),
                          batch * size_of(circuit, std::get<Output>(node->op).operand));
   }
-  std::size_t largest = 1;
-  for (ValueId v = 0; v < circuit.values.size(); ++v)
-    largest = std::max(largest, size_of(circuit, v));
-  const std::size_t at_once = std::max<std::size_t>(1, kCiphertextsAtOnce / largest);
   ProgressCounter counter(progress, batch * static_cast<std::size_t>(lookup_count(circuit)));
-  EncryptedRun run(circuit, plan, keys, counter);
-  for (std::size_t first = 0; first < batch; first += at_once)
-    run.run(first, std::min(at_once, batch - first), inputs, outputs);
+  with_threads(limits.threads, [&] {
+    EncryptedRun run(circuit, plan, keys, counter);
+    for (std::size_t first = 0; first < batch; first += at_once)
+      run.run(first, std::min(at_once, batch - first), inputs, outputs);
+  });
   return outputs;
 }
 

@@ -13,6 +13,7 @@
 
 #include "artifact/codecs.h"
 #include "tfhe/bootstrap.h"
+#include "torusml/limits.h"
 #include "torusml/progress.h"
 
 namespace torusml {
@@ -21,13 +22,16 @@ class ServerModel {
  public:
   explicit ServerModel(StoredModel model) : model_(std::move(model)) {}
 
-  // Error wrong_key when the keys have other parameters than the model.
-  void load_keys(const EvaluationKeySet& keys);
+  // Errors: wrong_key when the keys have other parameters than the model; memory_limit_exceeded,
+  // invalid_argument (limits). Keys that were loaded before stay then.
+  void load_keys(const EvaluationKeySet& keys, const Limits& limits = {});
   bool has_keys() const { return keys_.has_value(); }
   std::size_t key_bytes() const { return keys_ ? keys_->bytes() : 0; }  // prepared, in memory
 
-  // progress counts bootstraps. Errors: wrong_model, wrong_key (also: no keys loaded), wrong_shape.
-  EncryptedOutputs run(const EncryptedInputs& inputs, const ProgressCallback& progress = {}) const;
+  // progress counts bootstraps. Errors: wrong_model, wrong_key (also: no keys loaded), wrong_shape,
+  // memory_limit_exceeded, invalid_argument (limits).
+  EncryptedOutputs run(const EncryptedInputs& inputs, const ProgressCallback& progress = {},
+                       const Limits& limits = {}) const;
 
   const StoredModel& model() const { return model_; }
 

@@ -109,6 +109,36 @@ def test_executors_agree(life):
     assert np.array_equal(with_keys, clear)
 
 
+def test_limits_change_no_result(life):
+    clear, _ = predict(life, "clear", "--threads", 1)
+    simulated, _ = predict(life, "simulated", "--seed", 7, "--threads", 1)
+    encrypted, _ = predict(life, "encrypted", "--threads", 1, "--memory-limit", "4GB")
+    assert np.array_equal(simulated, clear) and np.array_equal(encrypted, clear)
+    run = ("run", "m.tml", "--evaluation", "eval.key", "--input", "x.ct")
+    torusml(*run, "-o", "limited.ct", "--threads", 1, "--memory-limit", "2.5GiB", folder=life)
+    torusml("decrypt", "m.tml", "--secret", "client.key", "--input", "limited.ct", "-o", "limited.npy", folder=life)
+    assert np.array_equal(np.load(life / "limited.npy"), clear)
+
+
+def test_limits_are_kept(life):
+    run = ("run", "m.tml", "--evaluation", "eval.key", "--input", "x.ct", "-o", "never.ct")
+    fails(30, *run, "--memory-limit", "1kB", folder=life)
+    memory = json.loads(torusml("inspect", "m.tml", "--json", folder=life))["model"]["memory"]
+    assert memory["bytes"] == sum(memory[f"{part}_bytes"] for part in ("key", "ciphertext", "table", "scratch"))
+    text = fails(30, *run, "--memory-limit", memory["key_bytes"], folder=life)
+    assert "evaluation keys" in text  # their wire form comes beside them
+    for limit in ("lots", "-1", "0", "1e9"):
+        assert "--memory-limit" in fails(1, *run, f"--memory-limit={limit}", folder=life)
+    assert "threads" in fails(1, *run, "--threads=-1", folder=life)
+    fails(1, "keygen", "m.tml", "--secret", "n.key", "--evaluation", "n.eval", "--threads=-1", folder=life)
+    assert not (life / "n.key").exists() and not (life / "never.ct").exists()
+    out = ("predict", "m.tml", "--input", "x.npy", "-o", "never.npy")
+    fails(1, *out, "--threads=-1", folder=life)
+    fails(1, *out, "--memory-limit", "1GB", folder=life)
+    torusml(*run, "--threads", "two", folder=life, expect=2)
+    assert "of memory for one sample" in torusml("inspect", "m.tml", folder=life)
+
+
 def test_eight_bits_are_close_to_the_network(life):
     # The sum of a few products of 8 bits is wider than exact lookups take.
     text = fails(17, "compile", "net.onnx", "--calibration", "calibration.npy", "-o", "b.tml", folder=life)

@@ -255,6 +255,65 @@ def test_client_and_server_apart(module, tmp_path):
     client.save(tmp_path / "client.key", replace=True)
 
 
+def test_limits_change_no_result(module, tmp_path):
+    circuit = module.fhe_circuit
+    expected = module.forward(X)
+    least = circuit.memory_estimate(threads=1)
+    assert least["total"] == sum(least[part] for part in ("keys", "ciphertexts", "tables", "scratch"))
+    assert circuit.memory_estimate(batch=6, threads=1)["total"] > least["total"]
+    enough = {"threads": 1, "memory_limit_bytes": 10 * least["total"]}
+    assert np.array_equal(module.forward(X, fhe="execute", threads=1), expected)
+    assert np.array_equal(module.forward(X, fhe="execute", threads=np.int64(2), memory_limit_bytes=10**30), expected)
+    assert np.array_equal(circuit.predict(X, executor="encrypted", **enough), expected)
+    client = circuit.client
+    server = torusml.Server(circuit, client.evaluation_keys, **enough)
+    assert np.array_equal(client.decrypt(server.run(client.encrypt(X), **enough)), expected)
+
+
+def test_memory_limit_is_kept(module):
+    circuit = module.fhe_circuit
+    circuit.keygen(threads=1)
+    sent = circuit.encrypt(module.quantize_input(X))
+    with pytest.raises(errors.MemoryLimitExceeded, match="evaluation keys"):
+        torusml.Server(circuit, circuit.keys.evaluation, memory_limit_bytes=1000)
+    server = torusml.Server(circuit, circuit.keys.evaluation)
+    with pytest.raises(MemoryError, match=r"TML-E030 .* the limit is 1.00 kB \(layer '.*'\). Try: "):
+        server.run(sent, memory_limit_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("limits", "builtin", "code"),
+    [
+        ({"threads": -1}, ValueError, 1),
+        ({"threads": 1.5}, TypeError, 3),
+        ({"threads": True}, TypeError, 3),
+        ({"threads": "2"}, TypeError, 3),
+        ({"threads": None}, TypeError, 3),
+        ({"memory_limit_bytes": -1}, ValueError, 1),
+        ({"memory_limit_bytes": "2GB"}, TypeError, 3),
+    ],
+)
+def test_wrong_limits(module, limits, builtin, code):
+    sent = module.fhe_circuit.encrypt(module.quantize_input(X))
+    calls = [
+        lambda: module.forward(X, fhe="execute", **limits),
+        lambda: module.fhe_circuit.run(sent, **limits),
+        lambda: module.fhe_circuit.predict(X, executor="encrypted", **limits),
+        lambda: torusml.Server(module.fhe_circuit, module.fhe_circuit.keys.evaluation, **limits),
+    ]
+    for call in calls:
+        with pytest.raises(builtin, match=f"TML-E{code:03} .*{next(iter(limits))}"):
+            call()
+
+
+def test_limits_are_for_encrypted_runs(module):
+    for fhe in ("disable", "simulate"):
+        with pytest.raises(errors.InvalidArgument, match='fhe="execute"'):
+            module.forward(X, fhe=fhe, threads=2)
+    with pytest.raises(errors.InvalidArgument, match='executor="encrypted"'):
+        module.fhe_circuit.predict(X, memory_limit_bytes=10**9)
+
+
 def test_loaded_model(module, tmp_path):
     module.fhe_circuit.save(tmp_path / "net.tml")
     model = torusml.load(tmp_path / "net.tml")

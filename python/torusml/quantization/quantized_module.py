@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import _core
 from ..arrays import one_or_tuple, to_floats, to_integers
-from ..compiled_model import CompiledModel
+from ..compiled_model import CompiledModel, limits_if
 from ..errors import InvalidArgument, NotCompiled, NotSupported, PErrorOutOfRange, UnknownOption, WrongDtype, WrongShape
 from .quantizers import QuantizationOptions, UniformQuantizationParameters, UniformQuantizer
 
@@ -85,24 +85,29 @@ class QuantizedModule:
         names = self.ordered_module_output_names
         return one_or_tuple(self._core.dequantize_outputs([to_integers(value, names[i]) for i, value in enumerate(q)]))
 
-    def forward(self, *x: Any, fhe: str = "disable", debug: bool = False) -> Any:
+    def forward(
+        self, *x: Any, fhe: str = "disable", debug: bool = False, threads: int = 0, memory_limit_bytes: int = 0
+    ) -> Any:
         """Floats to floats. fhe: "disable" (exact integers in the clear), "simulate" (with the noise of encryption) or
-        "execute" (encrypted). debug, in the clear only, adds a dictionary with the integers of every layer."""
+        "execute" (encrypted). debug, in the clear only, adds a dictionary with the integers of every layer. threads and
+        memory_limit_bytes, encrypted only, are those of torusml.Server."""
         _check_mode(fhe)
+        limits = limits_if(fhe == "execute", 'fhe="execute"', threads, memory_limit_bytes)
         if debug and fhe != "disable":
             raise InvalidArgument(f'debug needs fhe="disable", got fhe={fhe!r}', "debug")
         q_x = self.quantize_input(*x)
         q_x = q_x if isinstance(q_x, tuple) else (q_x,)
-        q_y = self.quantized_forward(*q_x, fhe=fhe)
+        q_y = self.quantized_forward(*q_x, fhe=fhe, **limits)
         y = self.dequantize_output(*(q_y if isinstance(q_y, tuple) else (q_y,)))
         return (y, self._core.run_clear_layers(self._integers(q_x))) if debug else y
 
     def __call__(self, *x: Any) -> Any:
         return self.forward(*x)
 
-    def quantized_forward(self, *q_x: Any, fhe: str = "disable") -> Any:
+    def quantized_forward(self, *q_x: Any, fhe: str = "disable", threads: int = 0, memory_limit_bytes: int = 0) -> Any:
         """Integers to integers, see forward."""
         _check_mode(fhe)
+        limits = limits_if(fhe == "execute", 'fhe="execute"', threads, memory_limit_bytes)
         self._check_count(q_x, self._core.inputs, "inputs")
         integers = self._integers(q_x)
         if fhe == "disable":
@@ -110,7 +115,7 @@ class QuantizedModule:
         self.check_model_is_compiled()
         if fhe == "simulate":
             return self.fhe_circuit.simulate(*integers)
-        return self.fhe_circuit.encrypt_run_decrypt(*integers)
+        return self.fhe_circuit.encrypt_run_decrypt(*integers, **limits)
 
     def post_processing(self, values: np.ndarray) -> np.ndarray:
         """What a client does with the floats: nothing, for networks."""

@@ -1,0 +1,99 @@
+#include "serving/server_model.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+
+#include "artifact/sample_model.h"
+#include "client/model_client.h"
+#include "runtime/memory.h"
+#include "tfhe/memory_use.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+// The sample model under a key set that the engine takes; far below any security level.
+StoredModel make_model() {
+  StoredModel stored{sample_model(), {}, "test"};
+  TfheParameters& parameters = stored.model.plan.parameters;
+  parameters.polynomial_size = {256};
+  parameters.bootstrap = {.base_log2 = 9, .level_count = 4};
+  parameters.glwe_variance = {0x1p-110};
+  stored.model.client.parameters = parameters;
+  stored.hash.bytes.fill(7);
+  return stored;
+}
+
+class ServerModelTest : public testing::Test {
+ protected:
+  EncryptedInputs encrypt(std::int64_t batch) {
+    Tensor<std::int64_t> x{{batch, 2}, {}};
+    for (std::int64_t i = 0; i < 2 * batch; ++i) x.data.push_back(i % 8 - 3);
+    return client_.encrypt(secret_, {x});
+  }
+
+  std::string refusal(const std::function<void()>& action, ErrorCode code) {
+    try {
+      action();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), code) << error.what();
+      return error.what();
+    }
+    ADD_FAILURE() << "no error";
+    return "";
+  }
+
+  const StoredModel stored_ = make_model();
+  const ModelClient client_{stored_.model.client, stored_.hash};
+  const SecretKeySet secret_ = client_.make_secret_keys();
+  const EvaluationKeySet evaluation_ = client_.make_evaluation_keys(secret_, {}, 1);
+  ServerModel server_{stored_};
+};
+
+TEST_F(ServerModelTest, LimitsChangeNoResult) {
+  server_.load_keys(evaluation_, {.threads = 1});
+  const EncryptedInputs x = encrypt(5);
+  const EncryptedOutputs expected = server_.run(x);
+  EXPECT_EQ(expected.tensors[0].shape, (Shape{5, 3}));
+  const std::uint64_t enough =
+      estimate_memory(stored_.model.circuit, stored_.model.plan, {5, 1, 1}).total();
+  for (const Limits& limits : {Limits{1, 0}, Limits{2, 0}, Limits{1, enough}}) {
+    const EncryptedOutputs y = server_.run(x, {}, limits);
+    EXPECT_TRUE(
+        std::ranges::equal(y.tensors[0].ciphertexts.words, expected.tensors[0].ciphertexts.words));
+  }
+}
+
+TEST_F(ServerModelTest, WhatExceedsTheLimitIsRefused) {
+  const TfheParameters& parameters = stored_.model.plan.parameters;
+  const std::uint64_t keys = seeded_key_bytes(parameters) + prepared_key_bytes(parameters);
+  const auto code = ErrorCode::memory_limit_exceeded;
+  refusal([&] { server_.load_keys(evaluation_, {0, keys - 1}); }, code);
+  EXPECT_FALSE(server_.has_keys());
+  server_.load_keys(evaluation_, {0, keys});
+  // Beside the earlier keys there is no room; they stay.
+  refusal([&] { server_.load_keys(evaluation_, {0, keys}); }, code);
+  EXPECT_TRUE(server_.has_keys());
+  const std::string text = refusal([&] { server_.run(encrypt(5), {}, {1, 1000}); }, code);
+  EXPECT_NE(text.find("the limit is 1.00 kB (layer 'relu1')"), std::string::npos) << text;
+}
+
+TEST_F(ServerModelTest, WrongUseIsRefused) {
+  const EncryptedInputs x = encrypt(2);
+  refusal([&] { server_.run(x); }, ErrorCode::wrong_key);
+  refusal([&] { server_.load_keys(evaluation_, {.threads = -1}); }, ErrorCode::invalid_argument);
+  server_.load_keys(evaluation_);
+  refusal([&] { server_.run(x, {}, {.threads = -1}); }, ErrorCode::invalid_argument);
+  EncryptedInputs empty = x;
+  empty.tensors[0].shape[0] = 0;
+  empty.tensors[0].ciphertexts.bodies.clear();
+  refusal([&] { server_.run(empty, {}, {0, 1 << 30}); }, ErrorCode::wrong_shape);
+  EncryptedInputs none = x;
+  none.tensors.clear();
+  refusal([&] { server_.run(none); }, ErrorCode::wrong_shape);
+}
+
+}  // namespace
+}  // namespace torusml

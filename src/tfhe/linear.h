@@ -1,0 +1,44 @@
+// Integer matrices times batches of ciphertexts: what linear layers are made of. No key is needed.
+//
+//   LweBatch sums(x.dimension, units * rows);
+//   add_product(DenseMatrix{rows, columns, weights}, x, sums);   // x has units * columns rows
+//
+// Row r of unit u: sums[u * rows + r] += sum over c of weights[r][c] * x[u * columns + c], on all
+// words, modulo 2^64. Units are samples, or samples times positions for a layer on the last axis.
+//
+// Cost: a multiply-add per weight other than zero (dense: per weight) and word, without a copy of
+// weights. Weights of at most 32 bits, which is all that quantized networks have, take the fast
+// path; a matrix with a wider one takes another, with the same results.
+// Thread rule: parallel inside, over units and strips of words, in the current arena; each task
+// has scratch of at most product_scratch_bytes.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "tfhe/ciphertext.h"
+
+namespace torusml {
+
+struct DenseMatrix {
+  std::size_t rows = 0, columns = 0;
+  std::span<const std::int64_t> weights;  // row-major
+};
+
+// Compressed sparse rows.
+struct SparseMatrix {
+  std::size_t rows = 0, columns = 0;
+  std::span<const std::int64_t> row_start;  // rows + 1
+  std::span<const std::int64_t> column, weights;
+};
+
+// Error wrong_shape when the batches do not have whole units, the same number of both.
+void add_product(const DenseMatrix& matrix, const LweBatch& x, LweBatch& sums);
+void add_product(const SparseMatrix& matrix, const LweBatch& x, LweBatch& sums);
+// sums += factor * x
+void add_multiple(std::int64_t factor, const LweBatch& x, LweBatch& sums);
+
+// Scratch of one thread in a product with a matrix of `columns` columns, at most.
+std::size_t product_scratch_bytes(std::size_t columns);
+
+}  // namespace torusml

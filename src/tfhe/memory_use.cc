@@ -1,0 +1,71 @@
+#include "tfhe/memory_use.h"
+
+#include <algorithm>
+
+#include "base/memory.h"
+#include "tfhe/validate.h"
+
+namespace torusml {
+namespace {
+
+// Ciphertexts that a thread works on at a time (bootstrap.cc).
+constexpr std::uint64_t kKeyswitchBlock = 32, kRotationBlock = 8;
+constexpr std::uint64_t kPitchWords = 16;  // of the keyswitch key's rows (prepared_keys.cc)
+
+std::uint64_t polynomials(const TfheParameters& p) { return p.glwe_dimension.value + 1; }
+
+std::uint64_t keyswitch_rows(const TfheParameters& p) {
+  return std::uint64_t{p.big_dimension().value} * p.keyswitch.level_count;
+}
+
+std::uint64_t keyswitch_pitch(const TfheParameters& p) {
+  return (p.small_dimension.value + kPitchWords) / kPitchWords * kPitchWords;
+}
+
+std::uint64_t keyswitch_scratch(const TfheParameters& p, std::uint64_t block) {
+  return block * (keyswitch_rows(p) + keyswitch_pitch(p)) * sizeof(std::uint32_t);
+}
+
+std::uint64_t rotation_scratch(const TfheParameters& p, std::uint32_t extension_log2,
+                               std::uint64_t block) {
+  const std::uint64_t shards = std::uint64_t{1} << extension_log2;
+  const std::uint64_t accumulators = (block + (shards == 1 ? 0 : 1)) * shards * polynomials(p);
+  const std::uint64_t levels = p.bootstrap.level_count;
+  const std::uint64_t transforms = levels + polynomials(p) * levels + polynomials(p) + 1;
+  return (accumulators + transforms) * p.polynomial_size.value * sizeof(Torus);
+}
+
+}  // namespace
+
+std::uint64_t prepared_key_bytes(const TfheParameters& p) {
+  if (!p.has_bootstrap()) return 0;
+  const std::uint64_t bootstrap_words =
+      KeySizes(p).glwe_rows * polynomials(p) * p.polynomial_size.value;
+  return allocated_bytes(bootstrap_words * sizeof(double)) +
+         allocated_bytes(keyswitch_rows(p) * keyswitch_pitch(p) * sizeof(std::uint32_t));
+}
+
+std::uint64_t seeded_key_bytes(const TfheParameters& p) {
+  const KeySizes sizes(p);
+  return sizes.bootstrap_bodies * sizeof(Torus) + sizes.keyswitch_bodies * sizeof(std::uint32_t);
+}
+
+std::uint64_t ciphertext_bytes(const TfheParameters& p, std::uint64_t count) {
+  return allocated_bytes(count * (std::uint64_t{p.big_dimension().value} + 1) * sizeof(Torus));
+}
+
+// The stages follow each other; between them stands a row of switched words per ciphertext.
+std::uint64_t bootstrap_scratch_bytes(const TfheParameters& p, std::uint32_t extension_log2,
+                                      std::uint64_t count, int threads) {
+  const std::uint64_t switched =
+      count * (std::uint64_t{p.small_dimension.value} + 1) * sizeof(std::uint32_t);
+  const std::uint64_t blocks = static_cast<std::uint64_t>(threads);
+  const std::uint64_t keyswitch_block = std::min(count, kKeyswitchBlock);
+  const std::uint64_t rotation_block =
+      std::min(count, std::max<std::uint64_t>(1, kRotationBlock >> extension_log2));
+  return switched +
+         std::min(blocks, count) * std::max(keyswitch_scratch(p, keyswitch_block),
+                                            rotation_scratch(p, extension_log2, rotation_block));
+}
+
+}  // namespace torusml

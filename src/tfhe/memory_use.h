@@ -1,0 +1,23 @@
+// What keys and bootstraps take in memory, known from the parameters before anything is allocated.
+// Formulas: docs/memory.md. Thread rule: pure functions.
+#pragma once
+
+#include <cstdint>
+
+#include "tfhe/types.h"
+
+namespace torusml {
+
+// Of EvaluationKeys::prepare: its result, and what it is given.
+std::uint64_t prepared_key_bytes(const TfheParameters& parameters);
+std::uint64_t seeded_key_bytes(const TfheParameters& parameters);
+
+// Of `count` ciphertexts under the big key.
+std::uint64_t ciphertext_bytes(const TfheParameters& parameters, std::uint64_t count);
+
+// Scratch of bootstrap_batch, at most.
+std::uint64_t bootstrap_scratch_bytes(const TfheParameters& parameters,
+                                      std::uint32_t extension_log2, std::uint64_t count,
+                                      int threads);
+
+}  // namespace torusml
