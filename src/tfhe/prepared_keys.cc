@@ -123,9 +123,12 @@ EvaluationKeys& EvaluationKeys::operator=(EvaluationKeys&&) noexcept = default;
 
 const TfheParameters& EvaluationKeys::parameters() const { return state_->parameters; }
 
-std::size_t EvaluationKeys::bytes() const {
-  return state_->bootstrap.size() * sizeof(double) +
-         state_->keyswitch.size() * sizeof(std::uint32_t);
+std::size_t EvaluationKeys::bootstrap_bytes() const {
+  return state_->bootstrap.size() * sizeof(double);
+}
+
+std::size_t EvaluationKeys::keyswitch_bytes() const {
+  return state_->keyswitch.size() * sizeof(std::uint32_t);
 }
 
 }  // namespace torusml
