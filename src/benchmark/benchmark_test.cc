@@ -105,13 +105,17 @@ TEST(Lookups, SettingsThatMakeNoSense) {
   refused(ErrorCode::invalid_argument, {.batch = 0, .threads = {1}});
   refused(ErrorCode::invalid_argument, {.batch = 65537, .threads = {1}});
   refused(ErrorCode::invalid_argument, {.rounds = 0, .threads = {1}});
-  refused(ErrorCode::invalid_argument, {.norm2 = -1, .threads = {1}});
+  for (const double norm2 : {-1.0, 1e300, std::nan("")}) {
+    LookupSettings settings = tiny();
+    settings.norm2 = norm2;
+    refused(ErrorCode::invalid_argument, settings);
+  }
   refused(ErrorCode::invalid_argument, {.security_bits = 100, .threads = {1}});
 }
 
 TEST(Lookups, WhatNoParametersReach) {
   LookupSettings settings = tiny();
-  settings.norm2 = 1e12;
+  settings.norm2 = 0x1p40;
   refused(ErrorCode::no_parameters, settings);
 }
 

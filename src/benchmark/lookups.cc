@@ -21,6 +21,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kMostBits = 16;
 constexpr std::size_t kMostCiphertexts = 1 << 16;
+constexpr double kLargestNorm = 0x1p40;
 constexpr int kMostRounds = 1'000'000;
 constexpr Torus kQuarter = Torus{1} << 62;
 
@@ -210,8 +211,8 @@ void check(const LookupSettings& settings) {
                 fmt::format("p_error is {}; it must lie between 0 and 1", settings.p_error),
                 "p_error", "2^-40");
   }
-  if (!(std::isfinite(settings.norm2) && settings.norm2 >= 0))
-    refuse(fmt::format("norm2 is {}; it must be finite, not negative", settings.norm2), "norm2");
+  if (!(settings.norm2 >= 0 && settings.norm2 <= kLargestNorm))
+    refuse(fmt::format("norm2 is {}; it lies between 0 and 2^40", settings.norm2), "norm2");
   if (settings.security_bits != 128 && settings.security_bits != 132) {
     refuse(fmt::format("security is {} bits; 128 and 132 are supported", settings.security_bits),
            "security");

@@ -4,6 +4,8 @@
 
 #include <charconv>
 #include <cmath>
+#include <string_view>
+#include <utility>
 
 #include "torusml/error.h"
 
@@ -18,6 +20,35 @@ std::string three_digits(double value) {
 bool read_double(std::string_view text, double& value) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   return error == std::errc() && end == text.data() + text.size() && std::isfinite(value);
+}
+
+bool read_int(std::string_view text, int& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+constexpr std::size_t kMostIntegers = 1000;
+constexpr std::string_view kRange = "..";
+
+[[noreturn]] void refuse_integers(const std::string& text, const std::string& what,
+                                  const std::string& option) {
+  throw Error(ErrorCode::invalid_argument, fmt::format("'{}' {}", text, what), option,
+              "4 or 2..8 or 2,4,8");
+}
+
+// "4" or "2..8".
+std::pair<int, int> read_range(std::string_view item, const std::string& text,
+                               const std::string& option) {
+  const std::size_t dots = item.find(kRange);
+  int first = 0, last = 0;
+  if (dots == std::string_view::npos) {
+    if (!read_int(item, first)) refuse_integers(text, "is no list of integers", option);
+    return {first, first};
+  }
+  if (!read_int(item.substr(0, dots), first) || !read_int(item.substr(dots + 2), last))
+    refuse_integers(text, "is no list of integers", option);
+  if (first > last) refuse_integers(text, "has a range that runs backwards", option);
+  return {first, last};
 }
 
 }  // namespace
@@ -60,6 +91,22 @@ double parse_number(const std::string& text, const std::string& option) {
   if (read_double(view, value)) return value;
   throw Error(ErrorCode::invalid_argument, fmt::format("'{}' is not a number", text), option,
               "2^-40 or 1e-5");
+}
+
+std::vector<int> parse_integers(const std::string& text, const std::string& option) {
+  std::vector<int> values;
+  std::string_view rest = text;
+  while (true) {
+    const std::size_t comma = rest.find(',');
+    const auto [first, last] = read_range(rest.substr(0, comma), text, option);
+    for (std::int64_t value = first; value <= last; ++value) {
+      if (values.size() == kMostIntegers)
+        refuse_integers(text, fmt::format("has more than {} integers", kMostIntegers), option);
+      values.push_back(static_cast<int>(value));
+    }
+    if (comma == std::string_view::npos) return values;
+    rest.remove_prefix(comma + 1);
+  }
 }
 
 }  // namespace torusml

@@ -4,12 +4,14 @@
 //   human_seconds(0.0032);         // "3.2 ms"
 //   human_probability(0x1p-40);    // "2^-40"
 //   parse_number("2^-8.5", "--tolerance");
+//   parse_integers("2..4,8", "--bits");       // {2, 3, 4, 8}
 //
 // Thread rule: pure functions.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace torusml {
 
@@ -22,5 +24,9 @@ std::string counted(std::int64_t count, const std::string& noun);
 
 // A decimal number or a power "2^-40". Error invalid_argument names the option.
 double parse_number(const std::string& text, const std::string& option);
+
+// A list of integers and ranges: "2..5,8" is 2, 3, 4, 5, 8. Up to 1000 of them. Error
+// invalid_argument names the option.
+std::vector<int> parse_integers(const std::string& text, const std::string& option);
 
 }  // namespace torusml
