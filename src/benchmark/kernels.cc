@@ -124,9 +124,9 @@ TfheParameters kernel_parameters() {
   return p;
 }
 
-KeyTiming measure_keys() {
+KeyTiming measure_keys(const TfheParameters& parameters) {
   SecretGenerator random;
-  const SecretKeys secret = SecretKeys::generate(kernel_parameters(), random);
+  const SecretKeys secret = SecretKeys::generate(parameters, random);
   const SeededEvaluationKeys seeded = make_evaluation_keys(secret, random);
   KeyTiming timing;
   std::optional<EvaluationKeys> keys;

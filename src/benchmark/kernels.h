@@ -40,7 +40,7 @@ struct KeyTiming {
   double prepare_s = 0;  // wire form to prepared form, one core
 };
 
-// Makes a key set of kernel_parameters() first, on all cores.
-KeyTiming measure_keys();
+// Makes keys first, on all cores.
+KeyTiming measure_keys(const TfheParameters& parameters);
 
 }  // namespace torusml

@@ -233,7 +233,7 @@ void run_bench_kernels(const BenchKernelsArguments& arguments) {
   print_peak(machine, head, peak, arguments.json);
   for (const PolynomialSize size : transform_sizes())
     print_transform(head, measure_transform(size), peak, arguments.json);
-  const KeyTiming keys = measure_keys();
+  const KeyTiming keys = measure_keys(kernel_parameters());
   if (arguments.json) {
     print_keys_json(head, keys);
   } else {
