@@ -23,6 +23,8 @@ struct Arguments {
   DecryptArguments decrypt;
   PredictArguments predict;
   InspectArguments inspect;
+  BenchLutArguments bench_lut;
+  BenchKernelsArguments bench_kernels;
 };
 
 CLI::Option* file_list(CLI::App& command, const char* names, std::vector<std::string>& files,
@@ -154,6 +156,34 @@ void add_inspect(CLI::App& app, InspectArguments& a) {
   command.callback([&a] { run_inspect(a); });
 }
 
+void add_bench_lut(CLI::App& bench, BenchLutArguments& a) {
+  CLI::App& command = *bench.add_subcommand("lut", "Time of one lookup, by its bits");
+  command.add_option("--bits", a.bits, "Widths, such as 4 or 2..8 or 2,4,8")->capture_default_str();
+  command.add_option("--p-error", a.p_error, "Probability of a wrong lookup, such as 2^-40")
+      ->capture_default_str();
+  command.add_option("--norm2", a.norm2, "L2 norm of the linear map before the lookup")
+      ->capture_default_str();
+  command.add_option("--batch", a.batch, "Lookups at once; 64, and 16 from 7 bits on");
+  command.add_option("--threads", a.threads, "Thread counts, such as 1,2; all unless given");
+  command.add_option("--security", a.security_bits, "Bits of security, 128 or 132")
+      ->capture_default_str();
+  command.add_option("--rounds", a.rounds, "Timed batches for each thread count")
+      ->capture_default_str();
+  command.add_flag("--json", a.json, "Print a JSON object for each width and thread count");
+  command.callback([&a] { run_bench_lut(a); });
+}
+
+void add_bench(CLI::App& app, Arguments& a) {
+  CLI::App& command = *app.add_subcommand("bench", "Measure this machine, with results checked");
+  command.require_subcommand(1);
+  add_bench_lut(command, a.bench_lut);
+  BenchKernelsArguments& kernels = a.bench_kernels;
+  CLI::App& bench =
+      *command.add_subcommand("kernels", "Transforms, keyswitch and keys on one core");
+  bench.add_flag("--json", kernels.json, "Print a JSON object for each measurement");
+  bench.callback([&kernels] { run_bench_kernels(kernels); });
+}
+
 int fail(const std::string& text) {
   std::fflush(stdout);
   fmt::print(stderr, "torusml: {}\n", text);
@@ -174,6 +204,7 @@ int run_command_line(int count, char** arguments) {
   add_decrypt(app, a.decrypt);
   add_predict(app, a.predict);
   add_inspect(app, a.inspect);
+  add_bench(app, a);
   try {
     app.parse(count, arguments);
   } catch (const CLI::ParseError& error) {

@@ -76,4 +76,20 @@ struct InspectArguments {
 };
 void run_inspect(const InspectArguments& arguments);
 
+struct BenchLutArguments {
+  std::string bits = "2..8", threads;  // lists; no threads: all
+  std::string p_error = "2^-40";
+  double norm2 = 1;
+  std::optional<std::uint32_t> batch;  // none: the default for each width
+  int security_bits = 128;
+  int rounds = 3;
+  bool json = false;
+};
+void run_bench_lut(const BenchLutArguments& arguments);
+
+struct BenchKernelsArguments {
+  bool json = false;
+};
+void run_bench_kernels(const BenchKernelsArguments& arguments);
+
 }  // namespace torusml

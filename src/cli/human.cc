@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <string_view>
 #include <utility>
 
 #include "torusml/error.h"
@@ -15,6 +16,35 @@ namespace {
 bool read_double(std::string_view text, double& value) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   return error == std::errc() && end == text.data() + text.size() && std::isfinite(value);
+}
+
+bool read_int(std::string_view text, int& value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+constexpr std::size_t kMostIntegers = 1000;
+constexpr std::string_view kRange = "..";
+
+[[noreturn]] void refuse_integers(const std::string& text, const std::string& what,
+                                  const std::string& option) {
+  throw Error(ErrorCode::invalid_argument, fmt::format("'{}' {}", text, what), option,
+              "4 or 2..8 or 2,4,8");
+}
+
+// "4" or "2..8".
+std::pair<int, int> read_range(std::string_view item, const std::string& text,
+                               const std::string& option) {
+  const std::size_t dots = item.find(kRange);
+  int first = 0, last = 0;
+  if (dots == std::string_view::npos) {
+    if (!read_int(item, first)) refuse_integers(text, "is no list of integers", option);
+    return {first, first};
+  }
+  if (!read_int(item.substr(0, dots), first) || !read_int(item.substr(dots + 2), last))
+    refuse_integers(text, "is no list of integers", option);
+  if (first > last) refuse_integers(text, "has a range that runs backwards", option);
+  return {first, last};
 }
 
 // Of a unit; 0 if there is no such unit.
@@ -74,6 +104,22 @@ std::uint64_t parse_bytes(const std::string& text, const std::string& option) {
 
 Limits parse_limits(int threads, const std::string& memory_limit) {
   return {threads, memory_limit.empty() ? 0 : parse_bytes(memory_limit, "--memory-limit")};
+}
+
+std::vector<int> parse_integers(const std::string& text, const std::string& option) {
+  std::vector<int> values;
+  std::string_view rest = text;
+  while (true) {
+    const std::size_t comma = rest.find(',');
+    const auto [first, last] = read_range(rest.substr(0, comma), text, option);
+    for (std::int64_t value = first; value <= last; ++value) {
+      if (values.size() == kMostIntegers)
+        refuse_integers(text, fmt::format("has more than {} integers", kMostIntegers), option);
+      values.push_back(static_cast<int>(value));
+    }
+    if (comma == std::string_view::npos) return values;
+    rest.remove_prefix(comma + 1);
+  }
 }
 
 }  // namespace torusml

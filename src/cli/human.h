@@ -4,12 +4,14 @@
 //   human_probability(0x1p-40);    // "2^-40"
 //   parse_number("2^-8.5", "--tolerance");
 //   parse_bytes("2GB", "--memory-limit");
+//   parse_integers("2..4,8", "--bits");  // {2, 3, 4, 8}
 //
 // Thread rule: pure functions.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/human.h"
 #include "torusml/limits.h"
@@ -29,5 +31,9 @@ double parse_number(const std::string& text, const std::string& option);
 std::uint64_t parse_bytes(const std::string& text, const std::string& option);
 // Of the options --threads and --memory-limit; an empty limit is none.
 Limits parse_limits(int threads, const std::string& memory_limit);
+
+// A list of integers and ranges: "2..5,8" is 2, 3, 4, 5, 8. Up to 1000 of them. Error
+// invalid_argument names the option.
+std::vector<int> parse_integers(const std::string& text, const std::string& option);
 
 }  // namespace torusml

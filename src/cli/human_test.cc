@@ -60,5 +60,24 @@ TEST(Human, ParsesPowersAndDecimals) {
   }
 }
 
+TEST(Human, ParsesListsAndRanges) {
+  using List = std::vector<int>;
+  EXPECT_EQ(parse_integers("4", "--bits"), List({4}));
+  EXPECT_EQ(parse_integers("2..5", "--bits"), List({2, 3, 4, 5}));
+  EXPECT_EQ(parse_integers("8,2..3,-1..0", "--bits"), List({8, 2, 3, -1, 0}));
+  EXPECT_EQ(parse_integers("7..7", "--bits"), List({7}));
+  EXPECT_EQ(parse_integers("1..1000", "--bits").size(), 1000u);
+  for (const char* text : {"", ",", "2,", ",2", "2..", "..2", "2...4", "2..4..6", "5..2", "x",
+                           "2.5", "2 ,3", "99999999999", "1..1001", "-2147483648..2147483647"}) {
+    try {
+      parse_integers(text, "--bits");
+      ADD_FAILURE() << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+      EXPECT_EQ(error.where(), "--bits");
+    }
+  }
+}
+
 }  // namespace
 }  // namespace torusml

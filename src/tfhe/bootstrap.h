@@ -29,7 +29,10 @@ class EvaluationKeys {
   EvaluationKeys& operator=(EvaluationKeys&&) noexcept;
 
   const TfheParameters& parameters() const;
-  std::size_t bytes() const;  // of prepared key material in memory
+  // Of prepared key material in memory.
+  std::size_t bytes() const { return bootstrap_bytes() + keyswitch_bytes(); }
+  std::size_t bootstrap_bytes() const;
+  std::size_t keyswitch_bytes() const;
 
   struct State;
   const State& state() const { return *state_; }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/memory.h"
+#include "tfhe/prepared_keys.h"
 #include "tfhe/validate.h"
 
 namespace torusml {
@@ -28,11 +29,15 @@ std::uint64_t keyswitch_scratch(const TfheParameters& p, std::uint64_t block) {
 
 std::uint64_t rotation_scratch(const TfheParameters& p, std::uint32_t extension_log2,
                                std::uint64_t block) {
-  const std::uint64_t shards = std::uint64_t{1} << extension_log2;
-  const std::uint64_t accumulators = (block + (shards == 1 ? 0 : 1)) * shards * polynomials(p);
-  const std::uint64_t levels = p.bootstrap.level_count;
-  const std::uint64_t transforms = levels + polynomials(p) * levels + polynomials(p) + 1;
-  return (accumulators + transforms) * p.polynomial_size.value * sizeof(Torus);
+  const std::uint64_t shards = std::uint64_t{1} << extension_log2, size = p.polynomial_size.value;
+  StepShape shape{.keys = p.keys_per_step(),
+                  .rows = polynomials(p) * p.bootstrap.level_count,
+                  .columns = polynomials(p),
+                  .row_pitch = row_pitch(size),
+                  .shards_log2 = extension_log2};
+  const std::uint64_t accumulators = shards * polynomials(p) * size * (p.accumulator_bits / 8);
+  const std::uint64_t rows = shards * shape.rows * shape.row_pitch * sizeof(double);
+  return block * (accumulators + rows) + shape.scratch_doubles(size / 2) * sizeof(double);
 }
 
 }  // namespace
@@ -47,7 +52,7 @@ std::uint64_t prepared_key_bytes(const TfheParameters& p) {
 
 std::uint64_t seeded_key_bytes(const TfheParameters& p) {
   const KeySizes sizes(p);
-  return sizes.bootstrap_bodies * sizeof(Torus) + sizes.keyswitch_bodies * sizeof(std::uint32_t);
+  return sizes.bootstrap_bodies + sizes.keyswitch_bodies * sizeof(std::uint32_t);
 }
 
 std::uint64_t ciphertext_bytes(const TfheParameters& p, std::uint64_t count) {

@@ -28,7 +28,7 @@ TEST(MemoryUse, KeysAreAsBigAsForeseen) {
     const SeededEvaluationKeys seeded =
         make_evaluation_keys(SecretKeys::generate(parameters, random), random);
     EXPECT_EQ(seeded_key_bytes(parameters),
-              seeded.bootstrap_bodies.size() * 8 + seeded.keyswitch_bodies.size() * 4);
+              seeded.bootstrap_bodies.size() + seeded.keyswitch_bodies.size() * 4);
     const std::size_t prepared = EvaluationKeys::prepare(seeded).bytes();
     EXPECT_GE(prepared_key_bytes(parameters), prepared);
     EXPECT_LE(prepared_key_bytes(parameters), prepared + 2 * (std::size_t{2} << 20));
@@ -44,14 +44,16 @@ TEST(MemoryUse, WithoutBootstrapThereAreNoKeys) {
 
 TEST(MemoryUse, CiphertextsAndScratch) {
   EXPECT_EQ(ciphertext_bytes(kSmall, 10), allocated_bytes(10 * 257 * 8));
-  // One ciphertext on one thread: its switched words, and the larger of digits and rotation.
-  EXPECT_EQ(bootstrap_scratch_bytes(kSmall, 0, 1, 1), 13 * 4 + (2 + 4 + 8 + 2 + 1) * 256u * 8);
+  // One ciphertext on one thread: its switched words; accumulator, rows and the last level's values
+  // with the monomials of kMostItems ciphertexts.
+  EXPECT_EQ(bootstrap_scratch_bytes(kSmall, 0, 1, 1),
+            13 * 4 + 2 * 256 * 8u + 8 * 320 * 8u + (8 * 64 + 16 * 2 * (64 + 2 + 2)) * 8u);
   const auto scratch = [](std::uint32_t extension, std::uint64_t count, int threads) {
     return bootstrap_scratch_bytes(kSmall, extension, count, threads);
   };
   EXPECT_EQ(scratch(0, 1, 8), scratch(0, 1, 1));  // threads without work have no scratch
   EXPECT_GT(scratch(0, 64, 2), scratch(0, 64, 1));
-  EXPECT_GT(scratch(8, 1, 1), 2 * 256 * 2 * 256 * 8u);  // the accumulator, and its next state
+  EXPECT_GT(scratch(8, 1, 1), 256 * (2 * 256 + 8 * 320) * 8u);  // the accumulator, and its rows
 }
 
 }  // namespace

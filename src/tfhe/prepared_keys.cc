@@ -15,9 +15,6 @@ namespace {
 
 constexpr std::size_t kPitchWords = 16;  // of the keyswitch key: a 512-bit vector
 
-// Rows at a distance that is no power of two do not compete for the same cache lines.
-std::size_t row_pitch(std::size_t size) { return size + 64; }
-
 void check_sizes(const SeededEvaluationKeys& seeded) {
   const KeySizes sizes(seeded.parameters);
   if (seeded.bootstrap_bodies.size() != sizes.bootstrap_bodies ||
@@ -144,9 +141,12 @@ EvaluationKeys& EvaluationKeys::operator=(EvaluationKeys&&) noexcept = default;
 
 const TfheParameters& EvaluationKeys::parameters() const { return state_->parameters; }
 
-std::size_t EvaluationKeys::bytes() const {
-  return state_->bootstrap.size() * sizeof(double) +
-         state_->keyswitch.size() * sizeof(std::uint32_t);
+std::size_t EvaluationKeys::bootstrap_bytes() const {
+  return state_->bootstrap.size() * sizeof(double);
+}
+
+std::size_t EvaluationKeys::keyswitch_bytes() const {
+  return state_->keyswitch.size() * sizeof(std::uint32_t);
 }
 
 }  // namespace torusml

@@ -7,6 +7,10 @@
 
 namespace torusml {
 
+// Doubles from a row to the next: rows at a distance that is no power of two do not compete for the
+// same cache lines.
+inline std::size_t row_pitch(std::size_t size) { return size + 64; }
+
 struct EvaluationKeys::State {
   TfheParameters parameters;
   StepShape step;  // for one shard
