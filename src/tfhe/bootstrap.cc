@@ -16,7 +16,7 @@ namespace torusml {
 namespace {
 
 constexpr std::size_t kKeyswitchBlock = 32;  // ciphertexts that share one reading of the key
-constexpr std::size_t kRotationBlock = 8;    // more brings nothing: the matrix is in cache by then
+constexpr std::size_t kRotationBlock = 16;    // that share one reading of a step's keys
 constexpr std::uint32_t kLargestExtension = 12;
 
 [[noreturn]] void refuse(ErrorCode code, const std::string& message) {

@@ -229,22 +229,76 @@ HWY_INLINE void join_two_pass(const FftPlan& plan, const Source& source, const S
   }
 }
 
-// A level in place, with the widest vector that fits between its quarters.
-HWY_INLINE void split_level(std::size_t points, const FftPlan::Level& level, double* work) {
-  const WorkArray<double> array(work, level.block / 4);
-  if (level.block / 4 >= hn::Lanes(Wide())) {
-    split_four_pass(Wide(), points, level, array, array);
-  } else {
-    split_four_pass(Narrow(), points, level, array, array);
+// The four parts of a block from p on, vector by vector: offsets are doubles from part to part.
+template <class D>
+HWY_INLINE void split_parts(D d, double* p, const std::size_t (&offsets)[3], std::size_t count,
+                            const Twiddles<D>& w) {
+  for (std::size_t j = 0; j < count; j += hn::Lanes(d)) {
+    double *p0 = p + j, *p1 = p0 + offsets[0], *p2 = p0 + offsets[1], *p3 = p0 + offsets[2];
+    const auto y =
+        split_four<D>({load(d, p0, p0 + kWorkPoints, 0), load(d, p1, p1 + kWorkPoints, 0),
+                       load(d, p2, p2 + kWorkPoints, 0), load(d, p3, p3 + kWorkPoints, 0)},
+                      w);
+    store(d, y.z0, p0, p0 + kWorkPoints, 0);
+    store(d, y.z1, p1, p1 + kWorkPoints, 0);
+    store(d, y.z2, p2, p2 + kWorkPoints, 0);
+    store(d, y.z3, p3, p3 + kWorkPoints, 0);
   }
 }
 
-HWY_INLINE void join_level(std::size_t points, const FftPlan::Level& level, double* work) {
-  const WorkArray<double> array(work, level.block / 4);
-  if (level.block / 4 >= hn::Lanes(Wide())) {
-    join_four_pass(Wide(), points, level, array, array);
-  } else {
-    join_four_pass(Narrow(), points, level, array, array);
+template <class D>
+HWY_INLINE void join_parts(D d, double* p, const std::size_t (&offsets)[3], std::size_t count,
+                           const Twiddles<D>& w) {
+  for (std::size_t j = 0; j < count; j += hn::Lanes(d)) {
+    double *p0 = p + j, *p1 = p0 + offsets[0], *p2 = p0 + offsets[1], *p3 = p0 + offsets[2];
+    const auto z =
+        join_four<D>({load(d, p0, p0 + kWorkPoints, 0), load(d, p1, p1 + kWorkPoints, 0),
+                      load(d, p2, p2 + kWorkPoints, 0), load(d, p3, p3 + kWorkPoints, 0)},
+                     w);
+    store(d, z.z0, p0, p0 + kWorkPoints, 0);
+    store(d, z.z1, p1, p1 + kWorkPoints, 0);
+    store(d, z.z2, p2, p2 + kWorkPoints, 0);
+    store(d, z.z3, p3, p3 + kWorkPoints, 0);
+  }
+}
+
+// A level in place. Blocks of 16 and of 64 points have loops of their own, since most of their time
+// would go into the bookkeeping of short loops.
+template <bool kForward>
+HWY_INLINE void level_in_place(std::size_t points, const FftPlan::Level& level, double* work) {
+  const auto parts = [](auto d, double* p, const std::size_t(&offsets)[3], std::size_t count,
+                        const auto& w) HWY_ATTR {
+    if constexpr (kForward) {
+      split_parts(d, p, offsets, count, w);
+    } else {
+      join_parts(d, p, offsets, count, w);
+    }
+  };
+  constexpr std::size_t kRun = 2 * kWorkPoints;
+  const double* twiddles = level.twiddles.data();
+  double* const end = work + points / kWorkPoints * kRun;
+  if (level.block == 16) {
+    const Narrow d;
+    constexpr std::size_t kOffsets[3] = {4, 8, 12};
+    for (double* p = work; p < end; p += kRun, twiddles += 12) {
+      parts(d, p, kOffsets, 4, broadcast_twiddles(d, twiddles));
+      parts(d, p + 16, kOffsets, 4, broadcast_twiddles(d, twiddles + 6));
+    }
+    return;
+  }
+  const Wide d;
+  if (level.block == 64) {
+    constexpr std::size_t kOffsets[3] = {16, kRun, kRun + 16};
+    for (double* p = work; p < end; p += 2 * kRun, twiddles += 6) {
+      parts(d, p, kOffsets, 16, broadcast_twiddles(d, twiddles));
+    }
+    return;
+  }
+  const std::size_t part = level.block / 4 / kWorkPoints * kRun;
+  const std::size_t offsets[3] = {part, 2 * part, 3 * part};
+  for (double* first = work; first < end; first += 4 * part, twiddles += 6) {
+    const auto w = broadcast_twiddles(d, twiddles);
+    for (double* p = first; p < first + part; p += kRun) parts(d, p, offsets, kWorkPoints, w);
   }
 }
 
@@ -264,7 +318,8 @@ HWY_INLINE void split_levels(const FftPlan& plan, const Source& source, double* 
   } else {
     split_four_pass(Wide(), plan.points, plan.levels[next++], source, first);
   }
-  for (; next < plan.levels.size(); ++next) split_level(plan.points, plan.levels[next], work);
+  for (; next < plan.levels.size(); ++next)
+    level_in_place<true>(plan.points, plan.levels[next], work);
 }
 
 // The inverse of all levels but the last; the one that comes first in the forward direction writes
@@ -272,7 +327,7 @@ HWY_INLINE void split_levels(const FftPlan& plan, const Source& source, double* 
 template <class Sink>
 HWY_INLINE void join_levels(const FftPlan& plan, double* work, const Sink& sink) {
   for (std::size_t next = plan.levels.size(); next-- > (plan.has_head ? 0 : 1);) {
-    join_level(plan.points, plan.levels[next], work);
+    level_in_place<false>(plan.points, plan.levels[next], work);
   }
   const WorkArray<double> array(work, first_part(plan));
   if (plan.has_head) {

@@ -10,7 +10,7 @@ namespace torusml {
 namespace {
 
 // Ciphertexts that a thread works on at a time (bootstrap.cc).
-constexpr std::uint64_t kKeyswitchBlock = 32, kRotationBlock = 8;
+constexpr std::uint64_t kKeyswitchBlock = 32, kRotationBlock = 16;
 constexpr std::uint64_t kPitchWords = 16;  // of the keyswitch key's rows (prepared_keys.cc)
 
 std::uint64_t polynomials(const TfheParameters& p) { return p.glwe_dimension.value + 1; }
