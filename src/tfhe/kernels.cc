@@ -12,6 +12,7 @@
 #define HWY_TARGET_INCLUDE "tfhe/kernels.cc"
 #include "hwy/foreach_target.h"
 // foreach_target must come first.
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "tfhe/fft-inl.h"
 
@@ -298,6 +299,14 @@ class GroupStep {
     }
   }
 
+  // Asks for the points of a group of blocks in the rows of shard 0.
+  HWY_INLINE void prefetch_rows(std::size_t b) const {
+    const double* row = rows_ + work_index(4 * b);
+    for (std::size_t r = 0; r < shape_.rows; ++r, row += shape_.row_pitch) {
+      for (std::size_t i = 0; i < 2 * kWorkPoints; i += 8) hwy::Prefetch(row + i);
+    }
+  }
+
   HWY_INLINE void run(std::size_t b) const {
     const Wide d;
     split_rows(d, b);
@@ -481,6 +490,15 @@ class GroupStep {
   std::size_t offsets_[Keys] = {};
 };
 
+// Asks for one of `shares` equal parts of an array of doubles.
+HWY_INLINE void prefetch_share(const double* array, std::size_t size, std::size_t share,
+                               std::size_t shares) {
+  constexpr std::size_t kLine = 8;
+  const std::size_t part = (size / kLine + shares - 1) / shares * kLine;
+  const std::size_t end = std::min(size, (share + 1) * part);
+  for (std::size_t i = share * part; i < end; i += kLine) hwy::Prefetch(array + i);
+}
+
 template <bool kSharded, std::size_t Keys>
 void multiply_items(const FftPlan& plan, const StepShape& shape, const double* matrix,
                     std::span<const StepItem> items, double* scratch) {
@@ -492,8 +510,14 @@ void multiply_items(const FftPlan& plan, const StepShape& shape, const double* m
       steps[i] = {plan, shape, matrix, some[i], scratch, tables};
       tables += GroupStep<kSharded, Keys>::table_doubles(plan.points);
     }
+    const std::size_t group_doubles = 4 * 2 * kGroupPoints * Keys * shape.rows * shape.columns;
+    const double* group_keys = matrix;
     for (std::size_t group = 0; group < plan.points / 4; group += kGroupPoints) {
+      group_keys += group_doubles;
       for (std::size_t i = 0; i < some.size(); ++i) {
+        prefetch_share(group_keys, group_doubles, i, some.size());
+        steps[i + 1 < some.size() ? i + 1 : 0].prefetch_rows(
+            i + 1 < some.size() ? group : group + kGroupPoints);
         for (std::size_t b = group; b < group + kGroupPoints; b += hn::Lanes(Wide())) {
           steps[i].run(b);
         }
