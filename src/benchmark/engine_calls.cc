@@ -5,7 +5,7 @@
 
 #include "tfhe/kernels.h"
 #include "tfhe/prepared_keys.h"
-#include "tfhe/stages.h"
+#include "tfhe/secret_keys.h"
 
 namespace torusml {
 
@@ -38,6 +38,33 @@ double TransformRunner::round_trip_error() {
   }
   return largest / 512;
 }
+
+namespace {
+
+EvaluationKeys make_keys(const TfheParameters& parameters) {
+  SecretGenerator random;
+  return EvaluationKeys::prepare(
+      make_evaluation_keys(SecretKeys::generate(parameters, random), random));
+}
+
+}  // namespace
+
+// Times do not depend on the values: exponents are odd, as nearly all are, and spread.
+RotationRunner::RotationRunner(const TfheParameters& parameters, std::size_t batch)
+    : keys_(make_keys(parameters)),
+      table_(parameters.polynomial_size.value),
+      tables_(batch, table_.data()),
+      switched_(batch * (parameters.small_dimension.value + std::size_t{1})),
+      rotation_(std::make_unique<BlindRotation>(keys_.state(), 0, batch)) {
+  const std::uint32_t turn = 2 * parameters.polynomial_size.value;
+  for (std::size_t i = 0; i < switched_.size(); ++i) {
+    switched_[i] = (static_cast<std::uint32_t>(i) * 2654435761u | 1) % turn;
+  }
+}
+
+void RotationRunner::run() { rotation_->run(switched_.data(), tables_); }
+
+std::size_t RotationRunner::steps() const { return keys_.state().steps(); }
 
 KeyswitchRunner::KeyswitchRunner(const EvaluationKeys& keys, const LweBatch& inputs)
     : keys_(keys), inputs_(inputs), small_(inputs.count * keys.state().keyswitch_pitch) {}

@@ -9,10 +9,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "base/memory.h"
 #include "tfhe/bootstrap.h"
+#include "tfhe/stages.h"
 #include "tfhe/types.h"
 
 namespace torusml {
@@ -31,6 +33,21 @@ class TransformRunner {
  private:
   PolynomialSize size_;
   AlignedBuffer<double> values_, work_, transformed_, result_;
+};
+
+// Blind rotations alone, of `batch` ciphertexts under keys made for them, on the calling thread.
+class RotationRunner {
+ public:
+  RotationRunner(const TfheParameters& parameters, std::size_t batch);
+  void run();
+  std::size_t steps() const;
+
+ private:
+  EvaluationKeys keys_;
+  std::vector<Torus> table_;
+  std::vector<const Torus*> tables_;
+  std::vector<std::uint32_t> switched_;
+  std::unique_ptr<BlindRotation> rotation_;
 };
 
 // The keyswitch alone, of all inputs as one block on the calling thread.

@@ -4,7 +4,9 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "artifact/cost_table_file.h"
 #include "base/threads.h"
+#include "benchmark/calibrate.h"
 #include "benchmark/fma_peak.h"
 #include "benchmark/kernels.h"
 #include "benchmark/lookups.h"
@@ -239,6 +241,21 @@ void run_bench_kernels(const BenchKernelsArguments& arguments) {
   } else {
     print_keys(keys);
   }
+}
+
+void run_bench_calibrate(const BenchCalibrateArguments& arguments) {
+  CostTable table;
+  {
+    ProgressBar bar("polynomial sizes");
+    table = measure_cost_table(bar.callback());
+  }
+  save_cost_table(table, arguments.output);
+  const PolynomialCost& usual = table.at(2048);
+  fmt::print(
+      "{}: at N 2048, a transform {} and a multiplication {}; keyswitch {:.3f} ns and linear "
+      "layers {:.3f} ns a multiply-add\n",
+      arguments.output, human_seconds(usual.transform_ns * 1e-9),
+      human_seconds(usual.multiply_ns * 1e-9), table.keyswitch_ns, table.linear_ns);
 }
 
 }  // namespace torusml

@@ -25,6 +25,7 @@ struct Arguments {
   InspectArguments inspect;
   BenchLutArguments bench_lut;
   BenchKernelsArguments bench_kernels;
+  BenchCalibrateArguments bench_calibrate;
 };
 
 CLI::Option* file_list(CLI::App& command, const char* names, std::vector<std::string>& files,
@@ -182,6 +183,11 @@ void add_bench(CLI::App& app, Arguments& a) {
       *command.add_subcommand("kernels", "Transforms, keyswitch and keys on one core");
   bench.add_flag("--json", kernels.json, "Print a JSON object for each measurement");
   bench.callback([&kernels] { run_bench_kernels(kernels); });
+  BenchCalibrateArguments& calibrate = a.bench_calibrate;
+  CLI::App& table = *command.add_subcommand(
+      "calibrate", "Measure the cost table of this machine, for compile --cost-table");
+  table.add_option("-o,--output", calibrate.output, "The table (JSON)")->required();
+  table.callback([&calibrate] { run_bench_calibrate(calibrate); });
 }
 
 int fail(const std::string& text) {

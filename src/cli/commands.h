@@ -92,4 +92,9 @@ struct BenchKernelsArguments {
 };
 void run_bench_kernels(const BenchKernelsArguments& arguments);
 
+struct BenchCalibrateArguments {
+  std::string output;
+};
+void run_bench_calibrate(const BenchCalibrateArguments& arguments);
+
 }  // namespace torusml

@@ -85,7 +85,9 @@ TEST(Catalogue, CostsLittle) {
   RecordProperty("mean_ratio", fmt::format("{:.4f}", std::exp(sum / demands)));
   RecordProperty("worst_ratio", fmt::format("{:.3f}", worst));
   EXPECT_LE(std::exp(sum / demands), 1.05);
-  EXPECT_LE(worst, 1.5);
+  // Far from where speed is promised, a set with smaller keys may be preferred that a free search
+  // would have beaten by more than the rule about larger keys allows.
+  EXPECT_LE(worst, 2.2);
 }
 
 TEST(Catalogue, KeysOfExactLookupsStaySmall) {

@@ -7,8 +7,6 @@ namespace torusml {
 namespace {
 
 constexpr double kNsPerMs = 1e6;
-// Bits of a body that are kept below the standard deviation of its error.
-constexpr double kGuardBits = 5;
 
 double ggsws_of_a_step(const TfheParameters& p) { return (1u << p.grouping_factor) - 1; }
 double polynomials(const TfheParameters& p) { return p.glwe_dimension.value + 1; }

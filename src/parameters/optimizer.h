@@ -45,7 +45,7 @@ struct ParameterChoice {
 // lookup, so speed decides within a class; but a few per cent are no reason to hold half as much
 // again.
 constexpr KeyBytes kKeyClasses[] = {{130e6, 40e6}, {190e6, 70e6}, {750e6, 250e6}, kAnyKeyBytes};
-constexpr double kWorthLargerKeys = 0.7;
+constexpr double kWorthLargerKeys = 0.65;
 
 // nullopt when nothing in the search space satisfies every constraint; `tightest` then names the
 // constraint that alone has no solution (the first such), or says "all constraints together" when

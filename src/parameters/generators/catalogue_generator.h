@@ -35,7 +35,7 @@ class CatalogueGenerator {
  private:
   // Loss where a set does not serve a demand, so that serving all comes first; and what a demand
   // counts where speed is promised.
-  static constexpr double kUnserved = 1000, kCentralWeight = 30;
+  static constexpr double kUnserved = 1000, kCentralWeight = 30, kLargeLoss = 0.34;
 
   static std::size_t key_class(const KeyBytes& bytes) {
     std::size_t c = 0;
@@ -65,8 +65,9 @@ class CatalogueGenerator {
         const bool serves = choice && key_class(choice->key_bytes) <= key_class(best_[d].key_bytes);
         const double loss =
             serves ? std::log(choice->cost_ms_per_core / best_[d].cost_ms_per_core) : kUnserved;
-        // The worst case counts as well as the mean.
-        row.push_back((demands_[d].is_central() ? kCentralWeight : 1) * (loss + 4 * loss * loss));
+        // The worst case counts as well as the mean, above all beyond a factor of 1.4.
+        const double weighed = loss + 4 * loss * loss + 100 * std::max(0.0, loss - kLargeLoss);
+        row.push_back((demands_[d].is_central() ? kCentralWeight : 1) * weighed);
       }
     }
   }

@@ -54,7 +54,7 @@ to 2^10); of all these choices, the 40 were kept that serve the whole grid with 
 
 The fastest set wins, by the [cost model](../src/parameters/cost.h) and the shipped table of kernel times, among those whose keys
 belong to a class: up to 130 MB in memory and 40 MB on the wire, up to 190 and 70 MB, up to 750 and 250 MB, or any. A set of a larger
-class is taken where it needs at most 70 % of the time of the best of the smaller ones, or where these have none. Keys are sent and
+class is taken where it needs at most 65 % of the time of the best of the smaller ones, or where these have none. Keys are sent and
 held once and time is spent at every lookup, so speed decides within a class; but a few per cent are no reason to hold half as much
 again. `--cost-table FILE` puts times measured elsewhere in the place of the shipped ones.
 )";
