@@ -120,9 +120,8 @@ class CompiledModel:
         parameters = plan["parameters"]
         big = parameters["glwe_dimension"] * parameters["polynomial_size"]
         small = parameters["small_dimension"]
-        bootstrap = small * parameters["bootstrap_level_count"] * (parameters["glwe_dimension"] + 1)
-        bootstrap *= parameters["polynomial_size"] * 8
         keyswitch = big * parameters["keyswitch_level_count"] * 4
+        bootstrap = int(plan["key_wire_bytes"]) - keyswitch
         has_bootstrap = parameters["bootstrap_level_count"] != 0
         return {
             "size_of_secret_keys": (big + (small if has_bootstrap else 0)) * 8,
