@@ -1,4 +1,5 @@
-// Time of the engine's stages at 128-bit parameters: N 2048, n 830, l 1, B 2^22, keyswitch 5 x 2^3.
+// Time of the engine's stages at 128-bit parameters: N 2048, n 830, l 1, B 2^23, two key bits a
+// step, 32-bit accumulators, keyswitch 5 x 2^3.
 //
 //   bootstrap_bench --benchmark_repetitions=5 --benchmark_report_aggregates_only=true
 //
@@ -42,8 +43,10 @@ TfheParameters parameters() {
   p.small_dimension = {830};
   p.glwe_dimension = {1};
   p.polynomial_size = {2048};
-  p.bootstrap = {22, 1};
+  p.bootstrap = {23, 1};
   p.keyswitch = {3, 5};
+  p.grouping_factor = 2;
+  p.accumulator_bits = 32;
   p.small_variance = secure_variance(830);
   p.glwe_variance = secure_variance(2048);
   return p;
@@ -153,7 +156,8 @@ BENCHMARK(key_preparation)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 int main(int argc, char** argv) {
   benchmark::AddCustomContext("instruction set", torusml::current_kernels().target);
-  benchmark::AddCustomContext("parameters", "N 2048, k 1, n 830, l 1, B 2^22, keyswitch 5 x 2^3");
+  benchmark::AddCustomContext("parameters",
+                              "N 2048, k 1, n 830, l 1, B 2^23, 2 bits a step, keyswitch 5 x 2^3");
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

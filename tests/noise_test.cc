@@ -13,7 +13,9 @@
 #include <cmath>
 #include <random>
 
+#include "parameters/optimizer.h"
 #include "random/test_seed.h"
+#include "tfhe/bootstrap.h"
 #include "tfhe/secret_keys.h"
 #include "tfhe/stages.h"
 
@@ -165,6 +167,20 @@ INSTANTIATE_TEST_SUITE_P(Cases, StatisticalBlindRotation,
                                               c.grouping_factor, c.accumulator_bits,
                                               c.extension_log2);
                          });
+
+// A part for the default run.
+class BlindRotationNoise : public StatisticalBlindRotation {};
+
+TEST_P(BlindRotationNoise, HasTheVarianceOfTheFormula) {
+  const RotationCase c = GetParam();
+  Errors errors;
+  for (std::uint64_t seed = 1; seed <= c.keys; ++seed) measure_rotations(c, seed, errors);
+  expect_variance(errors, blind_rotation_variance(parameters_of(c)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Quick, BlindRotationNoise,
+                         testing::Values(RotationCase{200, 3, 512, {18, 1}, 2, 32, 0, 10, 6}),
+                         [](const auto&) { return "k3N512g2"; });
 
 // The error of the transforms alone: one step whose keys are uniform polynomials without errors,
 // against exact integers. The accumulator's phase meets 1 + k N / 2 such polynomials.
@@ -338,7 +354,7 @@ TEST(StatisticalKeyswitch, HasTheVarianceOfTheFormula) {
   }
 }
 
-TEST(StatisticalModulusSwitch, HasTheVarianceOfTheFormula) {
+TEST(ModulusSwitchNoise, HasTheVarianceOfTheFormula) {
   for (const auto& [n, modulus] : {std::pair{830u, 4096u}, {500u, 512u}, {904u, 65536u}}) {
     Errors errors;
     const int shift = 64 - std::countr_zero(modulus);
@@ -358,6 +374,69 @@ TEST(StatisticalModulusSwitch, HasTheVarianceOfTheFormula) {
     EXPECT_NEAR(errors.mean() / std::sqrt(errors.variance() / 20'000), 0, 5);
   }
 }
+
+// Whole lookups at a p_error so large that failures can be counted: the tail of the formula, not
+// only its variance. The count lies within 4.9 standard deviations of the binomial (1e-6).
+struct ErrorRateCase {
+  int bits;
+  double p_error;
+  std::size_t lookups;
+};
+
+class StatisticalErrorRate : public testing::TestWithParam<ErrorRateCase> {};
+
+TEST_P(StatisticalErrorRate, IsThatOfTheTail) {
+  const ErrorRateCase c = GetParam();
+  const std::uint64_t values = std::uint64_t{1} << c.bits;
+  NoiseConstraint constraint;
+  constraint.name = "lookup";
+  constraint.fresh_norm2 = 1;
+  constraint.lookup_count = 1;
+  constraint.values = values;
+  constraint.limit_sigma = 0.25 / static_cast<double>(values) / kappa(c.p_error);
+  const auto choice = choose_parameters({.constraints = {constraint}});
+  ASSERT_TRUE(choice);
+  const std::uint32_t h = choice->extension_log2[0];
+  const std::size_t size = std::size_t{choice->parameters.polynomial_size.value} << h;
+  const double half_box = 0.25 / static_cast<double>(values);
+  const double predicted = tail_probability(half_box / std::sqrt(choice->noise[0].value));
+
+  const int shift = 64 - c.bits - 1;
+  std::vector<Torus> table(size);
+  for (std::size_t i = 0; i < size; ++i) table[i] = Torus{i * values / size} << shift;
+  const Torus half_index = (Torus{1} << 62) / size;
+  std::size_t failures = 0, done = 0;
+  for (std::uint64_t seed = 1; done < c.lookups; ++seed) {
+    const Keys keys = Keys::make(choice->parameters, seed);
+    auto random = TestSeed::make(seed + 1000);
+    std::vector<Torus> phases(std::min<std::size_t>(2048, c.lookups - done));
+    for (std::size_t i = 0; i < phases.size(); ++i) {
+      // The middle of the box, less half an index: rounding to the nearest index is then a floor.
+      phases[i] = (Torus{i % values} << shift) + (Torus{1} << (shift - 1)) - half_index;
+    }
+    const LweBatch inputs = expand(encrypt(keys.secret, phases, random));
+    LweBatch outputs(inputs.dimension, inputs.count);
+    const std::vector<const Torus*> tables(inputs.count, table.data());
+    bootstrap_batch(keys.evaluation, inputs, tables, h, outputs);
+    const auto results = decrypt(keys.secret, outputs);
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      const Torus value = (results[i] + (Torus{1} << (shift - 1))) >> shift;
+      failures += value % (2 * values) != i % values;
+    }
+    done += phases.size();
+  }
+  const double expected = predicted * static_cast<double>(done);
+  RecordProperty("failures_over_predicted",
+                 fmt::format("{:.3f}", static_cast<double>(failures) / expected));
+  EXPECT_NEAR(static_cast<double>(failures), expected, 4.9 * std::sqrt(expected))
+      << fmt::format("p_error 2^{:.2f} predicted", std::log2(predicted));
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, StatisticalErrorRate,
+                         testing::Values(ErrorRateCase{4, 0x1p-6, 20480},
+                                         ErrorRateCase{3, 0x1p-8, 40960},
+                                         ErrorRateCase{6, 0x1p-6, 10240}),
+                         [](const auto& info) { return fmt::format("Bits{}", info.param.bits); });
 
 }  // namespace
 }  // namespace torusml

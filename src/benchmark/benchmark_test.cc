@@ -82,7 +82,9 @@ TEST(Lookups, TheRequestIsThatOfAnExactLookup) {
   EXPECT_EQ(c.fresh_norm2, 0);
   EXPECT_EQ(c.values, 4u);
   EXPECT_EQ(c.lookup_count, 4u);
-  EXPECT_DOUBLE_EQ(c.limit_sigma, 0.0625 * c.table_step_weight);
+  // Half a box, an eighth of the half torus; boxes of 2^bits values are whole table entries.
+  EXPECT_DOUBLE_EQ(c.limit_sigma, 0.0625 / kappa(settings.p_error));
+  EXPECT_EQ(c.table_step_weight, 0);
 }
 
 TEST(Lookups, SettingsThatMakeNoSense) {

@@ -9,6 +9,7 @@
 #include "artifact/codecs.h"
 #include "base/progress.h"
 #include "base/threads.h"
+#include "parameters/catalogue.h"
 #include "parameters/noise.h"
 #include "tfhe/bootstrap.h"
 #include "tfhe/secret_keys.h"
@@ -69,7 +70,8 @@ class Lookup {
 };
 
 ParameterChoice choose(const LookupSettings& settings) {
-  std::optional<ParameterChoice> choice = choose_parameters(lookup_request(settings));
+  std::optional<ParameterChoice> choice =
+      choose_key_set(lookup_request(settings), KeySetSource::catalogue);
   if (choice) return *std::move(choice);
   throw Error(ErrorCode::no_parameters,
               fmt::format("no parameters at {} bits of security reach p_error {:.3g} for a lookup "
@@ -236,9 +238,8 @@ ParameterRequest lookup_request(const LookupSettings& settings) {
   constraint.bootstrap_norm2 = settings.norm2 * settings.norm2;
   constraint.lookup_count = settings.batch;
   constraint.values = std::uint64_t{1} << settings.bits;
-  // Half a box of the half torus, less half a table step, holds kappa standard deviations.
+  // Half a box of the half torus holds kappa standard deviations. Boxes are whole table entries.
   constraint.limit_sigma = 0.25 / static_cast<double>(constraint.values) / sigmas;
-  constraint.table_step_weight = 1 / sigmas;
   return {.security_bits = settings.security_bits, .constraints = {constraint}};
 }
 
