@@ -8,6 +8,7 @@
 #include "benchmark/kernels.h"
 #include "benchmark/lookups.h"
 #include "benchmark/machine.h"
+#include "parameters/noise.h"
 #include "torusml/error.h"
 
 namespace torusml {

@@ -15,8 +15,6 @@
 namespace torusml {
 namespace {
 
-constexpr std::size_t kKeyswitchBlock = 32;  // ciphertexts that share one reading of the key
-constexpr std::size_t kRotationBlock = 16;    // that share one reading of a step's keys
 constexpr std::uint32_t kLargestExtension = 12;
 
 [[noreturn]] void refuse(ErrorCode code, const std::string& message) {
@@ -99,9 +97,7 @@ void bootstrap_batch(const EvaluationKeys& evaluation_keys, const LweBatch& inpu
                }
              });
 
-  // Shards of one ciphertext are a batch by themselves.
-  const std::size_t largest = std::max<std::size_t>(1, kRotationBlock >> extension_log2);
-  for_blocks(inputs.count, block_size(inputs.count, largest),
+  for_blocks(inputs.count, block_size(inputs.count, rotation_block(extension_log2)),
              [&](std::size_t first, std::size_t count) {
                BlindRotation rotation(keys, extension_log2, count);
                rotation.run(switched.data() + first * (n + 1), tables.subspan(first, count));

@@ -333,6 +333,16 @@ class GroupStep {
  private:
   static constexpr std::size_t kWraps = kSharded ? 2 : 1;
   static constexpr bool kBundled = !kSharded && Keys > 1;
+  // Rows of shards are too far apart for the hardware to foresee.
+  static constexpr std::size_t kRowsAhead = 6;
+  static HWY_INLINE void prefetch_work(const double* row, std::size_t b) {
+    const double* p = row + work_index(4 * b);
+    for (std::size_t i = 0; i < 4 * hn::MaxLanes(Wide()); i += 8) {
+      hwy::Prefetch(p + i);
+      hwy::Prefetch(p + kWorkPoints + i);
+    }
+  }
+
   static constexpr std::size_t kRowScratch = 4 * 2 * kGroupPoints;
 
   struct Sources {
@@ -345,6 +355,7 @@ class GroupStep {
     for (std::size_t shard = 0; shard < shards; ++shard) {
       const double* rows = rows_ + shard * shape_.shard_pitch;
       for (std::size_t row = 0; row < shape_.rows; ++row, out += kRowScratch) {
+        if constexpr (kSharded) prefetch_work(rows + (row + kRowsAhead) * shape_.row_pitch, b);
         const auto y = split_last(d, *plan_, rows + row * shape_.row_pitch, b);
         const Complex<Wide> roots[4] = {y.z0, y.z1, y.z2, y.z3};
         for (std::size_t s = 0; s < 4; ++s) {

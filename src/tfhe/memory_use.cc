@@ -4,13 +4,12 @@
 
 #include "base/memory.h"
 #include "tfhe/prepared_keys.h"
+#include "tfhe/stages.h"
 #include "tfhe/validate.h"
 
 namespace torusml {
 namespace {
 
-// Ciphertexts that a thread works on at a time (bootstrap.cc).
-constexpr std::uint64_t kKeyswitchBlock = 32, kRotationBlock = 16;
 constexpr std::uint64_t kPitchWords = 16;  // of the keyswitch key's rows (prepared_keys.cc)
 
 std::uint64_t polynomials(const TfheParameters& p) { return p.glwe_dimension.value + 1; }
@@ -65,12 +64,11 @@ std::uint64_t bootstrap_scratch_bytes(const TfheParameters& p, std::uint32_t ext
   const std::uint64_t switched =
       count * (std::uint64_t{p.small_dimension.value} + 1) * sizeof(std::uint32_t);
   const std::uint64_t blocks = static_cast<std::uint64_t>(threads);
-  const std::uint64_t keyswitch_block = std::min(count, kKeyswitchBlock);
-  const std::uint64_t rotation_block =
-      std::min(count, std::max<std::uint64_t>(1, kRotationBlock >> extension_log2));
+  const std::uint64_t keyswitches = std::min<std::uint64_t>(count, kKeyswitchBlock);
+  const std::uint64_t rotations = std::min<std::uint64_t>(count, rotation_block(extension_log2));
   return switched +
-         std::min(blocks, count) * std::max(keyswitch_scratch(p, keyswitch_block),
-                                            rotation_scratch(p, extension_log2, rotation_block));
+         std::min(blocks, count) * std::max(keyswitch_scratch(p, keyswitches),
+                                            rotation_scratch(p, extension_log2, rotations));
 }
 
 }  // namespace torusml

@@ -10,6 +10,7 @@
 // Thread rule: keys are shared; everything else belongs to one thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -29,6 +30,14 @@ void keyswitch_block(const EvaluationKeys::State& keys, const LweBatch& inputs, 
 // with the mask's errors centred in the same way.
 void switch_row(const std::uint32_t* small, std::size_t n, std::uint64_t modulus,
                 std::uint32_t* switched);
+
+// Ciphertexts that share one reading of the keys, at most: of the keyswitch key, and of a step's.
+// Shards of one ciphertext are a batch by themselves.
+inline constexpr std::size_t kKeyswitchBlock = 32;
+inline std::size_t rotation_block(std::uint32_t extension_log2) {
+  constexpr std::size_t kShards = 64;
+  return std::clamp<std::size_t>(kShards >> extension_log2, 1, kMostItems);
+}
 
 // Blind rotation of up to `capacity` ciphertexts at once: the outer loop runs over the steps, so
 // that each step's keys are read once for all of them.
