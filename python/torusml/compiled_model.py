@@ -136,7 +136,9 @@ class CompiledModel:
             "key_switch_count": plan["lookup_count"],
             "packing_key_switch_count": 0,
             "clear_multiplication_count": self._core.linear_multiplications,
-            **{name: plan[name] for name in ("precision", "profile", "security_level", "tolerance", "key_set", "parameters")},
+            **{
+                name: plan[name] for name in ("precision", "profile", "security_level", "tolerance", "key_set", "parameters")
+            },
         }
 
     # Keys, and the two halves.

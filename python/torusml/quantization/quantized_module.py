@@ -212,7 +212,9 @@ def refuse_foreign_arguments(configuration: Any, artifacts: Any, show_mlir: bool
     """Arguments of Concrete ML that have no meaning here."""
     if configuration is not None:
         raise NotSupported(
-            "a configuration object", "configuration", "precision=, tolerance=, profile=, security_level=, parameters=, p_error="
+            "a configuration object",
+            "configuration",
+            "precision=, tolerance=, profile=, security_level=, parameters=, p_error=",
         )
     if artifacts is not None:
         raise NotSupported("an artifacts folder", "artifacts", "verbose=True prints the circuit and its plan")
