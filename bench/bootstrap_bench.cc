@@ -120,7 +120,7 @@ void keyswitch(benchmark::State& state) {
     const std::uint32_t* row = small.data() + c * keys.keyswitch_pitch;
     std::uint32_t phase = row[keys.small()];
     for (std::size_t i = 0; i < keys.small(); ++i) {
-      phase -= row[i] * static_cast<std::uint32_t>(fixture().secret.small[i]);
+      phase -= row[i] * static_cast<std::uint32_t>(fixture().secret.small()[i]);
     }
     if (phase >> 26 != value_of(c)) state.SkipWithError("a keyswitch gave a wrong value");
   }

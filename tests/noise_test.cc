@@ -129,7 +129,7 @@ void measure_rotations(const RotationCase& c, std::uint64_t seed, Errors& errors
     for (auto& word : switched) word = static_cast<std::uint32_t>(random() % (2 * period));
     std::size_t index = switched[c.n];
     for (std::size_t i = 0; i < c.n; ++i) {
-      index += (2 * period - switched[i]) * keys.secret.small[i];
+      index += (2 * period - switched[i]) * keys.secret.small()[i];
     }
     rotation.run(switched.data(), tables, true);
     const auto exact = rotated(table, index % (2 * period));
@@ -345,7 +345,7 @@ TEST(StatisticalKeyswitch, HasTheVarianceOfTheFormula) {
         const std::uint32_t* row = small.data() + c * state.keyswitch_pitch;
         std::uint32_t phase = row[state.small()];
         for (std::size_t i = 0; i < state.small(); ++i) {
-          phase -= row[i] * static_cast<std::uint32_t>(keys.secret.small[i]);
+          phase -= row[i] * static_cast<std::uint32_t>(keys.secret.small()[i]);
         }
         errors.add(centred((std::uint64_t{phase} << 32) - phases[c]));
       }

@@ -120,11 +120,11 @@ class CompiledModel:
         parameters = plan["parameters"]
         big = parameters["glwe_dimension"] * parameters["polynomial_size"]
         small = parameters["small_dimension"]
-        keyswitch = big * parameters["keyswitch_level_count"] * 4
+        keyswitch = (big - small) * parameters["keyswitch_level_count"] * 4
         bootstrap = int(plan["key_wire_bytes"]) - keyswitch
         has_bootstrap = parameters["bootstrap_level_count"] != 0
         return {
-            "size_of_secret_keys": (big + (small if has_bootstrap else 0)) * 8,
+            "size_of_secret_keys": big * 8,
             "size_of_bootstrap_keys": bootstrap if has_bootstrap else 0,
             "size_of_keyswitch_keys": keyswitch if has_bootstrap else 0,
             "size_of_inputs": sum(_elements(spec) for spec in self._core.inputs) * 8 + 16,

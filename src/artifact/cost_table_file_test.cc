@@ -42,8 +42,8 @@ TEST(CostTableFile, DamageIsNamed) {
   EXPECT_EQ(code_of("[]"), ErrorCode::file_corrupt);
   EXPECT_EQ(code_of("{}"), ErrorCode::file_corrupt);
   EXPECT_EQ(code_of(replaced("keyswitch_ns", "keyswitch")), ErrorCode::file_corrupt);
-  EXPECT_EQ(code_of(replaced("0.06", "-0.06")), ErrorCode::file_corrupt);
-  EXPECT_EQ(code_of(replaced("0.06", "\"fast\"")), ErrorCode::file_corrupt);
+  EXPECT_EQ(code_of(replaced("0.043", "-0.043")), ErrorCode::file_corrupt);
+  EXPECT_EQ(code_of(replaced("0.043", "\"fast\"")), ErrorCode::file_corrupt);
   EXPECT_EQ(code_of(replaced("\"size\": 128", "\"size\": 100")), ErrorCode::file_corrupt);
   EXPECT_EQ(code_of(replaced("\"polynomials\"", "\"rows\"")), ErrorCode::file_corrupt);
   try {

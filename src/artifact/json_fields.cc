@@ -158,6 +158,8 @@ TfheParameters JsonSection::parameters(const Json& parent, const char* key) cons
   if (p.small_variance.value < 0 || p.glwe_variance.value < 0) corrupt("a variance is negative");
   if (p.has_bootstrap() && (p.small_dimension.value == 0 || p.keyswitch.level_count == 0))
     corrupt("the bootstrap has no keyswitch");
+  if (p.has_bootstrap() && p.small_dimension.value > p.big_dimension().value)
+    corrupt("the small key is longer than the big one, of which it is a part");
   if (p.small_dimension.value % p.grouping_factor != 0)
     corrupt("the small dimension is not a multiple of the grouping factor");
   if (p.accumulator_bits != 32 && p.accumulator_bits != 64)

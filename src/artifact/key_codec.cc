@@ -50,7 +50,6 @@ ContainerWriter make_writer(const SecretKeySet& keys) {
   ContainerWriter writer(FileKind::secret_key);
   set_provenance(writer, keys.provenance);
   writer.add_text("parameters", parameters_text(keys.keys.parameters));
-  writer.add_secret("small", pack(keys.keys.small));
   writer.add_secret("big", pack(keys.keys.big));
   return writer;
 }
@@ -80,7 +79,8 @@ EvaluationKeySet read_evaluation_keys(const ByteSource& source) {
     bootstrap = std::size_t{p.small_dimension.value} / p.grouping_factor * p.keys_per_step() *
                 p.bootstrap.level_count * p.body_bytes() *
                 (p.big_dimension().value + std::size_t{p.polynomial_size.value});
-    keyswitch = std::size_t{p.big_dimension().value} * p.keyswitch.level_count;
+    keyswitch =
+        std::size_t{p.big_dimension().value - p.small_dimension.value} * p.keyswitch.level_count;
   }
   reader.check_raw_size("bootstrap_bodies", bootstrap);
   reader.check_raw_size("keyswitch_bodies", keyswitch * sizeof(std::uint32_t));
@@ -110,12 +110,11 @@ void save_key_pair(const SecretKeySet& secret, const std::string& secret_path, b
 SecretKeySet load_secret_keys(const std::string& path) {
   const FileSource source(path);
   const ContainerReader reader(source, FileKind::secret_key);
-  reader.expect_sections({"parameters", "small", "big"});
+  reader.expect_sections({"parameters", "big"});
   SecretKeySet set;
   set.provenance = read_provenance(reader);
   set.keys.parameters = read_parameters(reader);
   const TfheParameters& p = set.keys.parameters;
-  set.keys.small = read_bits(reader, "small", p.has_bootstrap() ? p.small_dimension.value : 0);
   set.keys.big = read_bits(reader, "big", p.big_dimension().value);
   return set;
 }

@@ -91,9 +91,7 @@ inline SecretKeySet sample_secret_keys() {
   SecretKeySet set;
   set.provenance = sample_provenance();
   set.keys.parameters = sample_parameters();
-  set.keys.small = SecretBuffer<std::uint64_t>(10);
   set.keys.big = SecretBuffer<std::uint64_t>(64);
-  for (std::size_t i = 0; i < 10; ++i) set.keys.small[i] = i % 3 == 0;
   for (std::size_t i = 0; i < 64; ++i) set.keys.big[i] = i % 5 < 2;
   return set;
 }
@@ -104,7 +102,7 @@ inline EvaluationKeySet sample_evaluation_keys() {
   set.keys.parameters = sample_parameters();
   set.keys.seed.fill(0x77);
   set.keys.bootstrap_bodies.resize(10 * 2 * 2 * 64 * sample_parameters().body_bytes());
-  set.keys.keyswitch_bodies.resize(64 * 3);
+  set.keys.keyswitch_bodies.resize((64 - 10) * 3);
   for (std::size_t i = 0; i < set.keys.bootstrap_bodies.size(); ++i)
     set.keys.bootstrap_bodies[i] = static_cast<std::uint8_t>(i * 0x9e3779b97f4a7c15 >> 32);
   for (std::size_t i = 0; i < set.keys.keyswitch_bodies.size(); ++i)

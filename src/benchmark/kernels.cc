@@ -58,7 +58,7 @@ LweBatch make_inputs(const SecretKeys& keys, std::size_t count, SecretGenerator&
 }
 
 void check_keyswitch(const KeyswitchRunner& runner, const SecretKeys& keys) {
-  const auto phases = runner.phases({keys.small.data(), keys.small.size()});
+  const auto phases = runner.phases(keys.small());
   constexpr std::uint32_t kHalf = 1u << (31 - kKeyswitchValueBits);
   constexpr std::uint32_t kValues = 1u << kKeyswitchValueBits;
   for (std::size_t c = 0; c < phases.size(); ++c) {

@@ -84,14 +84,14 @@ TEST(ModelClient, EvaluationKeysCarryTheKeysId) {
   EXPECT_EQ(evaluation.provenance, keys.provenance);
   EXPECT_EQ(evaluation.keys.parameters, keys.keys.parameters);
   EXPECT_EQ(evaluation.keys.bootstrap_bodies.size(), 10u * 2 * 2 * 64 * 7);
-  EXPECT_EQ(evaluation.keys.keyswitch_bodies.size(), 64u * 3);
+  EXPECT_EQ(evaluation.keys.keyswitch_bodies.size(), 54u * 3);
 }
 
 TEST(ModelClient, AModelWithoutLookupsHasEmptyEvaluationKeys) {
   ClientSpec spec = sample_model(false).client;
   const ModelClient client(spec, hash_with(1));
   const SecretKeySet keys = client.make_secret_keys();
-  EXPECT_EQ(keys.keys.small.size(), 0u);
+  EXPECT_EQ(keys.keys.small().size(), 0u);
   const EvaluationKeySet evaluation = client.make_evaluation_keys(keys);
   EXPECT_TRUE(evaluation.keys.bootstrap_bodies.empty());
   EXPECT_TRUE(evaluation.keys.keyswitch_bodies.empty());

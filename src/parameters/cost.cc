@@ -14,7 +14,7 @@ double steps(const TfheParameters& p) {
   return p.small_dimension.value / static_cast<double>(p.grouping_factor);
 }
 double keyswitch_rows(const TfheParameters& p) {
-  return 1.0 * p.big_dimension().value * p.keyswitch.level_count;
+  return (1.0 * p.big_dimension().value - p.small_dimension.value) * p.keyswitch.level_count;
 }
 
 }  // namespace

@@ -177,10 +177,13 @@ Variance blind_rotation_variance(const TfheParameters& p) {
 // times. The key's Gaussian and the input's body are each rounded once to a 32-bit word.
 Variance keyswitch_variance(const TfheParameters& p) {
   const double to_32_bits = kWord32 / 12;
+  const double n = p.small_dimension.value;
   const double rounding = (gadget_rounding_variance(p.keyswitch) + kWord64 / 4) * kBitVariance;
   const double key_noise = p.keyswitch.level_count * (p.small_variance.value + to_32_bits) *
                            digit_second_moment(p.keyswitch);
-  return {big_dimension(p) * (rounding + key_noise) + to_32_bits};
+  // The first n words of the mask stand under the small key already; they are only rounded.
+  return {(big_dimension(p) - n) * (rounding + key_noise) +
+          (n * kBitSecondMoment + 1) * to_32_bits};
 }
 
 // Masks are 32-bit words: rounding w of them to one step, halves upwards, has E[e^2] = w^2/12 +

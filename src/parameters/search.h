@@ -42,8 +42,9 @@ struct NoiseConstraint {
 constexpr KeyBytes kAnyKeyBytes{std::numeric_limits<double>::infinity(),
                                 std::numeric_limits<double>::infinity()};
 
-// Noise, cost and domain of an engine. Costs are in any unit; they and the bytes must not fall when
-// n or the number of keyswitch levels grows.
+// Noise, cost and domain of an engine. Costs are in any unit. A rotation's cost must not fall when
+// n grows; the keyswitch's cost and the keys' bytes must not fall when its number of levels grows,
+// and must be concave in n.
 class SearchModel {
  public:
   struct Domain {
@@ -65,7 +66,9 @@ class SearchModel {
   virtual Variance small_variance(std::uint32_t n) const = 0;
 
   virtual double rotation_variance(const TfheParameters& p) const = 0;  // of a bootstrap, over n
-  // In the big dimension; reads the keyswitch's gadget and the small variance.
+  // n at most, for this ring.
+  virtual std::uint32_t max_small_dimension(const TfheParameters& ring) const = 0;
+  // In the big dimension; reads the keyswitch's gadget, n and the small variance.
   virtual Line keyswitch_variance(const TfheParameters& p) const = 0;
   // In the small dimension.
   virtual Line switch_variance(std::uint64_t modulus) const = 0;

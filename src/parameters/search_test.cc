@@ -69,6 +69,9 @@ TEST(Search, KeyLimitsBind) {
     double rotation_variance(const TfheParameters& p) const override {
       return inner_.rotation_variance(p);
     }
+    std::uint32_t max_small_dimension(const TfheParameters& ring) const override {
+      return inner_.max_small_dimension(ring);
+    }
     Line keyswitch_variance(const TfheParameters& p) const override {
       return inner_.keyswitch_variance(p);
     }

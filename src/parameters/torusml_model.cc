@@ -1,5 +1,7 @@
 #include "parameters/torusml_model.h"
 
+#include <algorithm>
+
 #include "parameters/cost.h"
 #include "parameters/noise.h"
 
@@ -64,6 +66,11 @@ Variance TorusmlModel::small_variance(std::uint32_t n) const {
 
 double TorusmlModel::rotation_variance(const TfheParameters& p) const {
   return rotation_step_noise(p).total() / p.grouping_factor;
+}
+
+// The small key is a part of the big one.
+std::uint32_t TorusmlModel::max_small_dimension(const TfheParameters& ring) const {
+  return std::min(domain_.max_small_dimension, ring.big_dimension().value);
 }
 
 SearchModel::Line TorusmlModel::keyswitch_variance(const TfheParameters& p) const {

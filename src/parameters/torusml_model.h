@@ -15,6 +15,7 @@ class TorusmlModel final : public SearchModel {
   std::uint32_t max_bootstrap_bits(const TfheParameters& ring) const override;
   Variance small_variance(std::uint32_t n) const override;
   double rotation_variance(const TfheParameters& p) const override;
+  std::uint32_t max_small_dimension(const TfheParameters& ring) const override;
   Line keyswitch_variance(const TfheParameters& p) const override;
   Line switch_variance(std::uint64_t modulus) const override;
   double rotation_cost(const TfheParameters& p) const override;

@@ -39,9 +39,7 @@ void bind_keys(nb::module_& module) {
                       bool replace) { save_secret_keys(self, path, replace); })
       .def_static("load", &load_secret_keys)
       .def_prop_ro("key_id", [](const SecretKeySet& self) { return to_hex(self.provenance.key); })
-      .def_prop_ro("bits", [](const SecretKeySet& self) {
-        return self.keys.small.size() + self.keys.big.size();
-      });
+      .def_prop_ro("bits", [](const SecretKeySet& self) { return self.keys.big.size(); });
 
   nb::class_<EvaluationKeySet>(module, "EvaluationKeySet")
       .def("to_bytes",

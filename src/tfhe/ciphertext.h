@@ -48,7 +48,8 @@ LweBatch expand(const SeededLweBatch& seeded);
 // from the seed, in that order. A step that consumes bit s has the message s; one that consumes s
 // and t has s (1 - t), (1 - s) t and s t. A word is rounded to its upper body_bytes() bytes, which
 // are stored from the least significant one.
-// keyswitch_bodies: for each bit j of the big key, for each level, one 32-bit body; masks (small
+// keyswitch_bodies: for each bit j of the big key from the small dimension on (the bits before are
+// the small key), for each level, one 32-bit body; masks (small
 // dimension words of 32 bits) follow from the same seed after the bootstrap masks.
 struct SeededEvaluationKeys {
   TfheParameters parameters;

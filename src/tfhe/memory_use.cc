@@ -15,7 +15,7 @@ constexpr std::uint64_t kPitchWords = 16;  // of the keyswitch key's rows (prepa
 std::uint64_t polynomials(const TfheParameters& p) { return p.glwe_dimension.value + 1; }
 
 std::uint64_t keyswitch_rows(const TfheParameters& p) {
-  return std::uint64_t{p.big_dimension().value} * p.keyswitch.level_count;
+  return std::uint64_t{p.big_dimension().value - p.small_dimension.value} * p.keyswitch.level_count;
 }
 
 std::uint64_t keyswitch_pitch(const TfheParameters& p) {

@@ -122,12 +122,13 @@ EvaluationKeys EvaluationKeys::prepare(const SeededEvaluationKeys& seeded,
   state->keyswitch_pitch = (n + kPitchWords) / kPitchWords * kPitchWords;
   state->keyswitch =
       AlignedBuffer<std::uint32_t>(seeded.keyswitch_bodies.size() * state->keyswitch_pitch);
-  ProgressCounter counter(progress, state->steps() + state->big());
+  const std::size_t rest = state->big() - n;
+  ProgressCounter counter(progress, state->steps() + rest);
   parallel_for(state->steps(), [&](std::size_t step) {
     prepare_step(seeded, step, *state);
     counter.advance();
   });
-  parallel_for(state->big(), [&](std::size_t bit) {
+  parallel_for(rest, [&](std::size_t bit) {
     prepare_keyswitch_bit(seeded, bit, *state);
     counter.advance();
   });

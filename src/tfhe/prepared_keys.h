@@ -16,7 +16,8 @@ struct EvaluationKeys::State {
   StepShape step;  // for one shard
   // The keys of one step after the other, scaled so that join_add yields torus words.
   AlignedBuffer<double> bootstrap;
-  // One row per bit of the big key and level: small mask, body, zeros up to the pitch.
+  // One row per bit of the big key after the small one, and level: small mask, body, zeros up to
+  // the pitch.
   std::size_t keyswitch_pitch = 0;
   AlignedBuffer<std::uint32_t> keyswitch;
 

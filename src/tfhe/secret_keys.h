@@ -21,8 +21,14 @@ namespace torusml {
 
 struct SecretKeys {
   TfheParameters parameters;
-  SecretBuffer<std::uint64_t> small;  // small_dimension bits, one per word; empty without bootstrap
-  SecretBuffer<std::uint64_t> big;    // k * N bits; polynomial r is [r * N, (r + 1) * N)
+  SecretBuffer<std::uint64_t>
+      big;  // k * N bits, one per word; polynomial r is [r * N, (r + 1) * N)
+
+  // The small key is the beginning of the big one, so that a keyswitch has to deal with the rest
+  // only. Empty without bootstrap.
+  std::span<const std::uint64_t> small() const {
+    return {big.data(), parameters.has_bootstrap() ? parameters.small_dimension.value : 0};
+  }
 
   static SecretKeys generate(const TfheParameters& parameters, SecretGenerator& random);
 };

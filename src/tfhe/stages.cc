@@ -54,15 +54,18 @@ std::uint64_t switch_modulus(Torus word, std::uint64_t modulus) {
 
 void keyswitch_block(const EvaluationKeys::State& keys, const LweBatch& inputs, std::size_t first,
                      std::size_t count, std::uint32_t* small) {
-  const std::size_t rows = keys.big() * keys.parameters.keyswitch.level_count;
+  const std::size_t n = keys.small(), rest = keys.big() - n;
+  const std::size_t rows = rest * keys.parameters.keyswitch.level_count;
   AlignedBuffer<std::int32_t> digits(rows * count);
-  std::fill_n(small, count * keys.keyswitch_pitch, 0u);
   for (std::size_t c = 0; c < count; ++c) {
     const auto row = inputs.row(first + c);
-    const std::int64_t error = keyswitch_digits(row.first(keys.big()), keys.parameters.keyswitch,
-                                                digits.data() + c * rows);
-    small[c * keys.keyswitch_pitch + keys.small()] =
-        round_to_32(row[keys.big()] + static_cast<Torus>(error >> 1));
+    std::uint32_t* out = small + c * keys.keyswitch_pitch;
+    const std::int64_t error =
+        keyswitch_digits(row.subspan(n, rest), keys.parameters.keyswitch, digits.data() + c * rows);
+    // The beginning of the mask stands under the small key already.
+    for (std::size_t i = 0; i < n; ++i) out[i] = round_to_32(row[i]);
+    out[n] = round_to_32(row[keys.big()] + static_cast<Torus>(error >> 1));
+    std::fill(out + n + 1, out + keys.keyswitch_pitch, 0u);
   }
   current_kernels().subtract_products(digits.data(), rows, count, keys.keyswitch.data(),
                                       keys.keyswitch_pitch, small);

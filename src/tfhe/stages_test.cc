@@ -72,7 +72,7 @@ TEST_P(BlindRotationOfShape, GivesTheEntryOfEveryIndex) {
       std::size_t body = first + c;
       for (std::size_t i = 0; i < n; ++i) {
         row[i] = static_cast<std::uint32_t>(random() % (2 * period));
-        body += row[i] * keys.secret.small[i];
+        body += row[i] * keys.secret.small()[i];
       }
       row[n] = static_cast<std::uint32_t>(body % (2 * period));
     }
@@ -164,7 +164,7 @@ TEST(KeyswitchBlock, KeepsThePhase) {
     const std::uint32_t* row = small.data() + c * state.keyswitch_pitch;
     std::uint32_t phase = row[state.small()];
     for (std::size_t i = 0; i < state.small(); ++i) {
-      phase -= row[i] * static_cast<std::uint32_t>(keys.secret.small[i]);
+      phase -= row[i] * static_cast<std::uint32_t>(keys.secret.small()[i]);
     }
     EXPECT_LT(torus_distance(std::uint64_t{phase} << 32, phases[first + c]), 1e-5) << c;
   }

@@ -57,9 +57,8 @@ void check_parameters(const TfheParameters& p) {
                     "size times dimension",
                     size, k, kSmallestPolynomial, kLargestPolynomial));
   }
-  if (p.small_dimension.value == 0 || p.small_dimension.value > kLargestPolynomial) {
-    refuse(fmt::format("small dimension {}, not in 1 to {}", p.small_dimension.value,
-                       kLargestPolynomial));
+  if (p.small_dimension.value == 0 || p.small_dimension.value > k * size) {
+    refuse(fmt::format("small dimension {}, not in 1 to {}", p.small_dimension.value, k * size));
   }
   if (p.grouping_factor < 1 || p.grouping_factor > 2 ||
       p.small_dimension.value % p.grouping_factor != 0) {
@@ -83,7 +82,7 @@ KeySizes::KeySizes(const TfheParameters& p) {
               p.bootstrap.level_count * (k + 1);
   bootstrap_bodies = glwe_rows * size * p.body_bytes();
   bootstrap_mask_bytes = glwe_rows * size * k * sizeof(Torus);
-  keyswitch_bodies = k * size * p.keyswitch.level_count;
+  keyswitch_bodies = (k * size - p.small_dimension.value) * p.keyswitch.level_count;
 }
 
 }  // namespace torusml

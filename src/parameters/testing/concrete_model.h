@@ -35,6 +35,9 @@ class ConcreteModel final : public SearchModel {
   double rotation_variance(const TfheParameters& p) const override {
     return concrete_form::external_product(p).value + concrete_form::external_product_fft(p).value;
   }
+  std::uint32_t max_small_dimension(const TfheParameters&) const override {
+    return domain_.max_small_dimension;
+  }
   Line keyswitch_variance(const TfheParameters& p) const override {
     TfheParameters one = p;
     one.glwe_dimension = {1};

@@ -39,7 +39,7 @@ class KeyMaker {
     }
   }
 
-  // All 32-bit rows of bit j of the big key.
+  // All 32-bit rows of bit j of the part of the big key that is not the small one.
   void keyswitch_bit(std::size_t j, SecretGenerator& random) const {
     const TfheParameters& p = keys_.parameters;
     const std::size_t n = p.small_dimension.value, levels = p.keyswitch.level_count;
@@ -53,9 +53,9 @@ class KeyMaker {
       std::uint32_t body =
           static_cast<std::uint32_t>((noise[level - 1] + (std::uint64_t{1} << 31)) >> 32);
       for (std::size_t i = 0; i < n; ++i) {
-        body += mask[i] * static_cast<std::uint32_t>(keys_.small[i]);
+        body += mask[i] * static_cast<std::uint32_t>(keys_.small()[i]);
       }
-      body += static_cast<std::uint32_t>(keys_.big[j]) << (32 - p.keyswitch.base_log2 * level);
+      body += static_cast<std::uint32_t>(keys_.big[n + j]) << (32 - p.keyswitch.base_log2 * level);
       out_.keyswitch_bodies[j * levels + level - 1] = body;
     }
   }
@@ -63,8 +63,8 @@ class KeyMaker {
  private:
   // 1 for the key that matches the bits of the step, the others 0; computed without a branch.
   std::uint64_t step_message(std::size_t step, std::uint32_t key) const {
-    if (keys_.parameters.grouping_factor == 1) return keys_.small[step];
-    const std::uint64_t s = keys_.small[2 * step], t = keys_.small[2 * step + 1];
+    if (keys_.parameters.grouping_factor == 1) return keys_.small()[step];
+    const std::uint64_t s = keys_.small()[2 * step], t = keys_.small()[2 * step + 1];
     if (key == 0) return s * (1 - t);
     return key == 1 ? (1 - s) * t : s * t;
   }
@@ -123,12 +123,10 @@ class KeyMaker {
 void check_keys(const SecretKeys& keys) {
   check_parameters(keys.parameters);
   const std::size_t big = keys.parameters.big_dimension().value;
-  const std::size_t small = keys.parameters.small_dimension.value;
-  if (keys.big.size() != big || (keys.parameters.has_bootstrap() && keys.small.size() != small)) {
+  if (keys.big.size() != big) {
     throw Error(
         ErrorCode::wrong_key,
-        fmt::format("the secret keys have {} and {} bits, their parameters ask for {} and {}",
-                    keys.small.size(), keys.big.size(), small, big),
+        fmt::format("the secret key has {} bits, its parameters ask for {}", keys.big.size(), big),
         "secret keys");
   }
 }
@@ -141,7 +139,7 @@ std::vector<SecretGenerator> split_all(SecretGenerator& random, std::size_t coun
   return generators;
 }
 
-constexpr std::size_t kKeyswitchTask = 64;  // bits of the big key
+constexpr std::size_t kKeyswitchTask = 64;  // bits
 
 }  // namespace
 
@@ -157,9 +155,9 @@ SeededEvaluationKeys make_evaluation_keys(const SecretKeys& keys, SecretGenerato
   out.bootstrap_bodies.resize(sizes.bootstrap_bodies);
   out.keyswitch_bodies.resize(sizes.keyswitch_bodies);
   const KeyMaker maker(keys, out);
-  const std::size_t big = keys.big.size();
-  const std::size_t steps = keys.small.size() / keys.parameters.grouping_factor;
-  const std::size_t tasks = (big + kKeyswitchTask - 1) / kKeyswitchTask;
+  const std::size_t rest = keys.big.size() - keys.small().size();
+  const std::size_t steps = keys.small().size() / keys.parameters.grouping_factor;
+  const std::size_t tasks = (rest + kKeyswitchTask - 1) / kKeyswitchTask;
   auto generators = split_all(random, steps + tasks);
   ProgressCounter counter(progress, steps);
   parallel_for(steps, [&](std::size_t i) {
@@ -167,7 +165,7 @@ SeededEvaluationKeys make_evaluation_keys(const SecretKeys& keys, SecretGenerato
     counter.advance();
   });
   parallel_for(tasks, [&](std::size_t task) {
-    const std::size_t end = std::min(big, (task + 1) * kKeyswitchTask);
+    const std::size_t end = std::min(rest, (task + 1) * kKeyswitchTask);
     for (std::size_t j = task * kKeyswitchTask; j < end; ++j) {
       maker.keyswitch_bit(j, generators[steps + task]);
     }

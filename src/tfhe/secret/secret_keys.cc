@@ -36,10 +36,6 @@ SecretKeys SecretKeys::generate(const TfheParameters& parameters, SecretGenerato
   keys.parameters = parameters;
   keys.big = SecretBuffer<std::uint64_t>(parameters.big_dimension().value);
   random.fill_binary(keys.big);
-  if (parameters.has_bootstrap()) {
-    keys.small = SecretBuffer<std::uint64_t>(parameters.small_dimension.value);
-    random.fill_binary(keys.small);
-  }
   return keys;
 }
 
