@@ -1,13 +1,12 @@
 #include "tfhe/bootstrap.h"
 
 #include <fmt/format.h>
-#include <tbb/task_arena.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "base/progress.h"
-#include "base/threads.h"
+#include "tfhe/blocks.h"
 #include "tfhe/prepared_keys.h"
 #include "tfhe/stages.h"
 #include "torusml/error.h"
@@ -54,24 +53,6 @@ void check(const EvaluationKeys::State& keys, const LweBatch& inputs,
     refuse(ErrorCode::invalid_argument,
            fmt::format("extension 2^{} is above 2^{}", extension_log2, kLargestExtension));
   }
-}
-
-// Blocks of nearly equal size, none above `largest`, that occupy all threads where that is
-// possible.
-std::size_t block_size(std::size_t count, std::size_t largest) {
-  // Of the arena that this request runs in: fewer threads take larger blocks.
-  const auto threads = static_cast<std::size_t>(tbb::this_task_arena::max_concurrency());
-  const std::size_t rounds = (count + threads * largest - 1) / (threads * largest);
-  const std::size_t blocks = std::min(count, rounds * threads);
-  return (count + blocks - 1) / blocks;
-}
-
-template <class Body>
-void for_blocks(std::size_t count, std::size_t size, const Body& body) {
-  parallel_for((count + size - 1) / size, [&](std::size_t block) {
-    const std::size_t first = block * size;
-    body(first, std::min(size, count - first));
-  });
 }
 
 }  // namespace

@@ -11,6 +11,10 @@ namespace torusml {
 // same cache lines.
 inline std::size_t row_pitch(std::size_t size) { return size + 64; }
 
+// multiply_step takes digits times X^e - 1. At e = N that is -2, and a matrix scaled by this makes
+// it 1: a plain external product.
+inline constexpr double kHalfNegated = -0.5;
+
 struct EvaluationKeys::State {
   TfheParameters parameters;
   StepShape step;  // for one shard
@@ -21,6 +25,10 @@ struct EvaluationKeys::State {
   std::size_t keyswitch_pitch = 0;
   AlignedBuffer<std::uint32_t> keyswitch;
 
+  // Circuit bootstrapping only: the keys of the trace, one after the other, for plain products.
+  StepShape trace_step;
+  AlignedBuffer<double> trace;
+
   std::size_t small() const { return parameters.small_dimension.value; }
   std::size_t big() const { return parameters.big_dimension().value; }
   std::size_t size() const { return parameters.polynomial_size.value; }
@@ -29,6 +37,24 @@ struct EvaluationKeys::State {
   const double* matrix(std::size_t step_index) const {
     return bootstrap.data() + step_index * step.matrix_doubles(size() / 2);
   }
+  const double* trace_matrix(std::size_t key) const {
+    return trace.data() + key * trace_step.matrix_doubles(size() / 2);
+  }
+};
+
+// Transforms polynomials of torus words into their cells of a step's keys, scaled by a factor.
+class MatrixWriter {
+ public:
+  MatrixWriter(PolynomialSize size, const StepShape& shape, double factor = 1);
+
+  // `row` counts the rows of all keys of the step.
+  void write(std::span<const Torus> words, std::size_t row, std::size_t column, double* matrix);
+
+ private:
+  const StepShape shape_;
+  const FftPlan& plan_;
+  const double scale_;
+  AlignedBuffer<double> values_, work_, transformed_;
 };
 
 }  // namespace torusml

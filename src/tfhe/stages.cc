@@ -86,6 +86,14 @@ void switch_row(const std::uint32_t* small, std::size_t n, std::uint64_t modulus
       static_cast<std::uint32_t>(switch_modulus((std::uint64_t{small[n]} << 32) + mean, modulus));
 }
 
+void extract_mask(std::span<const Torus> polynomial, std::size_t coefficient, Torus* mask) {
+  const std::size_t size = polynomial.size();
+  for (std::size_t j = 0; j <= coefficient; ++j) mask[j] = polynomial[coefficient - j];
+  for (std::size_t j = coefficient + 1; j < size; ++j) {
+    mask[j] = 0 - polynomial[size + coefficient - j];
+  }
+}
+
 BlindRotation::BlindRotation(const EvaluationKeys::State& keys, std::uint32_t extension_log2,
                              std::size_t capacity)
     : keys_(keys),
@@ -199,14 +207,12 @@ std::vector<Torus> BlindRotation::accumulator(std::size_t c, std::size_t shard,
   return result;
 }
 
-void BlindRotation::extract(std::size_t c, std::span<Torus> row) const {
+void BlindRotation::extract(std::size_t c, std::span<Torus> row, std::size_t coefficient) const {
   const std::size_t size = keys_.size(), masks = keys_.polynomials() - 1;
   for (std::size_t p = 0; p < masks; ++p) {
-    const auto mask = accumulator(c, 0, p);
-    row[p * size] = mask[0];
-    for (std::size_t j = 1; j < size; ++j) row[p * size + j] = 0 - mask[size - j];
+    extract_mask(accumulator(c, 0, p), coefficient, row.data() + p * size);
   }
-  row[masks * size] = accumulator(c, 0, masks)[0];
+  row[masks * size] = accumulator(c, 0, masks)[coefficient];
 }
 
 }  // namespace torusml

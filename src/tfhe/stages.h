@@ -39,6 +39,9 @@ inline std::size_t rotation_block(std::uint32_t extension_log2) {
   return std::clamp<std::size_t>(kShards >> extension_log2, 1, kMostItems);
 }
 
+// The mask of a coefficient of a GLWE ciphertext's phase, from one of its mask polynomials.
+void extract_mask(std::span<const Torus> polynomial, std::size_t coefficient, Torus* mask);
+
 // Blind rotation of up to `capacity` ciphertexts at once: the outer loop runs over the steps, so
 // that each step's keys are read once for all of them.
 //
@@ -58,8 +61,8 @@ class BlindRotation {
   // Polynomial p (k masks, then the body) of shard j of the rotated table of ciphertext c.
   std::vector<Torus> accumulator(std::size_t c, std::size_t shard, std::size_t polynomial) const;
 
-  // Coefficient 0 of shard 0 as a ciphertext under the big key.
-  void extract(std::size_t c, std::span<Torus> row) const;
+  // A coefficient of shard 0 as a ciphertext under the big key.
+  void extract(std::size_t c, std::span<Torus> row, std::size_t coefficient = 0) const;
 
  private:
   // Steps that leave shards alone which are no multiples of 2^skip_log2.

@@ -52,6 +52,10 @@ struct TfheParameters {
   std::uint32_t accumulator_bits = 64;
   Variance small_variance;
   Variance glwe_variance;
+  // Circuit bootstrapping, on which wide lookups rest (tfhe/wide_lookup.h): the gadget of the GGSW
+  // ciphertexts that it makes, and that of the keys of its trace. No levels: this key set has none.
+  Gadget circuit_bootstrap;
+  Gadget trace;
 
   // One GGSW ciphertext for each way in which the bits of a step are not all zero.
   std::uint32_t keys_per_step() const { return (1u << grouping_factor) - 1; }
@@ -64,6 +68,7 @@ struct TfheParameters {
   LweDimension big_dimension() const { return {glwe_dimension.value * polynomial_size.value}; }
   // A key set without bootstrap: circuits that have no lookup.
   bool has_bootstrap() const { return bootstrap.level_count != 0; }
+  bool has_circuit_bootstrap() const { return circuit_bootstrap.level_count != 0; }
   friend bool operator==(const TfheParameters&, const TfheParameters&) = default;
 };
 

@@ -36,6 +36,17 @@ void check_gadget(const char* name, const Gadget& gadget, std::uint32_t largest_
   }
 }
 
+void check_circuit_bootstrap(const TfheParameters& p) {
+  if (p.glwe_dimension.value != 1 || p.accumulator_bits != 64) {
+    refuse(
+        fmt::format("circuit bootstrapping with GLWE dimension {} and accumulators of {} bits; it "
+                    "takes dimension 1 and 64 bits",
+                    p.glwe_dimension.value, p.accumulator_bits));
+  }
+  check_gadget("circuit bootstrap", p.circuit_bootstrap, 31, 63);
+  check_gadget("trace", p.trace, 31, 63);
+}
+
 }  // namespace
 
 void check_parameters(const TfheParameters& p) {
@@ -73,6 +84,7 @@ void check_parameters(const TfheParameters& p) {
   check_variance("the small key's variance", p.small_variance);
   check_gadget("bootstrap", p.bootstrap, 31, p.accumulator_bits - 1);
   check_gadget("keyswitch", p.keyswitch, 16, 32);
+  if (p.has_circuit_bootstrap() || p.trace.level_count != 0) check_circuit_bootstrap(p);
 }
 
 KeySizes::KeySizes(const TfheParameters& p) {
@@ -83,6 +95,10 @@ KeySizes::KeySizes(const TfheParameters& p) {
   bootstrap_bodies = glwe_rows * size * p.body_bytes();
   bootstrap_mask_bytes = glwe_rows * size * k * sizeof(Torus);
   keyswitch_bodies = (k * size - p.small_dimension.value) * p.keyswitch.level_count;
+  keyswitch_mask_bytes = keyswitch_bodies * p.small_dimension.value * sizeof(std::uint32_t);
+  if (!p.has_circuit_bootstrap()) return;
+  trace_keys = static_cast<std::size_t>(std::countr_zero(size)) + 1;
+  trace_bodies = trace_keys * p.trace.level_count * size * p.body_bytes();
 }
 
 }  // namespace torusml

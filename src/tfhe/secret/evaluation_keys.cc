@@ -34,7 +34,7 @@ class KeyMaker {
     for (std::uint32_t key = 0; key < p.keys_per_step(); ++key) {
       for (std::uint32_t level = 1; level <= p.bootstrap.level_count; ++level) {
         const Torus factor = step_message(step, key) << (64 - p.bootstrap.base_log2 * level);
-        for (std::size_t r = 0; r <= k; ++r, body += row_bytes) maker.write(factor, r, body);
+        for (std::size_t r = 0; r <= k; ++r, body += row_bytes) maker.write_ggsw(factor, r, body);
       }
     }
   }
@@ -60,6 +60,31 @@ class KeyMaker {
     }
   }
 
+  // All GLWE rows of the key of one automorphism, or, after the last one, of the secret's square.
+  void trace_key(std::size_t key, SecretGenerator& random) const {
+    const TfheParameters& p = keys_.parameters;
+    const std::size_t size = p.polynomial_size.value, levels = p.trace.level_count;
+    PublicGenerator masks(out_.seed);
+    masks.seek(sizes_.bootstrap_mask_bytes + sizes_.keyswitch_mask_bytes +
+               key * levels * size * sizeof(Torus));
+    SecretBuffer<Torus> message(size);
+    if (key + 1 == sizes_.trace_keys) {
+      ExactProduct::Scratch scratch(product_);
+      product_.set_sum(keys_.big, message, scratch);
+    } else {
+      const std::size_t power = (size >> key) + 1;
+      for (std::size_t j = 0; j < size; ++j) {
+        const std::size_t to = j * power % (2 * size);
+        message[to % size] = to < size ? 0 - keys_.big[j] : keys_.big[j];
+      }
+    }
+    RowMaker maker(*this, masks, random);
+    const std::size_t row_bytes = size * p.body_bytes();
+    std::uint8_t* body = out_.trace_bodies.data() + key * levels * row_bytes;
+    for (std::uint32_t level = 1; level <= levels; ++level, body += row_bytes)
+      maker.write(message, Torus{1} << (64 - p.trace.base_log2 * level), body);
+  }
+
  private:
   // 1 for the key that matches the bits of the step, the others 0; computed without a branch.
   std::uint64_t step_message(std::size_t step, std::uint32_t key) const {
@@ -83,17 +108,36 @@ class KeyMaker {
           scratch_(product_) {}
 
     // factor * (r < k ? -S_r : 1).
-    void write(Torus factor, std::size_t r, std::uint8_t* body) {
-      const std::size_t size = inner_.size();
-      masks_.fill(mask_);
-      product_.set_sum(mask_, inner_, scratch_);
-      random_.fill_gaussian(noise_, std::sqrt(keys_.parameters.glwe_variance.value));
+    void write_ggsw(Torus factor, std::size_t r, std::uint8_t* body) {
+      encrypt_zero();
       if (r == keys_.parameters.glwe_dimension.value) {
         inner_[0] += factor;
       } else {
-        const std::uint64_t* secret = keys_.big.data() + r * size;
-        for (std::size_t j = 0; j < size; ++j) inner_[j] -= factor * secret[j];
+        add({keys_.big.data() + r * inner_.size(), inner_.size()}, 0 - factor);
       }
+      write_words(body);
+    }
+
+    // factor * message.
+    void write(std::span<const Torus> message, Torus factor, std::uint8_t* body) {
+      encrypt_zero();
+      add(message, factor);
+      write_words(body);
+    }
+
+   private:
+    void encrypt_zero() {
+      masks_.fill(mask_);
+      product_.set_sum(mask_, inner_, scratch_);
+      random_.fill_gaussian(noise_, std::sqrt(keys_.parameters.glwe_variance.value));
+    }
+
+    void add(std::span<const Torus> message, Torus factor) {
+      for (std::size_t j = 0; j < inner_.size(); ++j) inner_[j] += factor * message[j];
+    }
+
+    void write_words(std::uint8_t* body) const {
+      const std::size_t size = inner_.size();
       const std::size_t bytes = keys_.parameters.body_bytes();
       const Torus half_unit = bytes == 8 ? 0 : Torus{1} << (63 - 8 * bytes);
       for (std::size_t j = 0; j < size; ++j) {
@@ -104,7 +148,6 @@ class KeyMaker {
       }
     }
 
-   private:
     const SecretKeys& keys_;
     const ExactProduct& product_;
     PublicGenerator& masks_;
@@ -154,11 +197,12 @@ SeededEvaluationKeys make_evaluation_keys(const SecretKeys& keys, SecretGenerato
   const KeySizes sizes(keys.parameters);
   out.bootstrap_bodies.resize(sizes.bootstrap_bodies);
   out.keyswitch_bodies.resize(sizes.keyswitch_bodies);
+  out.trace_bodies.resize(sizes.trace_bodies);
   const KeyMaker maker(keys, out);
   const std::size_t rest = keys.big.size() - keys.small().size();
   const std::size_t steps = keys.small().size() / keys.parameters.grouping_factor;
   const std::size_t tasks = (rest + kKeyswitchTask - 1) / kKeyswitchTask;
-  auto generators = split_all(random, steps + tasks);
+  auto generators = split_all(random, steps + tasks + sizes.trace_keys);
   ProgressCounter counter(progress, steps);
   parallel_for(steps, [&](std::size_t i) {
     maker.bootstrap_step(i, generators[i]);
@@ -170,6 +214,8 @@ SeededEvaluationKeys make_evaluation_keys(const SecretKeys& keys, SecretGenerato
       maker.keyswitch_bit(j, generators[steps + task]);
     }
   });
+  parallel_for(sizes.trace_keys,
+               [&](std::size_t i) { maker.trace_key(i, generators[steps + tasks + i]); });
   return out;
 }
 
