@@ -60,6 +60,12 @@ void check_parameters(const TfheParameters& p) {
     if (k * size > kLargestDimension) {
       refuse(fmt::format("dimension {} is above {}", k * size, kLargestDimension));
     }
+    if (p.has_circuit_bootstrap() || p.trace.level_count != 0) {
+      refuse(
+          fmt::format("circuit bootstrapping of {} levels and a trace of {} without bootstrap; "
+                      "they need one",
+                      p.circuit_bootstrap.level_count, p.trace.level_count));
+    }
     return;
   }
   if (size < kSmallestPolynomial || k * size > kLargestPolynomial) {
