@@ -169,6 +169,9 @@ TEST(ModelCodec, ForgedContentsAreRefused) {
       {"client", "\"polynomial_size\":64", "\"polynomial_size\":4294967328"},
       {"client", "\"polynomial_size\":64", "\"polynomial_size\":-64"},
       {"client", "\"small_dimension\":10", "\"small_dimension\":0"},
+      {"client", "\"trace\":", "\"traces\":"},
+      {"client", "\"trace\":{\"base_log2\":0,\"level_count\":0}",
+       "\"trace\":{\"base_log2\":8,\"level_count\":5}"},
       {"client", "\"n_bits\":3", "\"n_bits\":33"},
       {"client", "\"n_bits\":3", "\"n_bits\":\"3\""},
       {"client", "\"scale\":[0.1]", "\"scale\":[0]"},
@@ -278,6 +281,79 @@ TEST_F(Folder, EvaluationKeysComeBackTheSame) {
   const std::string bytes = to_bytes(keys);
   EXPECT_EQ(bytes, file_bytes(file("eval.key")));
   expect_fragile(bytes, [](const std::string& b) { evaluation_keys_from_bytes(b); });
+}
+
+void expect_corrupt(const EvaluationKeySet& keys, const std::string& part) {
+  try {
+    evaluation_keys_from_bytes(to_bytes(keys));
+    FAIL() << "no error: " << part;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::file_corrupt) << error.what();
+    EXPECT_NE(error.message().find(part), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(Folder, KeysOfCircuitBootstrappingComeBackTheSame) {
+  const EvaluationKeySet keys = sample_evaluation_keys(true);
+  save_evaluation_keys(keys, file("eval.key"));
+  EXPECT_EQ(load_evaluation_keys(file("eval.key")), keys);
+  const std::string bytes = to_bytes(keys);
+  const std::size_t trace = keys.keys.trace_bodies.size();  // the end of the file
+  EXPECT_EQ(code_of([&] { evaluation_keys_from_bytes(bytes.substr(0, bytes.size() - trace)); }),
+            ErrorCode::file_truncated);
+  std::string changed = bytes;
+  changed.back() ^= 1;
+  EXPECT_EQ(code_of([&] { evaluation_keys_from_bytes(changed); }), ErrorCode::file_corrupt);
+}
+
+TEST(EvaluationKeyCodec, TraceBodiesOfAnotherSizeAreRefused) {
+  for (const bool with_trace : {false, true}) {
+    EvaluationKeySet keys = sample_evaluation_keys(with_trace);
+    keys.keys.trace_bodies.push_back(0);
+    expect_corrupt(keys, "trace_bodies");
+  }
+  EvaluationKeySet keys = sample_evaluation_keys(true);
+  keys.keys.trace_bodies.clear();
+  expect_corrupt(keys, "trace_bodies");
+}
+
+TEST(EvaluationKeyCodec, ImpossibleCircuitBootstrappingIsRefused) {
+  struct Case {
+    const char* part;
+    std::function<void(TfheParameters&)> change;
+  };
+  const Case cases[] = {
+      {"'trace' 0", [](auto& p) { p.trace = {}; }},
+      {"'circuit_bootstrap' has 0", [](auto& p) { p.circuit_bootstrap = {}; }},
+      {"needs a bootstrap", [](auto& p) { p.bootstrap = p.keyswitch = {}; }},
+      {"GLWE dimension 2", [](auto& p) { p.glwe_dimension = {2}; }},
+      {"accumulators of 32", [](auto& p) { p.accumulator_bits = 32; }},
+      {"3 levels of 0",
+       [](auto& p) {
+         p.circuit_bootstrap = {0, 3};
+       }},
+      {"1 levels of 32",
+       [](auto& p) {
+         p.circuit_bootstrap = {32, 1};
+       }},
+      {"'trace' has 8 levels of 8",
+       [](auto& p) {
+         p.trace = {8, 8};
+       }},
+      {"'trace' has 1 levels of 32",
+       [](auto& p) {
+         p.trace = {32, 1};
+       }},
+      {"'trace' decomposes",
+       [](auto& p) {
+         p.trace = {13, 5};
+       }},
+  };
+  for (const Case& c : cases) {
+    EvaluationKeySet keys = sample_evaluation_keys(true);
+    c.change(keys.keys.parameters);
+    expect_corrupt(keys, c.part);
+  }
 }
 
 TEST_F(Folder, CiphertextsComeBackTheSame) {

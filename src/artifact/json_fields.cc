@@ -15,6 +15,8 @@ constexpr std::int64_t kMaxElements = std::int64_t{1} << 40;
 constexpr std::int64_t kMaxDegree = 1 << 17;
 constexpr std::int64_t kMaxDimension = 1 << 20;
 constexpr int kTorusBits = 64;
+// Of the gadgets of circuit bootstrapping: a level, and all levels together.
+constexpr std::uint32_t kMaxLevelBits = 31, kMaxGadgetBits = 63;
 
 Json gadget_json(Gadget gadget) {
   return {{"base_log2", gadget.base_log2}, {"level_count", gadget.level_count}};
@@ -136,6 +138,33 @@ Gadget JsonSection::gadget(const Json& parent, const char* key) const {
   return gadget;
 }
 
+void JsonSection::check_circuit_bootstrap(const TfheParameters& p) const {
+  if (p.has_circuit_bootstrap() != (p.trace.level_count != 0)) {
+    corrupt(fmt::format("'circuit_bootstrap' has {} levels and 'trace' {}; they need each other",
+                        p.circuit_bootstrap.level_count, p.trace.level_count));
+  }
+  if (!p.has_circuit_bootstrap()) return;
+  if (!p.has_bootstrap()) corrupt("circuit bootstrapping needs a bootstrap");
+  if (p.glwe_dimension.value != 1 || p.accumulator_bits != 64) {
+    corrupt(
+        fmt::format("circuit bootstrapping with GLWE dimension {} and accumulators of {} bits; it "
+                    "takes dimension 1 and 64 bits",
+                    p.glwe_dimension.value, p.accumulator_bits));
+  }
+  check_wide_gadget("circuit_bootstrap", p.circuit_bootstrap);
+  check_wide_gadget("trace", p.trace);
+}
+
+void JsonSection::check_wide_gadget(const char* key, const Gadget& gadget) const {
+  if (gadget.base_log2 >= 1 && gadget.base_log2 <= kMaxLevelBits &&
+      gadget.base_log2 * gadget.level_count <= kMaxGadgetBits) {
+    return;
+  }
+  corrupt(fmt::format(
+      "'{}' has {} levels of {} bits; a level has 1 to {} bits, all together at most {}", key,
+      gadget.level_count, gadget.base_log2, kMaxLevelBits, kMaxGadgetBits));
+}
+
 TfheParameters JsonSection::parameters(const Json& parent, const char* key) const {
   const Json& value = object(parent, key);
   TfheParameters p;
@@ -147,6 +176,8 @@ TfheParameters JsonSection::parameters(const Json& parent, const char* key) cons
       static_cast<std::uint32_t>(integer(value, "polynomial_size", 1, kMaxDegree));
   p.bootstrap = gadget(value, "bootstrap");
   p.keyswitch = gadget(value, "keyswitch");
+  p.circuit_bootstrap = gadget(value, "circuit_bootstrap");
+  p.trace = gadget(value, "trace");
   p.grouping_factor = static_cast<std::uint32_t>(integer(value, "grouping_factor", 1, 2));
   p.accumulator_bits = static_cast<std::uint32_t>(integer(value, "accumulator_bits", 32, 64));
   p.small_variance.value = number(value, "small_variance");
@@ -164,6 +195,7 @@ TfheParameters JsonSection::parameters(const Json& parent, const char* key) cons
     corrupt("the small dimension is not a multiple of the grouping factor");
   if (p.accumulator_bits != 32 && p.accumulator_bits != 64)
     corrupt(fmt::format("accumulators of {} bits; 32 and 64 exist", p.accumulator_bits));
+  check_circuit_bootstrap(p);
   return p;
 }
 
@@ -180,10 +212,16 @@ std::string json_text(const Json& value) {
 Json interval_json(Interval interval) { return {interval.lower, interval.upper}; }
 
 Json parameters_json(const TfheParameters& p) {
-  return {{"small_dimension", p.small_dimension.value}, {"glwe_dimension", p.glwe_dimension.value},
-          {"polynomial_size", p.polynomial_size.value}, {"bootstrap", gadget_json(p.bootstrap)},
-          {"keyswitch", gadget_json(p.keyswitch)},      {"grouping_factor", p.grouping_factor},
-          {"accumulator_bits", p.accumulator_bits},     {"small_variance", p.small_variance.value},
+  return {{"small_dimension", p.small_dimension.value},
+          {"glwe_dimension", p.glwe_dimension.value},
+          {"polynomial_size", p.polynomial_size.value},
+          {"bootstrap", gadget_json(p.bootstrap)},
+          {"keyswitch", gadget_json(p.keyswitch)},
+          {"circuit_bootstrap", gadget_json(p.circuit_bootstrap)},
+          {"trace", gadget_json(p.trace)},
+          {"grouping_factor", p.grouping_factor},
+          {"accumulator_bits", p.accumulator_bits},
+          {"small_variance", p.small_variance.value},
           {"glwe_variance", p.glwe_variance.value}};
 }
 

@@ -48,6 +48,8 @@ class JsonSection {
   const Json& field(const Json& parent, const char* key) const;
   std::int64_t integer_value(const Json& value, const char* key) const;
   Gadget gadget(const Json& parent, const char* key) const;
+  void check_circuit_bootstrap(const TfheParameters& parameters) const;
+  void check_wide_gadget(const char* key, const Gadget& gadget) const;
 
   const ContainerReader& reader_;
   std::string section_;

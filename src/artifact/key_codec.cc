@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <bit>
+
 #include "artifact/codecs.h"
 #include "artifact/json_fields.h"
 #include "artifact/provenance.h"
@@ -61,33 +63,49 @@ ContainerWriter make_writer(const EvaluationKeySet& keys) {
   writer.add_text("parameters", parameters_text(keys.keys.parameters));
   writer.add_view("bootstrap_bodies", keys.keys.bootstrap_bodies);
   writer.add_view("keyswitch_bodies", byte_view(keys.keys.keyswitch_bodies));
+  writer.add_view("trace_bodies", keys.keys.trace_bodies);
   return writer;
+}
+
+struct BodySizes {
+  std::size_t bootstrap = 0;  // bytes
+  std::size_t keyswitch = 0;  // 32-bit words
+  std::size_t trace = 0;      // bytes
+};
+
+// The bounds of read_parameters keep these products far from 2^64.
+BodySizes body_sizes(const TfheParameters& p) {
+  BodySizes sizes;
+  if (!p.has_bootstrap()) return sizes;
+  const std::size_t size = p.polynomial_size.value;
+  sizes.bootstrap = std::size_t{p.small_dimension.value} / p.grouping_factor * p.keys_per_step() *
+                    p.bootstrap.level_count * p.body_bytes() * (p.big_dimension().value + size);
+  sizes.keyswitch =
+      std::size_t{p.big_dimension().value - p.small_dimension.value} * p.keyswitch.level_count;
+  // Of log2 N automorphisms, and the square of the secret; no levels without circuit bootstrapping.
+  const auto trace_keys = static_cast<std::size_t>(std::countr_zero(size)) + 1;
+  sizes.trace = trace_keys * p.trace.level_count * size * p.body_bytes();
+  return sizes;
 }
 
 EvaluationKeySet read_evaluation_keys(const ByteSource& source) {
   const ContainerReader reader(source, FileKind::evaluation_keys);
-  reader.expect_sections({"parameters", "bootstrap_bodies", "keyswitch_bodies"});
+  reader.expect_sections({"parameters", "bootstrap_bodies", "keyswitch_bodies", "trace_bodies"});
   EvaluationKeySet set;
   set.provenance = read_provenance(reader);
   set.keys.parameters = read_parameters(reader);
   if (!from_hex(reader.property("mask_seed"), set.keys.seed))
     reader.corrupt("header", "property 'mask_seed' is not a seed");
-  const TfheParameters& p = set.keys.parameters;
-  // The bounds of read_parameters keep these products far from 2^64.
-  std::size_t bootstrap = 0, keyswitch = 0;
-  if (p.has_bootstrap()) {
-    bootstrap = std::size_t{p.small_dimension.value} / p.grouping_factor * p.keys_per_step() *
-                p.bootstrap.level_count * p.body_bytes() *
-                (p.big_dimension().value + std::size_t{p.polynomial_size.value});
-    keyswitch =
-        std::size_t{p.big_dimension().value - p.small_dimension.value} * p.keyswitch.level_count;
-  }
-  reader.check_raw_size("bootstrap_bodies", bootstrap);
-  reader.check_raw_size("keyswitch_bodies", keyswitch * sizeof(std::uint32_t));
-  set.keys.bootstrap_bodies.resize(bootstrap);
-  set.keys.keyswitch_bodies.resize(keyswitch);
+  const BodySizes sizes = body_sizes(set.keys.parameters);
+  reader.check_raw_size("bootstrap_bodies", sizes.bootstrap);
+  reader.check_raw_size("keyswitch_bodies", sizes.keyswitch * sizeof(std::uint32_t));
+  reader.check_raw_size("trace_bodies", sizes.trace);
+  set.keys.bootstrap_bodies.resize(sizes.bootstrap);
+  set.keys.keyswitch_bodies.resize(sizes.keyswitch);
+  set.keys.trace_bodies.resize(sizes.trace);
   reader.read_words("bootstrap_bodies", std::span(set.keys.bootstrap_bodies));
   reader.read_words("keyswitch_bodies", std::span(set.keys.keyswitch_bodies));
+  reader.read_words("trace_bodies", std::span(set.keys.trace_bodies));
   return set;
 }
 

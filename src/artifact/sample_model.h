@@ -96,10 +96,16 @@ inline SecretKeySet sample_secret_keys() {
   return set;
 }
 
-inline EvaluationKeySet sample_evaluation_keys() {
+// `with_trace`: a key set with circuit bootstrapping.
+inline EvaluationKeySet sample_evaluation_keys(bool with_trace = false) {
   EvaluationKeySet set;
   set.provenance = sample_provenance();
   set.keys.parameters = sample_parameters();
+  if (with_trace) {
+    set.keys.parameters.circuit_bootstrap = {6, 3};
+    set.keys.parameters.trace = {8, 5};
+    set.keys.trace_bodies.resize((6 + 1) * 5 * 64 * sample_parameters().body_bytes());
+  }
   set.keys.seed.fill(0x77);
   set.keys.bootstrap_bodies.resize(10 * 2 * 2 * 64 * sample_parameters().body_bytes());
   set.keys.keyswitch_bodies.resize((64 - 10) * 3);
@@ -107,6 +113,8 @@ inline EvaluationKeySet sample_evaluation_keys() {
     set.keys.bootstrap_bodies[i] = static_cast<std::uint8_t>(i * 0x9e3779b97f4a7c15 >> 32);
   for (std::size_t i = 0; i < set.keys.keyswitch_bodies.size(); ++i)
     set.keys.keyswitch_bodies[i] = static_cast<std::uint32_t>(i * 0x9e3779b9);
+  for (std::size_t i = 0; i < set.keys.trace_bodies.size(); ++i)
+    set.keys.trace_bodies[i] = static_cast<std::uint8_t>(i * 0xd1b54a32d192ed03 >> 32);
   return set;
 }
 
