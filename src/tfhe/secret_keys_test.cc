@@ -27,6 +27,14 @@ TfheParameters small_set() {
   return p;
 }
 
+TfheParameters with_circuit_bootstrap() {
+  TfheParameters p = small_set();
+  p.glwe_dimension = {1};
+  p.circuit_bootstrap = {6, 3};
+  p.trace = {8, 4};
+  return p;
+}
+
 TfheParameters without_bootstrap() {
   TfheParameters p;
   p.glwe_dimension = {700};
@@ -151,6 +159,21 @@ TEST(Keys, RefuseImpossibleParameters) {
   refuses("11 levels of 3", [](auto& p) { p.keyswitch = {3, 11}; });
   refuses("GLWE variance", [](auto& p) { p.glwe_variance = {-1}; });
   refuses("small key's variance", [](auto& p) { p.small_variance = {std::nan("")}; });
+  const auto refuses_circuit = [&](const std::string& part, auto change) {
+    refuses(part, [&](auto& p) {
+      p = with_circuit_bootstrap();
+      change(p);
+    });
+  };
+  refuses_circuit("GLWE dimension 2", [](auto& p) { p.glwe_dimension = {2}; });
+  refuses_circuit("accumulators of 32 bits", [](auto& p) { p.accumulator_bits = 32; });
+  refuses_circuit("circuit bootstrap gadget has 0", [](auto& p) { p.circuit_bootstrap = {}; });
+  refuses_circuit("8 levels of 8", [](auto& p) { p.circuit_bootstrap = {8, 8}; });
+  refuses_circuit("1 levels of 32", [](auto& p) { p.circuit_bootstrap = {32, 1}; });
+  refuses_circuit("3 levels of 0", [](auto& p) { p.circuit_bootstrap = {0, 3}; });
+  refuses_circuit("trace gadget has 0", [](auto& p) { p.trace = {}; });
+  refuses_circuit("trace gadget has 64 levels of 1", [](auto& p) { p.trace = {1, 64}; });
+  refuses_circuit("without bootstrap", [](auto& p) { p.bootstrap = p.keyswitch = {}; });
   TfheParameters p = without_bootstrap();
   p.glwe_dimension = {1u << 21};
   expect_error(ErrorCode::invalid_argument, "2097152", [&] { SecretKeys::generate(p, random); });
@@ -160,6 +183,13 @@ std::vector<Torus> messages(const SecretKeys& keys, std::size_t step) {
   if (keys.parameters.grouping_factor == 1) return {keys.small()[step]};
   const bool s = keys.small()[2 * step] == 1, t = keys.small()[2 * step + 1] == 1;
   return {s && !t, !s && t, s && t};
+}
+
+// The upper bytes of a word, the least significant first.
+Torus read_body(const std::uint8_t* bytes, std::size_t count) {
+  Torus body = 0;
+  for (std::size_t i = 0; i < count; ++i) body |= Torus{bytes[i]} << (64 - 8 * (count - i));
+  return body;
 }
 
 class EvaluationKeysOfGrouping : public testing::TestWithParam<std::uint32_t> {};
@@ -186,11 +216,8 @@ TEST_P(EvaluationKeysOfGrouping, RowsEncryptTheirMessages) {
         for (std::size_t r = 0; r <= k; ++r) {
           masks.fill(mask);
           for (std::size_t j = 0; j < size; ++j, bytes += p.body_bytes()) {
-            Torus body = 0;
-            for (std::size_t i = 0; i < p.body_bytes(); ++i) {
-              body |= Torus{bytes[i]} << (64 - 8 * (p.body_bytes() - i));
-            }
-            const Torus phase = body - naive_coefficient(mask, keys.big, size, j);
+            const Torus phase =
+                read_body(bytes, p.body_bytes()) - naive_coefficient(mask, keys.big, size, j);
             const Torus expected = r < k    ? 0 - message * keys.big[r * size + j]
                                    : j == 0 ? message
                                             : 0;
@@ -216,30 +243,80 @@ TEST_P(EvaluationKeysOfGrouping, RowsEncryptTheirMessages) {
   EXPECT_EQ(evaluation.keyswitch_bodies.size(), (k * size - n) * p.keyswitch.level_count);
 }
 
-TEST(EvaluationKeys, DoNotDependOnThreads) {
-  SeededEvaluationKeys made[2];
-  std::size_t calls = 0, last = 0;
-  for (const int threads : {1, 0}) {
-    with_threads(threads, [&] {
-      auto random = TestSeed::make(9);
-      const SecretKeys keys = SecretKeys::generate(small_set(), random);
-      made[threads] = make_evaluation_keys(keys, random, [&](std::size_t done, std::size_t total) {
-        ++calls;
-        EXPECT_EQ(total, 20u);
-        last = done;
-      });
-    });
+// What the keys of the trace encrypt, before the gadget's factor: -S(X^t) for t = N / 2^i + 1, then
+// S^2.
+std::vector<std::vector<Torus>> trace_messages(const SecretKeys& keys) {
+  const std::size_t size = keys.parameters.polynomial_size.value;
+  std::vector<std::vector<Torus>> messages;
+  for (std::size_t power = size + 1; power >= 3; power = (power - 1) / 2 + 1) {
+    messages.emplace_back(size);
+    for (std::size_t j = 0; j < size; ++j) {
+      const bool is_negative = j * power / size % 2 == 1;
+      messages.back()[j * power % size] = is_negative ? keys.big[j] : 0 - keys.big[j];
+    }
   }
-  EXPECT_EQ(made[0], made[1]);
-  EXPECT_EQ(calls, 40u);
-  EXPECT_EQ(last, 20u);
+  messages.emplace_back(size);
+  for (std::size_t j = 0; j < size; ++j)
+    messages.back()[j] = naive_coefficient(keys.big, keys.big, size, j);
+  return messages;
+}
+
+TEST(EvaluationKeys, TraceRowsEncryptTheirMessages) {
+  const TfheParameters p = with_circuit_bootstrap();
+  const std::size_t size = p.polynomial_size.value, n = p.small_dimension.value;
+  auto random = TestSeed::make(9);
+  const SecretKeys keys = SecretKeys::generate(p, random);
+  const SeededEvaluationKeys evaluation = make_evaluation_keys(keys, random);
+  PublicGenerator masks(evaluation.seed);
+  masks.seek(n * p.bootstrap.level_count * 2 * size * sizeof(Torus) +
+             (size - n) * p.keyswitch.level_count * n * sizeof(std::uint32_t));
+  std::vector<Torus> mask(size);
+  const std::uint8_t* bytes = evaluation.trace_bodies.data();
+  const auto messages = trace_messages(keys);
+  ASSERT_EQ(messages.size(), 6u + 1);
+  for (std::size_t key = 0; key < messages.size(); ++key) {
+    for (std::uint32_t level = 1; level <= p.trace.level_count; ++level) {
+      masks.fill(mask);
+      for (std::size_t j = 0; j < size; ++j, bytes += p.body_bytes()) {
+        const Torus phase =
+            read_body(bytes, p.body_bytes()) - naive_coefficient(mask, keys.big, size, j);
+        const Torus expected = messages[key][j] << (64 - p.trace.base_log2 * level);
+        ASSERT_LT(std::abs(centred(phase - expected)), 9.5 * 0x1p-50) << key << " " << level;
+      }
+    }
+  }
+  EXPECT_EQ(bytes, evaluation.trace_bodies.data() + evaluation.trace_bodies.size());
+}
+
+TEST(EvaluationKeys, DoNotDependOnThreads) {
+  for (const TfheParameters& parameters : {small_set(), with_circuit_bootstrap()}) {
+    SeededEvaluationKeys made[2];
+    std::size_t calls = 0, last = 0;
+    for (const int threads : {1, 0}) {
+      with_threads(threads, [&] {
+        auto random = TestSeed::make(9);
+        const SecretKeys keys = SecretKeys::generate(parameters, random);
+        made[threads] =
+            make_evaluation_keys(keys, random, [&](std::size_t done, std::size_t total) {
+              ++calls;
+              EXPECT_EQ(total, 20u);
+              last = done;
+            });
+      });
+    }
+    EXPECT_EQ(made[0], made[1]);
+    EXPECT_EQ(made[0].trace_bodies.empty(), !parameters.has_circuit_bootstrap());
+    EXPECT_EQ(calls, 40u);
+    EXPECT_EQ(last, 20u);
+  }
 }
 
 TEST(EvaluationKeys, WithoutBootstrapAreEmpty) {
   auto random = TestSeed::make(9);
   const SecretKeys keys = SecretKeys::generate(without_bootstrap(), random);
   const SeededEvaluationKeys made = make_evaluation_keys(keys, random);
-  EXPECT_TRUE(made.bootstrap_bodies.empty() && made.keyswitch_bodies.empty());
+  EXPECT_TRUE(made.bootstrap_bodies.empty() && made.keyswitch_bodies.empty() &&
+              made.trace_bodies.empty());
   EXPECT_EQ(EvaluationKeys::prepare(made).bytes(), 0u);
 }
 
@@ -253,12 +330,31 @@ TEST(EvaluationKeys, PrepareRefusesWrongSizes) {
   auto long_keyswitch = made;
   long_keyswitch.keyswitch_bodies.push_back(0);
   expect_error(ErrorCode::wrong_key, "541", [&] { EvaluationKeys::prepare(long_keyswitch); });
+  auto with_trace = made;
+  with_trace.trace_bodies.resize(7);
+  expect_error(ErrorCode::wrong_key, "and 7 bytes", [&] { EvaluationKeys::prepare(with_trace); });
   auto foreign = made;
   foreign.parameters.bootstrap.level_count = 1;
   expect_error(ErrorCode::wrong_key, "26880", [&] { EvaluationKeys::prepare(foreign); });
   auto impossible = made;
   impossible.parameters.polynomial_size = {63};
   expect_error(ErrorCode::invalid_argument, "63", [&] { EvaluationKeys::prepare(impossible); });
+}
+
+TEST(EvaluationKeys, PrepareRefusesWrongSizesOfTheTrace) {
+  auto random = TestSeed::make(9);
+  const SecretKeys keys = SecretKeys::generate(with_circuit_bootstrap(), random);
+  const SeededEvaluationKeys made = make_evaluation_keys(keys, random);
+  EXPECT_NO_THROW(EvaluationKeys::prepare(made));
+  ASSERT_EQ(made.trace_bodies.size(), 7u * 4 * 64 * made.parameters.body_bytes());
+  auto short_trace = made;
+  short_trace.trace_bodies.pop_back();
+  expect_error(ErrorCode::wrong_key, std::to_string(short_trace.trace_bodies.size()),
+               [&] { EvaluationKeys::prepare(short_trace); });
+  auto foreign = made;
+  foreign.parameters.trace.level_count = 3;
+  expect_error(ErrorCode::wrong_key, std::to_string(made.trace_bodies.size() * 3 / 4),
+               [&] { EvaluationKeys::prepare(foreign); });
 }
 
 // Each secret block that these functions hold is zero when it is freed.
@@ -273,12 +369,12 @@ TEST(Keys, AreWiped) {
   });
   {
     auto random = TestSeed::make(9);
-    const SecretKeys keys = SecretKeys::generate(small_set(), random);
+    const SecretKeys keys = SecretKeys::generate(with_circuit_bootstrap(), random);
     make_evaluation_keys(keys, random);
     encrypt(keys, std::vector<Torus>(10), random);
   }
   set_secret_release_hook({});
-  EXPECT_GE(released, 128 * sizeof(std::uint64_t));
+  EXPECT_GE(released, 64 * sizeof(std::uint64_t));
   EXPECT_EQ(not_zero, 0u);
 }
 
