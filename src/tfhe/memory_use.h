@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "tfhe/types.h"
+#include "tfhe/wide_lookup.h"
 
 namespace torusml {
 
@@ -19,5 +20,12 @@ std::uint64_t ciphertext_bytes(const TfheParameters& parameters, std::uint64_t c
 std::uint64_t bootstrap_scratch_bytes(const TfheParameters& parameters,
                                       std::uint32_t extension_log2, std::uint64_t count,
                                       int threads);
+
+// Of a WideTable in polynomials of this size.
+std::uint64_t wide_table_bytes(PolynomialSize size, const WideShape& shape);
+
+// Scratch of wide_lookup_batch, at most. The parameters have circuit bootstrapping.
+std::uint64_t wide_lookup_scratch_bytes(const TfheParameters& parameters, const WideShape& shape,
+                                        std::uint64_t count, int threads);
 
 }  // namespace torusml
