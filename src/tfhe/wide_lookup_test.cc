@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <random>
+#include <string>
 
 #include "random/test_seed.h"
 #include "tfhe/circuit_bootstrap.h"
@@ -69,9 +71,9 @@ struct Lookup {
   static Torus word(std::uint64_t entry) { return Torus{entry} << 47; }
 };
 
-class WideLookup : public testing::TestWithParam<Case> {};
+class WideLookupOf : public testing::TestWithParam<Case> {};
 
-TEST_P(WideLookup, GivesTheEntryOfEveryIndex) {
+TEST_P(WideLookupOf, GivesTheEntryOfEveryIndex) {
   const Case c = GetParam();
   Keys keys(tiny(c.size));
   const Lookup lookup(c);
@@ -84,8 +86,8 @@ TEST_P(WideLookup, GivesTheEntryOfEveryIndex) {
   for (const std::size_t i : indices) phases.push_back(Torus{2 * i + 1} << (62 - c.index_bits));
   const LweBatch inputs = expand(encrypt(keys.secret, phases, keys.random));
   LweBatch outputs(inputs.dimension, inputs.count);
-  wide_lookup_batch(keys.evaluation, inputs,
-                    std::vector<const WideTable*>(inputs.count, &table), outputs);
+  wide_lookup_batch(keys.evaluation, inputs, std::vector<const WideTable*>(inputs.count, &table),
+                    outputs);
   const std::vector<Torus> results = decrypt(keys.secret, outputs);
   for (std::size_t i = 0; i < indices.size(); ++i) {
     ASSERT_LT(torus_distance(results[i], Lookup::word(lookup.entries[indices[i]])), 0x1p-20)
@@ -93,7 +95,7 @@ TEST_P(WideLookup, GivesTheEntryOfEveryIndex) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, WideLookup,
+INSTANTIATE_TEST_SUITE_P(Shapes, WideLookupOf,
                          testing::Values(Case{256, 3, 1, 3, 1}, Case{256, 5, 2, 2, 2},
                                          Case{256, 8, 2, 3, 3}, Case{256, 10, 2, 4, 4},
                                          Case{128, 9, 1, 3, 1}, Case{512, 7, 2, 3, 6}),
@@ -102,6 +104,116 @@ INSTANTIATE_TEST_SUITE_P(Shapes, WideLookup,
                            return fmt::format("N{}Bits{}By{}Digits{}x{}", c.size, c.index_bits,
                                               c.bits_per_rotation, c.digit_count, c.digit_bits);
                          });
+
+template <class Call>
+void expect_error(ErrorCode code, const std::string& part, const Call& call) {
+  try {
+    call();
+    FAIL() << "no error: " << part;
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code) << error.what();
+    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+  }
+}
+
+// What WideTable is made from.
+struct TableParts {
+  std::uint32_t size = 256;
+  WideShape shape{.index_bits = 5, .bits_per_rotation = 2, .digit_bits = 3, .digit_count = 2};
+  std::vector<std::uint64_t> entries = std::vector<std::uint64_t>(32, 63);
+  std::vector<std::vector<Torus>> digit_words{2, std::vector<Torus>(8)};
+
+  WideTable make() const { return {{size}, shape, entries, digit_words}; }
+};
+
+TEST(WideTable, RefusesImpossibleShapesAndEntries) {
+  EXPECT_NO_THROW(TableParts().make());
+  struct Refusal {
+    const char* part;
+    std::function<void(TableParts&)> change;
+  };
+  const Refusal refusals[] = {
+      {"0 index bits", [](auto& t) { t.shape.index_bits = 0; }},
+      {"17 index bits", [](auto& t) { t.shape.index_bits = 17; }},
+      {"0 a rotation", [](auto& t) { t.shape.bits_per_rotation = 0; }},
+      {"4 a rotation", [](auto& t) { t.shape.bits_per_rotation = 4; }},
+      {"1 index bits, 2 a rotation", [](auto& t) { t.shape.index_bits = 1; }},
+      {"digits of 0 bits", [](auto& t) { t.shape.digit_bits = 0; }},
+      {"digits of 7 bits", [](auto& t) { t.shape.digit_bits = 7; }},
+      {"0 digits", [](auto& t) { t.shape.digit_count = 0; }},
+      {"22 digits of 3 bits", [](auto& t) { t.shape.digit_count = 22; }},
+      {"digits of 3 bits in polynomials of 8", [](auto& t) { t.size = 8; }},
+      {"31 entries for 5 index bits", [](auto& t) { t.entries.pop_back(); }},
+      {"33 entries for 5 index bits", [](auto& t) { t.entries.push_back(0); }},
+      {"an entry of 64; digits hold 6 bits", [](auto& t) { t.entries.back() = 64; }},
+      {"each digit needs a word", [](auto& t) { t.digit_words.pop_back(); }},
+      {"each digit needs a word", [](auto& t) { t.digit_words.back().pop_back(); }},
+  };
+  for (const Refusal& refusal : refusals) {
+    TableParts parts;
+    refusal.change(parts);
+    expect_error(ErrorCode::wrong_shape, refusal.part, [&] { parts.make(); });
+  }
+}
+
+TEST(WideLookup, RefusesWhatDoesNotFit) {
+  const Keys keys(tiny(256));
+  TfheParameters plain_parameters = tiny(256);
+  plain_parameters.circuit_bootstrap = plain_parameters.trace = {};
+  const Keys plain(plain_parameters);
+  TableParts other_parts;
+  other_parts.shape.bits_per_rotation = 1;
+  const WideTable table = TableParts().make(), other = other_parts.make();
+
+  struct Call {
+    const Keys* keys;
+    LweBatch inputs{{256}, 2}, outputs{{256}, 2};
+    std::vector<const WideTable*> tables;
+  };
+  struct Refusal {
+    ErrorCode code;
+    const char* part;
+    std::function<void(Call&)> change;
+  };
+  const Refusal refusals[] = {
+      {ErrorCode::wrong_key, "no keys for circuit", [&](Call& c) { c.keys = &plain; }},
+      {ErrorCode::wrong_key, "dimension 255",
+       [](Call& c) {
+         c.inputs = {{255}, 2};
+       }},
+      {ErrorCode::wrong_shape, "dimension 255",
+       [](Call& c) {
+         c.outputs = {{255}, 2};
+       }},
+      {ErrorCode::wrong_shape, "room for 3",
+       [](Call& c) {
+         c.outputs = {{256}, 3};
+       }},
+      {ErrorCode::wrong_shape, "1 tables", [](Call& c) { c.tables.pop_back(); }},
+      {ErrorCode::wrong_shape, "3 tables", [&](Call& c) { c.tables.push_back(&table); }},
+      {ErrorCode::wrong_shape, "one shape", [&](Call& c) { c.tables[1] = &other; }},
+      {ErrorCode::invalid_argument, "null", [](Call& c) { c.tables[0] = nullptr; }},
+      {ErrorCode::invalid_argument, "null", [](Call& c) { c.tables[1] = nullptr; }},
+  };
+  for (const Refusal& refusal : refusals) {
+    Call call{.keys = &keys, .tables = {&table, &table}};
+    refusal.change(call);
+    expect_error(refusal.code, refusal.part, [&] {
+      wide_lookup_batch(call.keys->evaluation, call.inputs, call.tables, call.outputs);
+    });
+  }
+  LweBatch both({256}, 2);
+  const std::vector<const WideTable*> tables{&table, &table};
+  expect_error(ErrorCode::invalid_argument, "alias",
+               [&] { wide_lookup_batch(keys.evaluation, both, tables, both); });
+}
+
+TEST(WideLookup, OfNothingIsNothing) {
+  const Keys keys(tiny(256));
+  const LweBatch inputs({256}, 0);
+  LweBatch outputs({256}, 0);
+  EXPECT_NO_THROW(wide_lookup_batch(keys.evaluation, inputs, {}, outputs));
+}
 
 }  // namespace
 }  // namespace torusml
