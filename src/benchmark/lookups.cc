@@ -11,8 +11,10 @@
 #include "base/threads.h"
 #include "parameters/catalogue.h"
 #include "parameters/noise.h"
+#include "parameters/wide_lookups.h"
 #include "tfhe/bootstrap.h"
 #include "tfhe/secret_keys.h"
+#include "tfhe/wide_lookup.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -35,13 +37,16 @@ double seconds_since(Clock::time_point start) {
 }
 
 // One exact lookup of 2^bits values in the plan's encoding: value v lies at (v + 1/2) / 2^(bits+1)
-// of the torus, half a table step below.
+// of the torus, half a table step below where one rotation reads the table.
 class Lookup {
  public:
-  Lookup(int bits, std::size_t table_size)
-      : bits_(bits), values_(std::size_t{1} << bits), table_(table_size) {
-    for (std::size_t i = 0; i < table_size; ++i) {
-      table_[i] = center(function(i / (table_size / values_))) - kQuarter;
+  Lookup(int bits, const ParameterChoice& choice)
+      : bits_(bits), values_(std::size_t{1} << bits) {
+    const PolynomialSize size = choice.parameters.polynomial_size;
+    if (choice.wide[0].index_bits != 0) {
+      make_wide(size, choice.wide[0]);
+    } else {
+      make_table(std::size_t{size.value} << choice.extension_log2[0]);
     }
   }
 
@@ -51,15 +56,38 @@ class Lookup {
     return batch < values_ ? c * values_ / batch : c % values_;
   }
 
-  Torus phase(std::size_t value) const { return center(value) - kQuarter / table_.size(); }
+  Torus phase(std::size_t value) const {
+    return wide_ ? center(value) : center(value) - kQuarter / table_.size();
+  }
 
   bool is_right(Torus result, std::size_t value) const {
     return (result + kQuarter) >> (63 - bits_) == function(value);
   }
 
   const Torus* table() const { return table_.data(); }
+  const WideTable* wide() const { return wide_ ? &*wide_ : nullptr; }
 
  private:
+  void make_table(std::size_t table_size) {
+    table_.resize(table_size);
+    for (std::size_t i = 0; i < table_size; ++i) {
+      table_[i] = center(function(i / (table_size / values_))) - kQuarter;
+    }
+  }
+
+  void make_wide(PolynomialSize size, const WideShape& shape) {
+    std::vector<std::uint64_t> entries(values_);
+    for (std::size_t value = 0; value < values_; ++value) entries[value] = function(value);
+    std::vector<std::vector<Torus>> words(shape.digit_count);
+    for (std::uint32_t s = 0; s < shape.digit_count; ++s) {
+      for (std::uint64_t d = 0; d < std::uint64_t{1} << shape.digit_bits; ++d) {
+        const Torus least = s == 0 ? center(0) - kQuarter : 0;
+        words[s].push_back(least + (d << (s * shape.digit_bits) << (63 - bits_)));
+      }
+    }
+    wide_.emplace(size, shape, entries, words);
+  }
+
   // One to one, and with no order that a shifted table would keep.
   std::size_t function(std::size_t value) const { return (5 * value + 3) % values_; }
   Torus center(std::size_t value) const { return Torus{2 * value + 1} << (62 - bits_); }
@@ -67,6 +95,7 @@ class Lookup {
   int bits_;
   std::size_t values_;
   std::vector<Torus> table_;
+  std::optional<WideTable> wide_;
 };
 
 ParameterChoice choose(const LookupSettings& settings) {
@@ -124,12 +153,17 @@ class Runner {
         extension_log2_(extension_log2),
         inputs_(inputs),
         tables_(inputs.count, lookup.table()),
+        wide_tables_(inputs.count, lookup.wide()),
         outputs_(inputs.dimension, inputs.count) {}
 
   double ms_per_lookup(int threads) {
     const Clock::time_point start = Clock::now();
     with_threads(threads, [&] {
-      bootstrap_batch(*keys_.evaluation, inputs_, tables_, extension_log2_, outputs_);
+      if (lookup_.wide() != nullptr) {
+        wide_lookup_batch(*keys_.evaluation, inputs_, wide_tables_, outputs_);
+      } else {
+        bootstrap_batch(*keys_.evaluation, inputs_, tables_, extension_log2_, outputs_);
+      }
     });
     return seconds_since(start) * 1e3 / static_cast<double>(inputs_.count);
   }
@@ -149,6 +183,7 @@ class Runner {
   std::uint32_t extension_log2_;
   const LweBatch& inputs_;
   std::vector<const Torus*> tables_;
+  std::vector<const WideTable*> wide_tables_;
   LweBatch outputs_;
 };
 
@@ -239,6 +274,8 @@ ParameterRequest lookup_request(const LookupSettings& settings) {
   constraint.lookup_count = settings.batch;
   constraint.values = std::uint64_t{1} << settings.bits;
   // Half a box of the half torus holds kappa standard deviations. Boxes are whole table entries.
+  if (settings.bits >= kLeastWideBits)
+    constraint.index_bits = constraint.result_bits = static_cast<std::uint32_t>(settings.bits);
   constraint.limit_sigma = 0.25 / static_cast<double>(constraint.values) / sigmas;
   return {.security_bits = settings.security_bits, .constraints = {constraint}};
 }
@@ -251,13 +288,13 @@ LookupMeasurement measure_lookups(const LookupSettings& settings,
   measured.settings = settings;
   measured.parameters = choice.parameters;
   measured.extension_log2 = choice.extension_log2[0];
+  measured.wide = choice.wide[0];
   const std::size_t batches =
       settings.threads.size() * (static_cast<std::size_t>(settings.rounds) + 1);
   ProgressCounter counter(progress, batches + 2);
   SecretGenerator random;
   const Keys keys = make_keys(measured, random, counter);
-  const Lookup lookup(settings.bits, std::size_t{choice.parameters.polynomial_size.value}
-                                         << measured.extension_log2);
+  const Lookup lookup(settings.bits, choice);
   const SeededLweBatch encrypted = encrypt_batch(keys.secret, lookup, settings.batch, random);
   measured.input_bytes_per_value = wire_bytes_per_value(encrypted);
   const LweBatch inputs = expand(encrypted);

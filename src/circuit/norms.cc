@@ -1,6 +1,7 @@
 #include "circuit/norms.h"
 
 #include <Eigen/SparseCore>
+#include <cmath>
 #include <map>
 
 namespace torusml {
@@ -56,19 +57,25 @@ Matrix as_matrix(const ScaleWeight& w, std::int64_t operands) {
 
 class NormCounter {
  public:
-  explicit NormCounter(const Circuit& circuit)
-      : circuit_(circuit), maps_(circuit.values.size()), norms_(circuit.values.size()) {}
+  NormCounter(const Circuit& circuit, const std::map<std::size_t, double>& result_variance)
+      : circuit_(circuit),
+        result_variance_(result_variance),
+        maps_(circuit.values.size()),
+        norms_(circuit.values.size()) {}
 
   std::vector<NoiseNorms> run() {
-    for (const Node& node : circuit_.nodes) {
+    for (std::size_t n = 0; n < circuit_.nodes.size(); ++n) {
+      const Node& node = circuit_.nodes[n];
       if (const auto* input = std::get_if<Input>(&node.op)) {
-        add_source(input->result, input->result);
+        add_source(input->result, input->result, 1);
         norms_[input->result].fresh = 1;
         is_fresh_[input->result] = true;
       } else if (const auto* lut = std::get_if<Lut>(&node.op)) {
+        const auto named = result_variance_.find(n);
+        const double variance = named == result_variance_.end() ? 1 : named->second;
         for (ValueId result : lut->results) {
-          add_source(result, lut->operand);
-          norms_[result].bootstrap = 1;
+          add_source(result, lut->operand, variance);
+          norms_[result].bootstrap = variance;
           is_fresh_[result] = false;
         }
       } else if (const auto* linear = std::get_if<Linear>(&node.op)) {
@@ -79,8 +86,10 @@ class NormCounter {
   }
 
  private:
-  void add_source(ValueId value, ValueId coherence_group) {
-    maps_[value].emplace(value, identity(number_of_elements(circuit_.values[value].shape)));
+  void add_source(ValueId value, ValueId coherence_group, double variance) {
+    const Matrix ones = identity(number_of_elements(circuit_.values[value].shape));
+    maps_[value].emplace(value, ones * std::sqrt(variance));
+    amplitude_[value] = std::sqrt(variance);
     group_[value] = coherence_group;
   }
 
@@ -91,7 +100,8 @@ class NormCounter {
       const Matrix weight =
           std::visit([&](const auto& w) { return as_matrix(w, operands); }, term.weight);
       for (const auto& [source, map] : maps_[term.operand]) {
-        const Matrix product = source == term.operand ? weight : Matrix(weight * map);
+        const Matrix product =
+            source == term.operand ? Matrix(weight * amplitude_.at(source)) : Matrix(weight * map);
         const auto found = result.find(source);
         if (found == result.end())
           result.emplace(source, product);
@@ -126,14 +136,19 @@ class NormCounter {
   }
 
   const Circuit& circuit_;
+  const std::map<std::size_t, double>& result_variance_;
   std::vector<SourceMaps> maps_;
   std::vector<NoiseNorms> norms_;
+  std::map<ValueId, double> amplitude_;  // of each source
   std::map<ValueId, ValueId> group_;
   std::map<ValueId, bool> is_fresh_;
 };
 
 }  // namespace
 
-std::vector<NoiseNorms> noise_norms(const Circuit& circuit) { return NormCounter(circuit).run(); }
+std::vector<NoiseNorms> noise_norms(const Circuit& circuit,
+                                    const std::map<std::size_t, double>& result_variance) {
+  return NormCounter(circuit, result_variance).run();
+}
 
 }  // namespace torusml

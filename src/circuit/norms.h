@@ -1,6 +1,8 @@
 // Noise norms: how much of the independent noise sources reaches a value through the linear maps.
 #pragma once
 
+#include <cstddef>
+#include <map>
 #include <vector>
 
 #include "circuit/circuit.h"
@@ -14,7 +16,10 @@ struct NoiseNorms {
   double fresh = 0, bootstrap = 0;
 };
 
-// By ValueId. Cost: products of sparse matrices where linear maps follow each other.
-std::vector<NoiseNorms> noise_norms(const Circuit& circuit);
+// By ValueId. result_variance: by node, of a lookup's results in units of a bootstrap's variance;
+// nodes that it does not name have 1. Cost: products of sparse matrices where linear maps follow
+// each other.
+std::vector<NoiseNorms> noise_norms(const Circuit& circuit,
+                                    const std::map<std::size_t, double>& result_variance = {});
 
 }  // namespace torusml

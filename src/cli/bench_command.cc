@@ -53,7 +53,14 @@ Json parameters_json(const LookupMeasurement& measured) {
           {"keyswitch_base_log2", p.keyswitch.base_log2},
           {"grouping_factor", p.grouping_factor},
           {"accumulator_bits", p.accumulator_bits},
-          {"extension_log2", measured.extension_log2}};
+          {"extension_log2", measured.extension_log2},
+          {"circuit_bootstrap_levels", p.circuit_bootstrap.level_count},
+          {"circuit_bootstrap_base_log2", p.circuit_bootstrap.base_log2},
+          {"trace_levels", p.trace.level_count},
+          {"trace_base_log2", p.trace.base_log2},
+          {"bits_per_rotation", measured.wide.index_bits == 0 ? 0 : measured.wide.bits_per_rotation},
+          {"digits", measured.wide.index_bits == 0 ? 0 : measured.wide.digit_count},
+          {"digit_bits", measured.wide.index_bits == 0 ? 0 : measured.wide.digit_bits}};
 }
 
 void print_lookups_json(const Json& machine, const LookupMeasurement& measured) {
@@ -86,13 +93,18 @@ void print_lookups_json(const Json& machine, const LookupMeasurement& measured) 
 
 std::string parameters_text(const LookupMeasurement& measured) {
   const TfheParameters& p = measured.parameters;
+  const WideShape& wide = measured.wide;
+  const std::string method =
+      wide.index_bits == 0 ? ""
+                           : fmt::format(", {} bits a rotation, {} digits of {} bits",
+                                         wide.bits_per_rotation, wide.digit_count, wide.digit_bits);
   return fmt::format(
-      "n {}, k {}, N {}{}, l {} x 2^{}, keyswitch {} x 2^{}, {}-bit words{}",
+      "n {}, k {}, N {}{}, l {} x 2^{}, keyswitch {} x 2^{}, {}-bit words{}{}",
       p.small_dimension.value, p.glwe_dimension.value, p.polynomial_size.value,
       measured.extension_log2 == 0 ? "" : fmt::format(" x 2^{}", measured.extension_log2),
       p.bootstrap.level_count, p.bootstrap.base_log2, p.keyswitch.level_count,
       p.keyswitch.base_log2, p.accumulator_bits,
-      p.grouping_factor == 1 ? "" : fmt::format(", {} bits a step", p.grouping_factor));
+      p.grouping_factor == 1 ? "" : fmt::format(", {} bits a step", p.grouping_factor), method);
 }
 
 constexpr const char* kLookupRow = "{:>4}  {:>7}  {:>5}  {:>11}  {:>21}  {:>9}  {:>9}  {:>9}  {}\n";

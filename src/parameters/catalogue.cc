@@ -44,6 +44,8 @@ std::vector<TfheParameters> catalogue() {
     p.keyswitch = {row.keyswitch_base_log2, row.keyswitch_levels};
     p.grouping_factor = row.grouping_factor;
     p.accumulator_bits = row.accumulator_bits;
+    p.circuit_bootstrap = {row.circuit_base_log2, row.circuit_levels};
+    p.trace = {row.trace_base_log2, row.trace_levels};
     p.small_variance = minimal_variance(row.small_dimension, kCatalogueSecurityBits);
     p.glwe_variance = minimal_variance(p.big_dimension().value, kCatalogueSecurityBits);
     key_sets.push_back(p);
@@ -52,9 +54,14 @@ std::vector<TfheParameters> catalogue() {
 }
 
 std::string key_set_name(const TfheParameters& p) {
-  return fmt::format("n{}-k{}-s{}-g{}-b{}-t{}-w{}", p.polynomial_size.value, p.glwe_dimension.value,
-                     p.small_dimension.value, p.grouping_factor, gadget_name(p.bootstrap),
-                     gadget_name(p.keyswitch), p.accumulator_bits);
+  std::string name = fmt::format(
+      "n{}-k{}-s{}-g{}-b{}-t{}-w{}", p.polynomial_size.value, p.glwe_dimension.value,
+      p.small_dimension.value, p.grouping_factor, gadget_name(p.bootstrap),
+      gadget_name(p.keyswitch), p.accumulator_bits);
+  if (p.has_circuit_bootstrap()) {
+    name += fmt::format("-c{}-r{}", gadget_name(p.circuit_bootstrap), gadget_name(p.trace));
+  }
+  return name;
 }
 
 std::optional<ParameterChoice> choose_key_set(const ParameterRequest& request, KeySetSource source,

@@ -18,10 +18,15 @@ namespace {
 std::string data_text(const std::vector<TfheParameters>& key_sets) {
   std::string rows;
   for (const TfheParameters& p : key_sets) {
-    rows += fmt::format("    {{{}, {}, {}, {}, {}, {}, {}, {}, {}}},\n", p.polynomial_size.value,
+    rows += fmt::format("    {{{}, {}, {}, {}, {}, {}, {}, {}, {}", p.polynomial_size.value,
                         p.glwe_dimension.value, p.small_dimension.value, p.grouping_factor,
                         p.bootstrap.level_count, p.bootstrap.base_log2, p.keyswitch.level_count,
                         p.keyswitch.base_log2, p.accumulator_bits);
+    if (p.has_circuit_bootstrap()) {
+      rows += fmt::format(", {}, {}, {}, {}", p.circuit_bootstrap.level_count,
+                          p.circuit_bootstrap.base_log2, p.trace.level_count, p.trace.base_log2);
+    }
+    rows += "},\n";
   }
   return R"(// Written by parameters_test with TORUSML_UPDATE_GOLDEN=1; not by hand.
 #pragma once
@@ -33,6 +38,8 @@ namespace torusml {
 struct CatalogueRow {
   std::uint32_t polynomial_size, glwe_dimension, small_dimension, grouping_factor, bootstrap_levels,
       bootstrap_base_log2, keyswitch_levels, keyswitch_base_log2, accumulator_bits;
+  // 0: no circuit bootstrapping
+  std::uint32_t circuit_levels = 0, circuit_base_log2 = 0, trace_levels = 0, trace_base_log2 = 0;
 };
 
 // clang-format off

@@ -16,6 +16,12 @@ double steps(const TfheParameters& p) {
 double keyswitch_rows(const TfheParameters& p) {
   return (1.0 * p.big_dimension().value - p.small_dimension.value) * p.keyswitch.level_count;
 }
+// A key for each automorphism of the trace, and one for the secret's square.
+double trace_rows(const TfheParameters& p) {
+  return p.has_circuit_bootstrap()
+             ? (std::log2(p.polynomial_size.value) + 1) * p.trace.level_count
+             : 0;
+}
 
 }  // namespace
 
@@ -49,6 +55,26 @@ double lookup_ms(const TfheParameters& p, std::uint32_t extension_log2, const Co
   return shard_steps * shard_step_ns(p, table) / kNsPerMs + keyswitch_ms(p, table);
 }
 
+double wide_lookup_ms(const TfheParameters& p, const WideShape& shape, const CostTable& table) {
+  const PolynomialCost& cost = table.at(p.polynomial_size.value);
+  const double cut = p.circuit_bootstrap.level_count, trace_levels = p.trace.level_count;
+  const auto product_ns = [&](double rows) {
+    return (rows + polynomials(p)) * cost.transform_ns + 2 * rows * cost.multiply_ns;
+  };
+  const double size_log2 = std::log2(p.polynomial_size.value);
+  // The trace, with its permutations at about the cost of a transform; the row of the secret; the
+  // transforms of both rows.
+  const double level_ns = size_log2 * (product_ns(trace_levels) + cost.transform_ns) +
+                          product_ns(trace_levels) + 4 * cost.transform_ns;
+  const double leaves = std::max(0.0, shape.index_bits - size_log2);
+  const double slots = std::exp2(std::max(0.0, size_log2 - shape.index_bits));
+  const double products = (std::exp2(leaves) - 1 + shape.index_bits - leaves) *
+                          std::ceil(shape.digit_count / slots);
+  const double rotations = shape.rotations() + shape.digit_count;
+  return rotations * lookup_ms(p, 0, table) +
+         (shape.index_bits * cut * level_ns + products * product_ns(2 * cut)) / kNsPerMs;
+}
+
 double linear_ms(const TfheParameters& p, double multiplications, const CostTable& table) {
   return multiplications * (p.big_dimension().value + 1) * table.linear_ns / kNsPerMs;
 }
@@ -69,13 +95,17 @@ double keyswitch_key_bytes(const TfheParameters& p) {
   return keyswitch_rows(p) * padded * kKeyswitchRowWords * sizeof(std::uint32_t);
 }
 
+double trace_key_bytes(const TfheParameters& p) {
+  return trace_rows(p) * polynomials(p) * p.polynomial_size.value * sizeof(double);
+}
+
 double memory_key_bytes(const TfheParameters& p) {
-  return bootstrap_key_bytes(p) + keyswitch_key_bytes(p);
+  return bootstrap_key_bytes(p) + keyswitch_key_bytes(p) + trace_key_bytes(p);
 }
 
 double wire_key_bytes(const TfheParameters& p) {
   const double rows = steps(p) * ggsws_of_a_step(p) * polynomials(p) * p.bootstrap.level_count;
-  return rows * p.polynomial_size.value * p.body_bytes() +
+  return (rows + trace_rows(p)) * p.polynomial_size.value * p.body_bytes() +
          keyswitch_rows(p) * sizeof(std::uint32_t);
 }
 

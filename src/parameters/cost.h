@@ -24,6 +24,8 @@ double expected_shards(std::uint32_t grouping_factor, std::uint32_t extension_lo
 double keyswitch_ms(const TfheParameters& p, const CostTable& table);
 // One keyswitch and one blind rotation.
 double lookup_ms(const TfheParameters& p, std::uint32_t extension_log2, const CostTable& table);
+// One wide lookup; p has circuit bootstrapping.
+double wide_lookup_ms(const TfheParameters& p, const WideShape& shape, const CostTable& table);
 // `multiplications` products of a clear weight and a ciphertext under the big key.
 double linear_ms(const TfheParameters& p, double multiplications, const CostTable& table);
 
@@ -38,6 +40,7 @@ KeyBytes key_bytes(const TfheParameters& p);
 constexpr std::uint32_t kKeyswitchRowWords = 16;
 double bootstrap_key_bytes(const TfheParameters& p);
 double keyswitch_key_bytes(const TfheParameters& p);
+double trace_key_bytes(const TfheParameters& p);
 double memory_key_bytes(const TfheParameters& p);
 
 // Evaluation keys as they travel: seeds in place of masks, and of the bodies the bits that carry

@@ -200,4 +200,55 @@ Variance modulus_switch_variance(LweDimension n, std::uint64_t modulus) {
   return {modulus_switch_mask_variance(n, modulus).value + body};
 }
 
+namespace {
+
+// Digits of one polynomial times rows of keys: the keys' errors and the transforms'.
+double keyed_product(const TfheParameters& p, const Gadget& gadget) {
+  TfheParameters row = p;
+  row.bootstrap = gadget;
+  row.glwe_dimension = {0};  // a single polynomial is cut
+  return gadget.level_count * polynomial_size(p) * digit_second_moment(gadget) *
+             p.glwe_variance.value +
+         fft_error(row, kFftErrorLog2) * std::log2(polynomial_size(p));
+}
+
+}  // namespace
+
+Variance trace_step_variance(const TfheParameters& p) {
+  const double rounding =
+      gadget_rounding_variance(p.trace) * polynomial_size(p) * kBitSecondMoment;
+  return {keyed_product(p, p.trace) + rounding};
+}
+
+// Coefficient j of S^2 is (2 j - N) / 4 on average.
+Variance secret_square_variance(const TfheParameters& p) {
+  const double size = polynomial_size(p);
+  const double square_norm2 = size * (square(size) / 48 + size * 3 / 8);
+  return {keyed_product(p, p.trace) + gadget_rounding_variance(p.trace) * square_norm2};
+}
+
+PackingNoise packing_noise(const TfheParameters& p, const WideShape& shape) {
+  const Gadget& gadget = p.circuit_bootstrap;
+  const double size = polynomial_size(p), size_log2 = std::log2(size);
+  const double of_body_and_mask = 1 + size * kBitSecondMoment;
+  const double digits = gadget.level_count * digit_second_moment(gadget);
+  // The trace doubles what is there at each step, so that the error of step i, on 2^(i - 1)
+  // coefficients, arrives times 2^(log2 N - i).
+  const double trace = (square(size) - size) / 2 * trace_step_variance(p).value;
+  const double rotated = std::min<double>(shape.index_bits, size_log2);
+  const double chosen = shape.index_bits - rotated;
+  // Rotations meet their own digits at two places. The first product's operand has no mask.
+  const double products = kDifference * rotated + chosen;
+  const double masked = products - (chosen > 0 ? 1 : kDifference);
+  const double errors = digits * (masked * of_body_and_mask + (products - masked));
+  const double rounding =
+      (last_step2(gadget) - kWord64) / 12 * (masked * of_body_and_mask + (products - masked));
+  TfheParameters cut = p;
+  cut.bootstrap = gadget;
+  const double fft = products * fft_error(cut, kFftErrorLog2) * size_log2;
+  return {errors,
+          {errors * trace + masked * digits * size * secret_square_variance(p).value + rounding +
+           fft}};
+}
+
 }  // namespace torusml

@@ -62,4 +62,18 @@ Variance keyswitch_variance(const TfheParameters& p);
 Variance modulus_switch_mask_variance(LweDimension n, std::uint64_t modulus);
 Variance modulus_switch_variance(LweDimension n, std::uint64_t modulus);
 
+// Wide lookups (docs/wide-lookups.md derives the formulas). All expect circuit bootstrapping.
+
+// What the keyswitch after one automorphism of the trace adds to each coefficient, and the product
+// with the key of the secret's square.
+Variance trace_step_variance(const TfheParameters& p);
+Variance secret_square_variance(const TfheParameters& p);
+// Error of a digit that vertical packing picks: gain * (variance of a blind rotation) + floor, for
+// addresses whose bits are all one, which is the worst.
+struct PackingNoise {
+  double gain = 0;
+  Variance floor;
+};
+PackingNoise packing_noise(const TfheParameters& p, const WideShape& shape);
+
 }  // namespace torusml

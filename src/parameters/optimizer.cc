@@ -8,6 +8,7 @@
 
 #include "parameters/cost.h"
 #include "parameters/noise.h"
+#include "parameters/wide_lookups.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -40,8 +41,12 @@ bool needs_bootstrap(const std::vector<NoiseConstraint>& constraints) {
       constraints, [](const NoiseConstraint& c) { return c.is_lookup || c.bootstrap_norm2 > 0; });
 }
 
+double operand_variance(const NoiseConstraint& c, const ParameterChoice& choice) {
+  return c.fresh_norm2 * choice.fresh.value + c.bootstrap_norm2 * choice.bootstrap.value;
+}
+
 Variance noise_at(const NoiseConstraint& c, const ParameterChoice& choice, std::uint32_t h) {
-  double total = c.fresh_norm2 * choice.fresh.value + c.bootstrap_norm2 * choice.bootstrap.value;
+  double total = operand_variance(c, choice);
   if (c.is_lookup) {
     const TfheParameters& p = choice.parameters;
     const std::uint64_t modulus = 2 * table_size(p.polynomial_size.value, h);
@@ -81,20 +86,6 @@ std::optional<std::size_t> worthwhile(const std::vector<std::optional<double>>& 
     if (!best || *cost_by_class[i] <= kWorthLargerKeys * *cost_by_class[*best]) best = i;
   }
   return best;
-}
-
-std::optional<TfheParameters> search_with_bootstrap(const Search& search,
-                                                    const ParameterRequest& request,
-                                                    const std::vector<NoiseConstraint>& constraints,
-                                                    const std::vector<KeyBytes>& limits) {
-  const std::vector<std::optional<SearchResult>> found =
-      search.run({constraints, request.linear_multiplications, request.max_extension_log2}, limits);
-  std::vector<std::optional<double>> costs;
-  for (const std::optional<SearchResult>& result : found)
-    costs.push_back(result ? std::optional(result->cost) : std::nullopt);
-  const std::optional<std::size_t> best = worthwhile(costs);
-  if (!best) return std::nullopt;
-  return found[*best]->parameters;
 }
 
 ParameterChoice describe(const TfheParameters& p, const ParameterRequest& request) {
@@ -137,6 +128,10 @@ void check(const NoiseConstraint& c) {
   if (!is_amount(c.table_step_weight))
     refuse(c, fmt::format("table_step_weight is {}; it must be finite, not negative",
                           c.table_step_weight));
+  if (c.index_bits > kMostIndexBits || (c.index_bits != 0 && c.result_bits > kMostResultBits)) {
+    refuse(c, fmt::format("{} index bits and {} result bits; at most {} and {} are possible",
+                          c.index_bits, c.result_bits, kMostIndexBits, kMostResultBits));
+  }
   if (c.is_lookup && c.values == 0) refuse(c, "values is 0; an interval has at least one");
 }
 
@@ -169,20 +164,137 @@ std::string name_tightest(const std::vector<NoiseConstraint>& constraints,
   return "all constraints together";
 }
 
+// How one lookup or output is served.
+struct Service {
+  std::uint32_t extension_log2 = 0;
+  WideShape wide;
+  Variance noise;
+  double ms = 0;  // of one lookup
+};
+
+std::optional<Service> serve_plainly(const NoiseConstraint& c, const ParameterChoice& choice,
+                                     const ParameterRequest& request) {
+  Service service;
+  std::uint32_t& h = service.extension_log2;
+  while (c.is_lookup && h < request.max_extension_log2 && !is_met(c, choice, h)) ++h;
+  if (!is_met(c, choice, h)) return std::nullopt;
+  service.noise = noise_at(c, choice, h);
+  if (c.is_lookup) service.ms = lookup_ms(choice.parameters, h, request.cost_table);
+  return service;
+}
+
+// The cheapest wide lookup.
+std::optional<Service> serve_widely(const NoiseConstraint& c, const ParameterChoice& choice,
+                                    const ParameterRequest& request) {
+  const TfheParameters& p = choice.parameters;
+  std::optional<Service> best;
+  if (c.index_bits == 0 || !p.has_circuit_bootstrap()) return best;
+  const double variance = operand_variance(c, choice), allowed = allowed_failure(c);
+  for (const WideShape& shape : wide_shapes(c)) {
+    const double ms = wide_lookup_ms(p, shape, request.cost_table);
+    if ((best && ms >= best->ms) || wide_failure(p, shape, variance) > allowed) continue;
+    best = Service{0, shape, wide_input_noise(p, shape, variance), ms};
+  }
+  return best;
+}
+
 std::optional<ParameterChoice> apply(const TfheParameters& p, const ParameterRequest& request) {
   ParameterChoice choice = describe(p, request);
   for (const NoiseConstraint& c : request.constraints) {
     if (!p.has_bootstrap() && (c.is_lookup || c.bootstrap_norm2 > 0)) return std::nullopt;
-    std::uint32_t h = 0;
-    while (c.is_lookup && h < request.max_extension_log2 && !is_met(c, choice, h)) ++h;
-    if (!is_met(c, choice, h)) return std::nullopt;
-    choice.extension_log2.push_back(h);
-    choice.noise.push_back(noise_at(c, choice, h));
-    if (!c.is_lookup) continue;
-    choice.cost_ms_per_core +=
-        static_cast<double>(c.lookup_count) * lookup_ms(p, h, request.cost_table);
+    std::optional<Service> service = serve_plainly(c, choice, request);
+    const std::optional<Service> wide = serve_widely(c, choice, request);
+    if (wide && (!service || wide->ms < service->ms)) service = wide;
+    if (!service) return std::nullopt;
+    choice.extension_log2.push_back(service->extension_log2);
+    choice.wide.push_back(service->wide);
+    choice.noise.push_back(service->noise);
+    if (c.is_lookup) choice.cost_ms_per_core += static_cast<double>(c.lookup_count) * service->ms;
   }
   return choice;
+}
+
+// The best choice within each limit.
+class BestByLimit {
+ public:
+  BestByLimit(const std::vector<KeyBytes>& limits) : limits_(limits), best_(limits.size()) {}
+
+  void add(const std::optional<ParameterChoice>& choice) {
+    if (!choice) return;
+    for (std::size_t i = 0; i < limits_.size(); ++i) {
+      const bool fits = choice->key_bytes.memory <= limits_[i].memory &&
+                        choice->key_bytes.wire <= limits_[i].wire;
+      if (fits && (!best_[i] || choice->cost_ms_per_core < best_[i]->cost_ms_per_core))
+        best_[i] = choice;
+    }
+  }
+
+  std::optional<ParameterChoice> worthwhile() const {
+    std::vector<std::optional<double>> costs;
+    for (const std::optional<ParameterChoice>& choice : best_)
+      costs.push_back(choice ? std::optional(choice->cost_ms_per_core) : std::nullopt);
+    const std::optional<std::size_t> found = torusml::worthwhile(costs);
+    return found ? best_[*found] : std::nullopt;
+  }
+
+ private:
+  const std::vector<KeyBytes>& limits_;
+  std::vector<std::optional<ParameterChoice>> best_;
+};
+
+// All lookups that may be wide become wide ones of the same kind.
+std::vector<NoiseConstraint> widened(const ParameterRequest& request, const TfheParameters& p,
+                                     std::size_t shape_index) {
+  std::vector<NoiseConstraint> constraints;
+  for (const NoiseConstraint& c : request.constraints) {
+    if (c.index_bits == 0) {
+      constraints.push_back(c);
+      continue;
+    }
+    const std::vector<WideShape> shapes = wide_shapes(c);
+    const std::vector<NoiseConstraint> parts =
+        wide_constraints(c, p, shapes[std::min(shape_index, shapes.size() - 1)]);
+    if (parts.empty()) return {};
+    constraints.insert(constraints.end(), parts.begin(), parts.end());
+  }
+  return constraints;
+}
+
+void search_widely(const Search& search, const ParameterRequest& request,
+                   const std::vector<KeyBytes>& limits, BestByLimit& best) {
+  std::size_t shapes = 0;
+  for (const NoiseConstraint& c : request.constraints) {
+    if (c.index_bits != 0) shapes = std::max(shapes, wide_shapes(c).size());
+  }
+  for (std::size_t shape = 0; shape < shapes; ++shape) {
+    for (TfheParameters p : circuit_bootstrap_options()) {
+      p.glwe_variance = minimal_variance(p.big_dimension().value, request.security_bits);
+      const std::vector<NoiseConstraint> constraints = widened(request, p, shape);
+      if (constraints.empty()) continue;
+      const SearchRequest parts{constraints, request.linear_multiplications,
+                                request.max_extension_log2};
+      for (const std::optional<SearchResult>& found : search.run(parts, limits)) {
+        if (!found) continue;
+        TfheParameters whole = found->parameters;
+        whole.circuit_bootstrap = p.circuit_bootstrap;
+        whole.trace = p.trace;
+        best.add(apply(whole, request));
+      }
+    }
+  }
+}
+
+std::optional<ParameterChoice> search_with_bootstrap(const Search& search,
+                                                     const ParameterRequest& request,
+                                                     const std::vector<KeyBytes>& limits) {
+  BestByLimit best(limits);
+  for (const std::optional<SearchResult>& found :
+       search.run({request.constraints, request.linear_multiplications, request.max_extension_log2},
+                  limits)) {
+    if (found) best.add(apply(found->parameters, request));
+  }
+  search_widely(search, request, limits, best);
+  return best.worthwhile();
 }
 
 }  // namespace
@@ -193,26 +305,29 @@ std::optional<ParameterChoice> apply_parameters(const TfheParameters& parameters
   return apply(parameters, request);
 }
 
+bool has_wide_lookup(const ParameterChoice& choice) {
+  return std::ranges::any_of(choice.wide, [](const WideShape& w) { return w.index_bits != 0; });
+}
+
+bool is_preferable(const ParameterChoice& a, const ParameterChoice& b) {
+  const auto key_class = [](const KeyBytes& bytes) {
+    std::size_t c = 0;
+    while (bytes.memory > kKeyClasses[c].memory || bytes.wire > kKeyClasses[c].wire) ++c;
+    return c;
+  };
+  const std::size_t of_a = key_class(a.key_bytes), of_b = key_class(b.key_bytes);
+  if (of_a > of_b) return a.cost_ms_per_core <= kWorthLargerKeys * b.cost_ms_per_core;
+  if (of_a < of_b) return b.cost_ms_per_core > kWorthLargerKeys * a.cost_ms_per_core;
+  return a.cost_ms_per_core < b.cost_ms_per_core;
+}
+
 std::optional<ParameterChoice> choose_among(const std::vector<TfheParameters>& key_sets,
                                             const ParameterRequest& request) {
   check(request);
   const std::vector<KeyBytes> limits = key_limits(request);
-  std::vector<std::optional<ParameterChoice>> best(limits.size());
-  for (const TfheParameters& key_set : key_sets) {
-    const std::optional<ParameterChoice> choice = apply(key_set, request);
-    if (!choice) continue;
-    for (std::size_t i = 0; i < limits.size(); ++i) {
-      const bool fits =
-          choice->key_bytes.memory <= limits[i].memory && choice->key_bytes.wire <= limits[i].wire;
-      if (fits && (!best[i] || choice->cost_ms_per_core < best[i]->cost_ms_per_core))
-        best[i] = choice;
-    }
-  }
-  std::vector<std::optional<double>> costs;
-  for (const std::optional<ParameterChoice>& choice : best)
-    costs.push_back(choice ? std::optional(choice->cost_ms_per_core) : std::nullopt);
-  const std::optional<std::size_t> found = worthwhile(costs);
-  return found ? best[*found] : std::nullopt;
+  BestByLimit best(limits);
+  for (const TfheParameters& key_set : key_sets) best.add(apply(key_set, request));
+  return best.worthwhile();
 }
 
 std::optional<ParameterChoice> choose_parameters(const ParameterRequest& request,
@@ -220,19 +335,19 @@ std::optional<ParameterChoice> choose_parameters(const ParameterRequest& request
   check(request);
   std::optional<Search> search;
   const auto solve = [&](const std::vector<NoiseConstraint>& constraints,
-                         const std::vector<KeyBytes>& limits) {
-    if (!needs_bootstrap(constraints))
-      return choose_without_bootstrap(constraints, request.security_bits);
+                         const std::vector<KeyBytes>& limits) -> std::optional<ParameterChoice> {
+    ParameterRequest part = request;
+    part.constraints = constraints;
+    if (!needs_bootstrap(constraints)) {
+      const auto found = choose_without_bootstrap(constraints, request.security_bits);
+      return found ? apply(*found, part) : std::nullopt;
+    }
     if (!search)
       search.emplace(std::make_unique<TorusmlModel>(request.security_bits, request.cost_table));
-    return search_with_bootstrap(*search, request, constraints, limits);
+    return search_with_bootstrap(*search, part, limits);
   };
   const std::vector<KeyBytes> any{kAnyKeyBytes};
-  if (const auto found = solve(request.constraints, key_limits(request))) {
-    std::optional<ParameterChoice> choice = apply(*found, request);
-    if (!choice) throw Error(ErrorCode::internal, "the parameter search broke a noise limit");
-    return choice;
-  }
+  if (auto choice = solve(request.constraints, key_limits(request))) return choice;
   if (tightest == nullptr) return std::nullopt;
   *tightest =
       solve(request.constraints, any)

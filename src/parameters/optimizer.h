@@ -34,6 +34,7 @@ struct ParameterChoice {
   std::string key_set = "custom";  // or the catalogue's name
   TfheParameters parameters;
   std::vector<std::uint32_t> extension_log2;  // by constraint; 0 for outputs
+  std::vector<WideShape> wide;                // by constraint; index_bits 0: an ordinary lookup
   std::vector<Variance> noise;           // by constraint: predicted, at the lookup or the output
   Variance fresh, bootstrap, keyswitch;  // of one ciphertext
   double cost_ms_per_core = 0;           // of one sample, from the cost model
@@ -61,6 +62,12 @@ std::optional<ParameterChoice> choose_parameters(const ParameterRequest& request
 // suits. Errors as above.
 std::optional<ParameterChoice> choose_among(const std::vector<TfheParameters>& key_sets,
                                             const ParameterRequest& request);
+
+// Whether some lookup of the choice is a wide one.
+bool has_wide_lookup(const ParameterChoice& choice);
+
+// Whether `a` is to be taken where `b` would do as well: by the rule of the key classes.
+bool is_preferable(const ParameterChoice& a, const ParameterChoice& b);
 
 // One key set, each lookup with its least table; nullopt where it does not satisfy a constraint.
 std::optional<ParameterChoice> apply_parameters(const TfheParameters& parameters,

@@ -19,7 +19,8 @@ double square(double x) { return x * x; }
 bool same_demand(const NoiseConstraint& a, const NoiseConstraint& b) {
   return a.is_lookup == b.is_lookup && a.fresh_norm2 == b.fresh_norm2 &&
          a.bootstrap_norm2 == b.bootstrap_norm2 && a.values == b.values &&
-         a.limit_sigma == b.limit_sigma && a.table_step_weight == b.table_step_weight;
+         a.limit_sigma == b.limit_sigma && a.table_step_weight == b.table_step_weight &&
+         a.fixed_modulus == b.fixed_modulus && a.extra_variance == b.extra_variance;
 }
 
 // Whoever meets `a` meets the output `b`.
@@ -216,7 +217,20 @@ class Run {
     budgets_.push_back(std::move(budget));
   }
 
+  // A part of a wide lookup: one shard, or none in other rings.
+  LookupBudget make_fixed_budget(const Engine& engine, const NoiseConstraint& lookup) const {
+    const TfheParameters& p = engine.parameters;
+    const bool is_possible = p.polynomial_size.value == lookup.fixed_polynomial_size &&
+                             p.glwe_dimension.value == 1 && p.accumulator_bits == 64;
+    const SearchModel::Line switched = model_.switch_variance(lookup.fixed_modulus);
+    const double head = square(lookup.limit_sigma) * kSlack - lookup.extra_variance -
+                        lookup.fresh_norm2 * p.glwe_variance.value - switched.intercept;
+    return {{is_possible ? head : kNever},
+            {lookup.bootstrap_norm2 * engine.bootstrap_slope + switched.slope}};
+  }
+
   LookupBudget make_budget(const Engine& engine, const NoiseConstraint& lookup) const {
+    if (lookup.fixed_modulus != 0) return make_fixed_budget(engine, lookup);
     LookupBudget budget;
     const double fresh = lookup.fresh_norm2 * engine.parameters.glwe_variance.value;
     for (std::uint32_t h = 0; h <= request_.max_extension_log2; ++h) {

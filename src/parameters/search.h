@@ -37,6 +37,14 @@ struct NoiseConstraint {
   // N * 2^h.
   double limit_sigma = 0;
   double table_step_weight = 0;
+  // Exact lookups whose values lie 2^-(index_bits + 1) of the torus apart may be wide ones, of
+  // results that are numbers of result_bits bits; 0: may not.
+  std::uint32_t index_bits = 0, result_bits = 0;
+  // A lookup of which a wide one consists: at this modulus, and no other, in polynomials of this
+  // size, with GLWE dimension 1 and 64-bit accumulators; 0: an ordinary lookup.
+  std::uint64_t fixed_modulus = 0;
+  std::uint32_t fixed_polynomial_size = 0;
+  double extra_variance = 0;  // at the table
 };
 
 constexpr KeyBytes kAnyKeyBytes{std::numeric_limits<double>::infinity(),

@@ -1,11 +1,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
 #include "circuit/norms.h"
 #include "parameters/noise.h"
+#include "parameters/wide_lookups.h"
 #include "plan/plan.h"
 #include "torusml/error.h"
 
@@ -217,10 +219,63 @@ class Planner {
     }
   }
 
+  // Whether a lookup is exact and has enough values to be a wide one.
+  static bool may_be_wide(const Reader& reader) {
+    return reader.is_lookup && reader.policy == Precision::exact &&
+           reader.values > std::uint64_t{1} << (kLeastWideBits - 1);
+  }
+
+  // Wide lookups read bits: their values lie a power of two of the torus apart.
+  void align(std::map<ValueId, double>& scales) const {
+    for (const Reader& reader : readers_) {
+      double& scale = scales.at(reader.group);
+      if (may_be_wide(reader)) scale = std::exp2(std::floor(std::log2(scale)));
+    }
+  }
+
+  // Of the differences between a table's entries and its least.
+  std::uint32_t result_bits(const Reader& reader) const {
+    std::uint32_t bits = 1;
+    for (const Table& table : std::get<Lut>(circuit_.nodes[reader.node].op).tables) {
+      const auto [least, most] = std::ranges::minmax(table.entries);
+      const std::uint64_t difference =
+          static_cast<std::uint64_t>(most) - static_cast<std::uint64_t>(least);
+      bits = std::max(bits, static_cast<std::uint32_t>(std::bit_width(difference)));
+    }
+    return bits;
+  }
+
+  // Results of wide lookups are sums of digits; before the choice of at most so many.
+  std::map<std::size_t, double> most_digits() const {
+    std::map<std::size_t, double> digits;
+    for (const Reader& reader : readers_) {
+      if (!may_be_wide(reader)) continue;
+      double& most = digits[reader.node];
+      for (const WideShape& shape : wide_shapes({.index_bits = 1, .result_bits = result_bits(reader)}))
+        most = std::max<double>(most, shape.digit_count);
+    }
+    return digits;
+  }
+
+  // The better of two: with wide lookups allowed, whose values must be aligned, and without.
+  ParameterChoice choose() {
+    std::string tightest;
+    std::optional<ParameterChoice> choice = search_(request(false), &tightest);
+    if (std::ranges::any_of(readers_, may_be_wide)) {
+      std::optional<ParameterChoice> wide = search_(request(true), nullptr);
+      if (wide && has_wide_lookup(*wide) && (!choice || is_preferable(*wide, *choice))) {
+        choice = std::move(wide);
+        is_aligned_ = true;
+      }
+    }
+    if (!choice) fail_without_parameters(tightest);
+    return *std::move(choice);
+  }
+
   // Noise limits. exact: kappa sigma within half a box. tolerant: sigma within tolerance *
   // interval, where the interval is what guard bands of kappa sigma leave of the room; or the exact
   // limit where that is weaker.
-  ParameterChoice choose() {
+  ParameterRequest request(bool may_use_wide) const {
     const double tau = plan_.options.tolerance;
     std::map<ValueId, double> boxes, tolerant;  // scale of each group under either policy
     for (const Reader& reader : readers_) {
@@ -228,11 +283,13 @@ class Planner {
       shrink(boxes, reader.group, largest_scale(reader, 0));
       shrink(tolerant, reader.group, largest_scale(reader, kappa_ * sigma));
     }
+    if (may_use_wide) align(boxes);
     ParameterRequest request;
     request.security_bits = plan_.options.security_bits;
     request.cost_table = plan_.options.cost_table;
     request.linear_multiplications = static_cast<double>(linear_multiplications(circuit_));
-    const std::vector<NoiseNorms> norms = noise_norms(circuit_);
+    const std::vector<NoiseNorms> norms =
+        may_use_wide ? noise_norms(circuit_, most_digits()) : noise_norms(circuit_);
     for (const Reader& reader : readers_) {
       NoiseConstraint constraint;
       constraint.name = circuit_.nodes[reader.node].name;
@@ -250,12 +307,18 @@ class Planner {
       } else {
         constraint.limit_sigma = tolerant_limit;
       }
+      if (may_use_wide && may_be_wide(reader)) allow_wide(reader, boxes[reader.group], constraint);
       request.constraints.push_back(constraint);
     }
-    std::string tightest;
-    std::optional<ParameterChoice> choice = search_(request, &tightest);
-    if (!choice) fail_without_parameters(tightest);
-    return *std::move(choice);
+    return request;
+  }
+
+  void allow_wide(const Reader& reader, double box, NoiseConstraint& constraint) const {
+    const auto index_bits = static_cast<std::uint32_t>(-std::ilogb(box) - 1);
+    const std::uint32_t bits = result_bits(reader);
+    if (index_bits > kMostIndexBits || bits > kMostResultBits) return;
+    constraint.index_bits = index_bits;
+    constraint.result_bits = bits;
   }
 
   static void shrink(std::map<ValueId, double>& scales, ValueId group, double scale) {
@@ -292,7 +355,8 @@ class Planner {
           readers_[r].policy == Precision::exact ? 0 : kappa_ * std::sqrt(choice.noise[r].value);
       shrink(scales, readers_[r].group, largest_scale(readers_[r], guard));
     }
-    const std::vector<NoiseNorms> norms = noise_norms(circuit_);
+    if (is_aligned_) align(scales);
+    const std::vector<NoiseNorms> norms = noise_norms(circuit_, digits(choice));
     plan_.tensors.resize(circuit_.values.size());
     for (ValueId v = 0; v < circuit_.values.size(); ++v) {
       const auto found = scales.find(groups_.find(v));
@@ -307,14 +371,45 @@ class Planner {
     }
   }
 
+  // Of the results of each wide lookup.
+  std::map<std::size_t, double> digits(const ParameterChoice& choice) const {
+    std::map<std::size_t, double> digits;
+    for (std::size_t r = 0; r < choice.wide.size(); ++r) {
+      if (choice.wide[r].index_bits != 0) digits[readers_[r].node] = choice.wide[r].digit_count;
+    }
+    return digits;
+  }
+
+  // The choice was made before it was known which lookups are wide; then its noise is a bound.
+  Variance noise_at(const Reader& reader, const ParameterChoice& choice, std::size_t index) const {
+    if (!is_aligned_) return choice.noise[index];
+    const TfheParameters& p = choice.parameters;
+    const double operand = plan_.tensors[reader.operand].noise.value;
+    if (!reader.is_lookup) return {operand};
+    if (choice.wide[index].index_bits != 0)
+      return wide_input_noise(p, choice.wide[index], operand);
+    const std::uint64_t modulus = 2 * std::uint64_t{p.polynomial_size.value}
+                                  << choice.extension_log2[index];
+    return {operand + choice.keyswitch.value +
+            modulus_switch_variance(p.small_dimension, modulus).value};
+  }
+
   void describe(const Reader& reader, const ParameterChoice& choice, std::size_t index) {
     const double scale = plan_.tensors[reader.operand].scale;
-    const double sigma = std::sqrt(choice.noise[index].value);
+    const Variance noise = noise_at(reader, choice, index);
+    const double sigma = std::sqrt(noise.value);
     const double guard = 0.5 * (reader.room / scale - reader.width());
     const double spread = sigma / scale;  // noise in units of one integer
-    const double wrap = 0.5 * tail_probability(guard / spread);
+    double wrap = 0.5 * tail_probability(guard / spread);
     double flip = 0;
-    if (reader.is_lookup) {
+    if (!choice.wide.empty() && choice.wide[index].index_bits != 0) {
+      // A bit or a digit read wrongly may give any entry.
+      const WideShape& shape = choice.wide[index];
+      flip = wrap = wide_failure(choice.parameters, shape,
+                                 plan_.tensors[reader.operand].noise.value);
+      plan_.lookups[reader.node] = {reader.policy, 0,    shape, guard, noise,
+                                    tail_probability(0.5 / spread), flip, wrap};
+    } else if (reader.is_lookup) {
       const std::uint64_t table_size = std::uint64_t{plan_.parameters.polynomial_size.value}
                                        << choice.extension_log2[index];
       const double half_step =
@@ -322,11 +417,10 @@ class Planner {
       const double step = tail_probability(std::max(0.0, 0.5 - half_step) / spread);
       flip = flip_probability(std::get<Lut>(circuit_.nodes[reader.node].op), spread, half_step);
       plan_.lookups[reader.node] = {
-          reader.policy, choice.extension_log2[index], guard, choice.noise[index], step, flip,
-          wrap};
+          reader.policy, choice.extension_log2[index], {}, guard, noise, step, flip, wrap};
     } else {
       flip = tail_probability(0.5 / spread);
-      plan_.outputs[reader.node] = {reader.policy, guard, choice.noise[index], flip, wrap};
+      plan_.outputs[reader.node] = {reader.policy, guard, noise, flip, wrap};
     }
     const double events = static_cast<double>(
         reader.is_lookup ? reader.bootstraps : static_cast<std::int64_t>(reader.count));
@@ -382,6 +476,7 @@ class Planner {
   std::vector<Reader> readers_;
   double kappa_ = 0;
   double log_success_ = 0;
+  bool is_aligned_ = false;  // for wide lookups
   Plan plan_;
 };
 

@@ -3,7 +3,7 @@
 // encrypted executor run the same Plan. Printable, and it reads back.
 //
 // Encoding of a value v of tensor t: phase = scale * (v - center), on the torus [-1/2, 1/2).
-// A lookup adds 1/4, so that its interval lies in the half torus [0, 1/2), guard bands on both
+// A lookup, unless it is a wide one, adds 1/4, so that its interval lies in the half torus [0, 1/2), guard bands on both
 // sides.
 #pragma once
 
@@ -56,6 +56,7 @@ struct TensorPlan {
 struct LookupPlan {
   Precision policy = Precision::exact;
   std::uint32_t extension_log2 = 0;  // the table has N * 2^extension_log2 entries
+  WideShape wide;                    // index_bits 0: one rotation of a table
   double guard = 0;                  // band on each side of the interval, in units of one integer
   Variance noise;                    // at the table: keyswitch and modulus switch included
   double step_probability = 0;  // that the table is read one entry off, for a value drawn uniformly

@@ -23,6 +23,13 @@ std::string probability(double value) {
                        : fmt::format("{} (2^{:.1f})", value, std::log2(value));
 }
 
+std::string wide(const WideShape& shape) {
+  if (shape.index_bits == 0) return "";
+  return fmt::format(" wide index_bits {} bits_per_rotation {} digit_bits {} digits {}",
+                     shape.index_bits, shape.bits_per_rotation, shape.digit_bits,
+                     shape.digit_count);
+}
+
 std::string header(const Plan& plan) {
   const TfheParameters& p = plan.parameters;
   const PlanOptions& o = plan.options;
@@ -35,12 +42,12 @@ std::string header(const Plan& plan) {
   text += fmt::format("  key_set {}\n", quote(plan.key_set));
   text += fmt::format(
       "  parameters n {} k {} N {} bootstrap {}x{} keyswitch {}x{} grouping {} accumulator {} "
-      "small {} "
-      "glwe {}\n",
+      "small {} glwe {} circuit_bootstrap {}x{} trace {}x{}\n",
       p.small_dimension.value, p.glwe_dimension.value, p.polynomial_size.value,
       p.bootstrap.level_count, p.bootstrap.base_log2, p.keyswitch.level_count,
       p.keyswitch.base_log2, p.grouping_factor, p.accumulator_bits, sigma(p.small_variance),
-      sigma(p.glwe_variance));
+      sigma(p.glwe_variance), p.circuit_bootstrap.level_count, p.circuit_bootstrap.base_log2,
+      p.trace.level_count, p.trace.base_log2);
   text += fmt::format("  noise fresh {} bootstrap {} keyswitch {}\n", sigma(plan.fresh),
                       sigma(plan.bootstrap), sigma(plan.keyswitch));
   text += fmt::format("  sample lookups {} cost_ms_per_core {} p_error {}\n", plan.lookup_count,
@@ -128,6 +135,8 @@ class PlanParser {
     p.accumulator_bits = integer<std::uint32_t>("accumulator", 64);
     p.small_variance = variance("small");
     p.glwe_variance = variance("glwe");
+    p.circuit_bootstrap = gadget("circuit_bootstrap");
+    p.trace = gadget("trace");
     scan_.take("noise");
     plan_.fresh = variance("fresh");
     plan_.bootstrap = variance("bootstrap");
@@ -182,12 +191,26 @@ class PlanParser {
     LookupPlan lookup;
     lookup.policy = policy();
     lookup.extension_log2 = integer<std::uint32_t>("h", 16);
+    if (scan_.try_take("wide")) lookup.wide = wide_shape();
     lookup.guard = number("guard");
     lookup.noise = variance("noise");
     lookup.step_probability = number("step");
     lookup.flip_probability = number("flip");
     lookup.wrap_probability = number("wrap");
     plan_.lookups[node] = lookup;
+  }
+
+  WideShape wide_shape() {
+    WideShape wide;
+    wide.index_bits = integer<std::uint32_t>("index_bits", kMostIndexBits);
+    wide.bits_per_rotation = integer<std::uint32_t>("bits_per_rotation", kMostBitsPerRotation);
+    wide.digit_bits = integer<std::uint32_t>("digit_bits", kMostDigitBits);
+    wide.digit_count = integer<std::uint32_t>("digits", 64);
+    if (wide.index_bits == 0 || wide.bits_per_rotation == 0 || wide.digit_bits == 0 ||
+        wide.digit_count == 0 || wide.bits_per_rotation > wide.index_bits ||
+        wide.digit_bits * wide.digit_count > 64)
+      scan_.fail("a wide lookup has no such shape");
+    return wide;
   }
 
   void output() {
@@ -215,9 +238,9 @@ std::string print(const Plan& plan, const Circuit& circuit) {
                         tensor.center, sigma(tensor.noise));
   }
   for (const auto& [node, lookup] : plan.lookups) {
-    text += fmt::format("  lookup node {} {} {} h {} guard {} noise {} step {} flip {} wrap {}\n",
+    text += fmt::format("  lookup node {} {} {} h {}{} guard {} noise {} step {} flip {} wrap {}\n",
                         node, quote(circuit.nodes[node].name), to_string(lookup.policy),
-                        lookup.extension_log2, lookup.guard, sigma(lookup.noise),
+                        lookup.extension_log2, wide(lookup.wide), lookup.guard, sigma(lookup.noise),
                         probability(lookup.step_probability), probability(lookup.flip_probability),
                         probability(lookup.wrap_probability));
   }

@@ -141,13 +141,47 @@ class EncryptedRun {
     }
   }
 
-  void evaluate(const Lut& lut, std::size_t node) {
-    const LookupPlan& lookup = plan_.lookups.at(node);
-    const std::size_t size = table_size(plan_, lookup);
+  LweBatch take_operand(const Lut& lut, std::size_t node, Torus offset) {
     LweBatch x =
         last_use_[lut.operand] == node ? std::move(values_[lut.operand]) : values_[lut.operand];
-    const Torus offset = lookup_offset(size);
     for (std::size_t i = 0; i < x.count; ++i) x.row(i).back() += offset;
+    return x;
+  }
+
+  void evaluate_wide(const Lut& lut, std::size_t node) {
+    const WideShape& shape = plan_.lookups.at(node).wide;
+    const Interval interval = circuit_.values[lut.operand].interval;
+    const LweBatch x =
+        take_operand(lut, node, wide_offset(interval, plan_.tensors[lut.operand], shape));
+    const std::size_t elements = size_of(circuit_, lut.operand);
+    for (std::size_t t = 0; t < lut.tables.size(); ++t) {
+      const Table& table = lut.tables[t];
+      const std::vector<WideTable> rows =
+          make_wide_tables(table, interval, plan_.tensors[lut.results[t]], shape,
+                           plan_.parameters.polynomial_size);
+      std::vector<const WideTable*> of_element(x.count);
+      for (std::size_t i = 0; i < x.count; ++i) {
+        const std::size_t row =
+            table.row_of_element.empty() ? 0 : table.row_of_element[i % elements];
+        of_element[i] = &rows[row];
+      }
+      wide_lookup_batch(keys_, x, of_element, make(lut.results[t]), advance());
+    }
+  }
+
+  // Progress of one call on the progress of the run.
+  ProgressCallback advance() {
+    return [this, reported = std::size_t{0}](std::size_t done, std::size_t) mutable {
+      progress_.advance(done - reported);
+      reported = done;
+    };
+  }
+
+  void evaluate(const Lut& lut, std::size_t node) {
+    const LookupPlan& lookup = plan_.lookups.at(node);
+    if (lookup.wide.index_bits != 0) return evaluate_wide(lut, node);
+    const std::size_t size = table_size(plan_, lookup);
+    const LweBatch x = take_operand(lut, node, lookup_offset(size));
     // Tables can be large: they are made when it is their turn, and dropped after it.
     for (std::size_t t = 0; t < lut.tables.size(); ++t) {
       const TorusTable table = make_torus_table(lut.tables[t], plan_.tensors[lut.operand],
@@ -161,11 +195,7 @@ class EncryptedRun {
                std::uint32_t extension_log2, LweBatch& result) {
     std::vector<const Torus*> rows(x.count);
     for (std::size_t i = 0; i < x.count; ++i) rows[i] = table.of_element(i % elements);
-    std::size_t reported = 0;
-    bootstrap_batch(keys_, x, rows, extension_log2, result, [&](std::size_t done, std::size_t) {
-      progress_.advance(done - reported);
-      reported = done;
-    });
+    bootstrap_batch(keys_, x, rows, extension_log2, result, advance());
   }
 
   const Circuit& circuit_;

@@ -18,6 +18,14 @@ std::vector<long double> row_sums(const Weight& weight, std::int64_t operands,
   return {sums.begin(), sums.end()};
 }
 
+std::int64_t wide_entry(const Table& table, std::int64_t row, Interval interval,
+                        const WideShape& shape, std::size_t index) {
+  const std::int64_t value = wide_first_value(interval, shape) + static_cast<std::int64_t>(index);
+  const std::int64_t inside = std::clamp(value, table.domain.lower, table.domain.upper);
+  const auto domain = static_cast<std::int64_t>(table.domain.size());
+  return table.entries[static_cast<std::size_t>(row * domain + inside - table.domain.lower)];
+}
+
 }  // namespace
 
 TorusTable make_torus_table(const Table& table, const TensorPlan& operand, const TensorPlan& result,
@@ -48,6 +56,52 @@ std::size_t table_size(const Plan& plan, const LookupPlan& lookup) {
 Torus lookup_offset(std::size_t table_size) {
   constexpr Torus kQuarter = Torus{1} << 62;
   return kQuarter - kQuarter / table_size;
+}
+
+std::int64_t wide_first_value(Interval interval, const WideShape& shape) {
+  const std::int64_t spare =
+      (std::int64_t{1} << shape.index_bits) - static_cast<std::int64_t>(interval.size());
+  return interval.lower - spare / 2;
+}
+
+Torus wide_offset(Interval interval, const TensorPlan& operand, const WideShape& shape) {
+  const auto first = static_cast<long double>(wide_first_value(interval, shape));
+  return encode_units(0.5L + static_cast<long double>(operand.center) - first, operand.scale);
+}
+
+std::vector<WideTable> make_wide_tables(const Table& table, Interval interval,
+                                        const TensorPlan& result, const WideShape& shape,
+                                        PolynomialSize size) {
+  const std::int64_t least = *std::ranges::min_element(table.entries);
+  std::vector<std::vector<Torus>> words(shape.digit_count);
+  for (std::uint32_t s = 0; s < shape.digit_count; ++s) {
+    for (std::int64_t d = 0; d < std::int64_t{1} << shape.digit_bits; ++d) {
+      const auto value = std::ldexp(static_cast<long double>(d),
+                                    static_cast<int>(s * shape.digit_bits));
+      words[s].push_back(s == 0 ? encode(least + d, result.scale, result.center)
+                                : encode_units(value, result.scale));
+    }
+  }
+  std::vector<WideTable> tables;
+  std::vector<std::uint64_t> entries(std::size_t{1} << shape.index_bits);
+  for (std::int64_t row = 0; row < table.rows; ++row) {
+    for (std::size_t i = 0; i < entries.size(); ++i)
+      entries[i] = static_cast<std::uint64_t>(wide_entry(table, row, interval, shape, i) - least);
+    tables.emplace_back(size, shape, entries, words);
+  }
+  return tables;
+}
+
+TorusTable make_wide_torus_table(const Table& table, Interval interval, const TensorPlan& result,
+                                 const WideShape& shape) {
+  TorusTable torus{std::size_t{1} << shape.index_bits, {}, &table};
+  for (std::int64_t row = 0; row < table.rows; ++row) {
+    for (std::size_t i = 0; i < torus.table_size; ++i) {
+      torus.words.push_back(
+          encode(wide_entry(table, row, interval, shape, i), result.scale, result.center));
+    }
+  }
+  return torus;
 }
 
 std::vector<Torus> linear_constants(const Circuit& circuit, const Linear& linear,

@@ -7,6 +7,7 @@
 #include "circuit/circuit.h"
 #include "plan/plan.h"
 #include "tfhe/types.h"
+#include "tfhe/wide_lookup.h"
 
 namespace torusml {
 
@@ -31,6 +32,22 @@ std::size_t table_size(const Plan& plan, const LookupPlan& lookup);
 // Added to the body before a lookup: a quarter turn, so that the interval's middle reads the
 // table's middle, less half a table step, so that rounding to the nearest index is a floor.
 Torus lookup_offset(std::size_t table_size);
+
+// Tables of wide lookups: index i of a table of 2^index_bits entries stands for the value
+// wide_first_value + i, and values beyond the interval read its end entries.
+std::int64_t wide_first_value(Interval interval, const WideShape& shape);
+
+// Added to the body before a wide lookup: takes every value to the middle of its index's box.
+Torus wide_offset(Interval interval, const TensorPlan& operand, const WideShape& shape);
+
+// By row. `interval` is the operand's.
+std::vector<WideTable> make_wide_tables(const Table& table, Interval interval,
+                                        const TensorPlan& result, const WideShape& shape,
+                                        PolynomialSize size);
+
+// The words that they stand for, as the simulator reads them.
+TorusTable make_wide_torus_table(const Table& table, Interval interval, const TensorPlan& result,
+                                 const WideShape& shape);
 
 // One word per element of the result: the bias and what the centres of operands and result leave.
 std::vector<Torus> linear_constants(const Circuit& circuit, const Linear& linear, const Plan& plan);

@@ -111,6 +111,13 @@ class MemoryWalk {
       rows = std::max(rows, static_cast<std::uint64_t>(table.rows));
     if (last_use_[lut.operand] > n)  // then the executor works on a copy
       estimate.ciphertexts += of_value(lut.operand, size_.at_once);
+    if (lookup.wide.index_bits != 0) {
+      estimate.tables = rows * wide_table_bytes(plan_.parameters.polynomial_size, lookup.wide);
+      estimate.scratch = count * sizeof(const WideTable*) +
+                         wide_lookup_scratch_bytes(plan_.parameters, lookup.wide, count,
+                                                   size_.threads);
+      return;
+    }
     estimate.tables = rows * table_size(plan_, lookup) * sizeof(Torus);
     estimate.scratch =
         count * sizeof(const Torus*) +

@@ -5,6 +5,7 @@
 #include "base/progress.h"
 #include "base/threads.h"
 #include "parameters/noise.h"
+#include "parameters/wide_lookups.h"
 #include "plan/client_spec.h"
 #include "runtime/batch.h"
 #include "runtime/executors.h"
@@ -37,7 +38,12 @@ struct SimulatedCircuit {
       if (const auto* linear = std::get_if<Linear>(&circuit.nodes[n].op)) {
         constants[n] = linear_constants(circuit, *linear, plan);
       } else if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
-        const std::size_t size = table_size(plan, plan.lookups.at(n));
+        const LookupPlan& lookup = plan.lookups.at(n);
+        if (lookup.wide.index_bits != 0) {
+          add_wide(*lut, n, lookup.wide);
+          continue;
+        }
+        const std::size_t size = table_size(plan, lookup);
         for (std::size_t t = 0; t < lut->tables.size(); ++t) {
           tables[n].push_back(make_torus_table(lut->tables[t], plan.tensors[lut->operand],
                                                plan.tensors[lut->results[t]], size));
@@ -49,6 +55,15 @@ struct SimulatedCircuit {
     }
     fresh_sigma = std::sqrt(plan.fresh.value);
     bootstrap_sigma = std::sqrt(plan.bootstrap.value);
+  }
+
+  void add_wide(const Lut& lut, std::size_t node, const WideShape& shape) {
+    for (std::size_t t = 0; t < lut.tables.size(); ++t) {
+      tables[node].push_back(make_wide_torus_table(lut.tables[t],
+                                                   circuit.values[lut.operand].interval,
+                                                   plan.tensors[lut.results[t]], shape));
+    }
+    lookup_sigma[node] = std::sqrt(wide_input_noise(plan.parameters, shape, 0).value);
   }
 
   const Circuit& circuit;
@@ -128,6 +143,8 @@ class SimulatedSample {
   }
 
   void evaluate(const Lut& lut, std::size_t node) {
+    const WideShape& wide = shared_.plan.lookups.at(node).wide;
+    if (wide.index_bits != 0) return evaluate_wide(lut, node, wide);
     const std::vector<TorusTable>& tables = shared_.tables.at(node);
     const std::size_t size = tables.front().table_size;
     const Torus offset = lookup_offset(size);
@@ -141,6 +158,24 @@ class SimulatedSample {
         const Torus* table = tables[t].of_element(i);
         const Torus read = index < size ? table[index] : Torus{0} - table[index - size];
         phases_[lut.results[t]][i] = read + noise_.draw(shared_.bootstrap_sigma);
+      }
+    }
+  }
+
+  // The noise of the first rotation, which reads the lowest bits, decides which index is read; that
+  // of the others is far from their boxes' borders. Digits bring the noise of a bootstrap each.
+  void evaluate_wide(const Lut& lut, std::size_t node, const WideShape& shape) {
+    const std::vector<TorusTable>& tables = shared_.tables.at(node);
+    const Torus offset = wide_offset(shared_.circuit.values[lut.operand].interval,
+                                     shared_.plan.tensors[lut.operand], shape);
+    const double sigma = shared_.lookup_sigma.at(node);
+    const double digits_sigma = shared_.bootstrap_sigma * std::sqrt(shape.digit_count);
+    const std::vector<Torus>& x = phases_[lut.operand];
+    for (ValueId result : lut.results) phases_[result].resize(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const Torus index = (x[i] + offset + noise_.draw(sigma)) << 1 >> (64 - shape.index_bits);
+      for (std::size_t t = 0; t < tables.size(); ++t) {
+        phases_[lut.results[t]][i] = tables[t].of_element(i)[index] + noise_.draw(digits_sigma);
       }
     }
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <compare>
 #include <cstdint>
@@ -71,5 +72,26 @@ struct TfheParameters {
   bool has_circuit_bootstrap() const { return circuit_bootstrap.level_count != 0; }
   friend bool operator==(const TfheParameters&, const TfheParameters&) = default;
 };
+
+// How a wide lookup is done (tfhe/wide_lookup.h).
+struct WideShape {
+  std::uint32_t index_bits = 0;         // the table has 2^index_bits entries; 0: no wide lookup
+  std::uint32_t bits_per_rotation = 1;  // that one rotation reads
+  std::uint32_t digit_bits = 1;
+  std::uint32_t digit_count = 1;
+
+  std::uint32_t rotations() const {
+    return (index_bits + bits_per_rotation - 1) / bits_per_rotation;
+  }
+  friend bool operator==(const WideShape&, const WideShape&) = default;
+};
+
+inline constexpr std::uint32_t kMostIndexBits = 16, kMostBitsPerRotation = 3, kMostDigitBits = 6;
+
+// Functions that one rotation evaluates side by side, rounded up to a power of two: the bits' GLWE
+// for each level of their GGSW, and what is taken from the input.
+inline std::uint32_t rotation_stride_log2(std::uint32_t bits, const TfheParameters& p) {
+  return static_cast<std::uint32_t>(std::bit_width(bits * p.circuit_bootstrap.level_count));
+}
 
 }  // namespace torusml

@@ -82,6 +82,12 @@ Torus digit_phase(std::uint64_t d, std::uint32_t digit_bits, std::size_t size) {
   return (Torus{2 * d + 1} << (62 - digit_bits)) - (Torus{1} << 62) / size;
 }
 
+// Half the torus must have an index for each value of the group's lower bits.
+bool has_room(const WideShape& shape, const TfheParameters& p) {
+  const std::uint32_t bits = shape.bits_per_rotation;
+  return std::uint64_t{p.polynomial_size.value} >> rotation_stride_log2(bits, p) >= 1u << (bits - 1);
+}
+
 // All that one thread needs for a block of ciphertexts with tables of one shape.
 class WideBlock {
  public:
@@ -245,12 +251,24 @@ void check(const EvaluationKeys::State& keys, const LweBatch& inputs,
            fmt::format("{} ciphertexts, {} tables, room for {} results of dimension {}",
                        inputs.count, tables.size(), outputs.count, outputs.dimension.value));
   }
+  if (!tables.empty() && tables.front() != nullptr &&
+      !has_room(tables.front()->shape(), keys.parameters)) {
+    refuse(ErrorCode::invalid_argument,
+           fmt::format("{} bits a rotation with {} levels do not fit into polynomials of {}",
+                       tables.front()->shape().bits_per_rotation,
+                       keys.parameters.circuit_bootstrap.level_count, keys.size()));
+  }
   if (inputs.count != 0 && inputs.words.data() == outputs.words.data())
     refuse(ErrorCode::invalid_argument, "outputs alias inputs");
   for (const WideTable* table : tables) {
     if (table == nullptr) refuse(ErrorCode::invalid_argument, "a table is null");
     if (!(table->shape() == tables.front()->shape()))
       refuse(ErrorCode::wrong_shape, "tables of one call have one shape");
+    if (table->size() != keys.parameters.polynomial_size) {
+      refuse(ErrorCode::wrong_shape,
+             fmt::format("a table for polynomials of {} under keys for {}", table->size().value,
+                         keys.size()));
+    }
   }
 }
 
@@ -290,11 +308,6 @@ void check(PolynomialSize size, const WideShape& shape, std::span<const std::uin
 }
 
 }  // namespace
-
-std::uint32_t rotation_stride_log2(std::uint32_t bits, const TfheParameters& parameters) {
-  return static_cast<std::uint32_t>(
-      std::bit_width(std::size_t{bits} * parameters.circuit_bootstrap.level_count));
-}
 
 WideTable::WideTable(PolynomialSize size, const WideShape& shape,
                      std::span<const std::uint64_t> entries,

@@ -19,23 +19,6 @@
 
 namespace torusml {
 
-struct WideShape {
-  std::uint32_t index_bits = 0;         // the table has 2^index_bits entries
-  std::uint32_t bits_per_rotation = 1;  // that one rotation reads
-  std::uint32_t digit_bits = 1;
-  std::uint32_t digit_count = 1;
-
-  std::uint32_t rotations() const {
-    return (index_bits + bits_per_rotation - 1) / bits_per_rotation;
-  }
-  friend bool operator==(const WideShape&, const WideShape&) = default;
-};
-
-inline constexpr std::uint32_t kMostIndexBits = 16, kMostBitsPerRotation = 3, kMostDigitBits = 6;
-
-// Functions that one rotation evaluates side by side, rounded up to a power of two: the bits' GLWE
-// for each level of their GGSW, and what is taken from the input.
-std::uint32_t rotation_stride_log2(std::uint32_t bits, const TfheParameters& parameters);
 
 class WideTable {
  public:
@@ -45,6 +28,7 @@ class WideTable {
             const std::vector<std::vector<Torus>>& digit_words);
 
   const WideShape& shape() const { return shape_; }
+  PolynomialSize size() const { return {static_cast<std::uint32_t>(size_)}; }
   std::size_t bytes() const;
 
   // Digits are packed into polynomials of N entries; where a digit takes several polynomials, the

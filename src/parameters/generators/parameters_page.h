@@ -47,7 +47,7 @@ entry suits, the key set is custom, and the plan says so.
 
 A name has all of a set's parameters: `n` degree N, `k` GLWE dimension, `s` small dimension n, `g` bits of the small key a step of
 the blind rotation consumes, `b` levels x log2 of the base of the bootstrap, `t` of the keyswitch, `w` bits of the accumulator's
-words. Every entry is the optimizer's choice for some demand of a grid (one lookup of 1 to 16 bits after a linear map of L2 norm 2^0
+words, and in sets for [wide lookups](wide-lookups.md) `c` of the GGSW ciphertexts of circuit bootstrapping and `r` of its trace. Every entry is the optimizer's choice for some demand of a grid (one lookup of 1 to 16 bits after a linear map of L2 norm 2^0
 to 2^10); of all these choices, the 40 were kept that serve the whole grid with the least loss of time.
 
 ## How a set is chosen
