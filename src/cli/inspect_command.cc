@@ -55,6 +55,9 @@ Json json(const TfheParameters& p) {
       {"polynomial_size", p.polynomial_size.value},
       {"bootstrap", {{"base_log2", p.bootstrap.base_log2}, {"levels", p.bootstrap.level_count}}},
       {"keyswitch", {{"base_log2", p.keyswitch.base_log2}, {"levels", p.keyswitch.level_count}}},
+      {"circuit_bootstrap",
+       {{"base_log2", p.circuit_bootstrap.base_log2}, {"levels", p.circuit_bootstrap.level_count}}},
+      {"trace", {{"base_log2", p.trace.base_log2}, {"levels", p.trace.level_count}}},
       {"grouping_factor", p.grouping_factor},
       {"accumulator_bits", p.accumulator_bits},
       {"small_variance", p.small_variance.value},
@@ -93,6 +96,11 @@ void print_parameters(const TfheParameters& p) {
       p.bootstrap.level_count, p.bootstrap.base_log2, p.keyswitch.level_count,
       p.keyswitch.base_log2, p.grouping_factor, p.accumulator_bits, sigma(p.small_variance),
       sigma(p.glwe_variance));
+  if (p.has_circuit_bootstrap()) {
+    fmt::print("circuit bootstrapping for wide lookups: {} x 2^{}, trace {} x 2^{}\n",
+               p.circuit_bootstrap.level_count, p.circuit_bootstrap.base_log2, p.trace.level_count,
+               p.trace.base_log2);
+  }
 }
 
 Json file_json(const FileDescription& file, const std::string& path) {

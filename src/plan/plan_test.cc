@@ -77,8 +77,8 @@ TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
   }
 }
 
-TEST(Plan, WideExactLookupsExtendTheTable) {
-  const Plan plan = make_plan(step(0, 255), {});
+TEST(Plan, ExactLookupsOfMoreBitsExtendTheTable) {
+  const Plan plan = make_plan(step(0, 63), {});
   const LookupPlan& lookup = plan.lookups.at(2);
   EXPECT_GT(lookup.extension_log2, 0u);
   EXPECT_LE(plan.parameters.big_dimension().value, 4096u);
@@ -97,11 +97,21 @@ TEST(Plan, TolerantFillsTheHalfTorusLessGuardBands) {
   EXPECT_EQ(lookup.extension_log2, 0u);
 }
 
-TEST(Plan, SixteenBitsExact) {
-  const Plan plan = make_plan(step(0, 65535), {});
-  const LookupPlan& lookup = plan.lookups.at(2);
-  EXPECT_GE(plan.parameters.polynomial_size.value << lookup.extension_log2, 2u * 65536);
-  EXPECT_LE(lookup.step_probability, 0x1p-40);
+// From some width on the value's bits are read, which takes values a power of two apart.
+TEST(Plan, ExactLookupsOfManyBitsAreWide) {
+  for (const std::int64_t upper : {255, 300, 511, 65535}) {
+    const Circuit circuit = step(0, upper);
+    const Plan plan = make_plan(circuit, {});
+    const LookupPlan& lookup = plan.lookups.at(2);
+    const auto bits = static_cast<std::uint32_t>(std::ceil(std::log2(upper + 1)));
+    EXPECT_TRUE(plan.parameters.has_circuit_bootstrap());
+    EXPECT_EQ(lookup.wide.index_bits, bits);
+    EXPECT_EQ(lookup.wide.digit_count, 1u);  // the step has two values
+    EXPECT_EQ(plan.tensors[1].scale, std::exp2(-(bits + 1.0)));
+    EXPECT_LE(lookup.flip_probability, 0x1p-40);
+    EXPECT_EQ(lookup.wrap_probability, lookup.flip_probability);
+    EXPECT_EQ(parse_plan(print(plan, circuit)).lookups.at(2).wide, lookup.wide);
+  }
 }
 
 // 2^p values fill the half torus: borders between values are borders between entries.

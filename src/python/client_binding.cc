@@ -59,7 +59,9 @@ void bind_keys(nb::module_& module) {
       .def_prop_ro("key_id",
                    [](const EvaluationKeySet& self) { return to_hex(self.provenance.key); })
       .def_prop_ro("bootstrap_key_bytes",
-                   [](const EvaluationKeySet& self) { return self.keys.bootstrap_bodies.size(); })
+                   [](const EvaluationKeySet& self) {
+                     return self.keys.bootstrap_bodies.size() + self.keys.trace_bodies.size();
+                   })
       .def_prop_ro("keyswitch_key_bytes", [](const EvaluationKeySet& self) {
         return self.keys.keyswitch_bodies.size() * sizeof(std::uint32_t);
       });

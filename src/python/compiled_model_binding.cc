@@ -27,6 +27,10 @@ nb::dict describe(const TfheParameters& p) {
   result["bootstrap_level_count"] = p.bootstrap.level_count;
   result["keyswitch_base_log2"] = p.keyswitch.base_log2;
   result["keyswitch_level_count"] = p.keyswitch.level_count;
+  result["circuit_bootstrap_base_log2"] = p.circuit_bootstrap.base_log2;
+  result["circuit_bootstrap_level_count"] = p.circuit_bootstrap.level_count;
+  result["trace_base_log2"] = p.trace.base_log2;
+  result["trace_level_count"] = p.trace.level_count;
   result["grouping_factor"] = p.grouping_factor;
   result["accumulator_bits"] = p.accumulator_bits;
   result["small_variance"] = p.small_variance.value;

@@ -8,6 +8,7 @@
 #include "circuit/passes.h"
 #include "circuit/text.h"
 #include "parameters/noise.h"
+#include "parameters/wide_lookups.h"
 #include "plan/client_spec.h"
 #include "runtime/random_circuit.h"
 #include "tfhe/secret_keys.h"
@@ -123,6 +124,47 @@ TEST(Executors, AgreeOnRandomCircuitsAtTestSize) {
     lookups += 2 * lookup_count(circuit);
   }
   EXPECT_GT(lookups, 10000);
+}
+
+// The same with a wide lookup of some shape wherever one is possible.
+ParameterSearch wide_only(const TfheParameters& parameters, std::size_t shape_index) {
+  return [=, search = only(parameters)](const ParameterRequest& request, std::string* tightest) {
+    std::optional<ParameterChoice> choice = search(request, tightest);
+    if (!choice) return choice;
+    for (const NoiseConstraint& c : request.constraints) {
+      const std::vector<WideShape> shapes = wide_shapes(c);
+      choice->wide.push_back(c.index_bits == 0 ? WideShape{} : shapes[shape_index % shapes.size()]);
+      // Preferable to the same without.
+      if (c.index_bits == 0) choice->cost_ms_per_core += 1;
+    }
+    if (!has_wide_lookup(*choice)) choice->cost_ms_per_core += 100;
+    return choice;
+  };
+}
+
+TEST(Executors, AgreeOnRandomCircuitsWithWideLookups) {
+  TfheParameters parameters = kInsecure;
+  parameters.circuit_bootstrap = {.base_log2 = 6, .level_count = 3};
+  parameters.trace = {.base_log2 = 8, .level_count = 5};
+  SecretGenerator random;
+  const Keys keys = Keys::make(parameters, random);
+  int wide = 0;
+  for (std::uint64_t seed = 0; seed < 600; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    RandomCircuit generator(seed, 1024);
+    const Circuit circuit = generator.make();
+    const Integers inputs = generator.make_inputs(circuit, 1);
+    const Integers expected = run_clear(circuit, inputs);
+    const Plan plan =
+        make_plan(circuit, {.max_exact_bits = 16}, wide_only(parameters, static_cast<std::size_t>(seed)));
+    for (const auto& [node, lookup] : plan.lookups) wide += lookup.wide.index_bits != 0 ? 1 : 0;
+    const std::string text = print(plan, circuit);
+    ASSERT_EQ(print(parse_plan(text), circuit), text);
+    ASSERT_EQ(run_simulated(circuit, plan, inputs, seed), expected) << print(circuit) << text;
+    ASSERT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected)
+        << print(circuit) << text;
+  }
+  EXPECT_GT(wide, 80);
 }
 
 Circuit identity_table(std::int64_t lower, std::int64_t upper, std::int64_t elements) {
