@@ -40,8 +40,7 @@ double seconds_since(Clock::time_point start) {
 // of the torus, half a table step below where one rotation reads the table.
 class Lookup {
  public:
-  Lookup(int bits, const ParameterChoice& choice)
-      : bits_(bits), values_(std::size_t{1} << bits) {
+  Lookup(int bits, const ParameterChoice& choice) : bits_(bits), values_(std::size_t{1} << bits) {
     const PolynomialSize size = choice.parameters.polynomial_size;
     if (choice.wide[0].index_bits != 0) {
       make_wide(size, choice.wide[0]);

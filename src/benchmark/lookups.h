@@ -52,11 +52,11 @@ struct LookupMeasurement {
   std::uint32_t extension_log2 = 0;
   WideShape wide;  // index_bits 0: one rotation of a table
   double keygen_s = 0, prepare_s = 0;
-  std::size_t evaluation_key_bytes = 0;                          // as a file
+  std::size_t evaluation_key_bytes = 0;  // as a file
   // In memory; keys of circuit bootstrapping count as bootstrapping keys.
   std::size_t bootstrap_key_bytes = 0, keyswitch_key_bytes = 0;
-  double input_bytes_per_value = 0;                              // of the batch as a file
-  std::vector<LookupTiming> timings;                             // by thread count
+  double input_bytes_per_value = 0;   // of the batch as a file
+  std::vector<LookupTiming> timings;  // by thread count
 };
 
 // Errors: those of check; no_parameters; internal if more results are wrong than p_error explains.

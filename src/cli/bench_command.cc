@@ -44,23 +44,24 @@ void print_line(const Json& json) {
 
 Json parameters_json(const LookupMeasurement& measured) {
   const TfheParameters& p = measured.parameters;
-  return {{"n", p.small_dimension.value},
-          {"k", p.glwe_dimension.value},
-          {"N", p.polynomial_size.value},
-          {"bootstrap_levels", p.bootstrap.level_count},
-          {"bootstrap_base_log2", p.bootstrap.base_log2},
-          {"keyswitch_levels", p.keyswitch.level_count},
-          {"keyswitch_base_log2", p.keyswitch.base_log2},
-          {"grouping_factor", p.grouping_factor},
-          {"accumulator_bits", p.accumulator_bits},
-          {"extension_log2", measured.extension_log2},
-          {"circuit_bootstrap_levels", p.circuit_bootstrap.level_count},
-          {"circuit_bootstrap_base_log2", p.circuit_bootstrap.base_log2},
-          {"trace_levels", p.trace.level_count},
-          {"trace_base_log2", p.trace.base_log2},
-          {"bits_per_rotation", measured.wide.index_bits == 0 ? 0 : measured.wide.bits_per_rotation},
-          {"digits", measured.wide.index_bits == 0 ? 0 : measured.wide.digit_count},
-          {"digit_bits", measured.wide.index_bits == 0 ? 0 : measured.wide.digit_bits}};
+  return {
+      {"n", p.small_dimension.value},
+      {"k", p.glwe_dimension.value},
+      {"N", p.polynomial_size.value},
+      {"bootstrap_levels", p.bootstrap.level_count},
+      {"bootstrap_base_log2", p.bootstrap.base_log2},
+      {"keyswitch_levels", p.keyswitch.level_count},
+      {"keyswitch_base_log2", p.keyswitch.base_log2},
+      {"grouping_factor", p.grouping_factor},
+      {"accumulator_bits", p.accumulator_bits},
+      {"extension_log2", measured.extension_log2},
+      {"circuit_bootstrap_levels", p.circuit_bootstrap.level_count},
+      {"circuit_bootstrap_base_log2", p.circuit_bootstrap.base_log2},
+      {"trace_levels", p.trace.level_count},
+      {"trace_base_log2", p.trace.base_log2},
+      {"bits_per_rotation", measured.wide.index_bits == 0 ? 0 : measured.wide.bits_per_rotation},
+      {"digits", measured.wide.index_bits == 0 ? 0 : measured.wide.digit_count},
+      {"digit_bits", measured.wide.index_bits == 0 ? 0 : measured.wide.digit_bits}};
 }
 
 void print_lookups_json(const Json& machine, const LookupMeasurement& measured) {

@@ -54,10 +54,10 @@ std::vector<TfheParameters> catalogue() {
 }
 
 std::string key_set_name(const TfheParameters& p) {
-  std::string name = fmt::format(
-      "n{}-k{}-s{}-g{}-b{}-t{}-w{}", p.polynomial_size.value, p.glwe_dimension.value,
-      p.small_dimension.value, p.grouping_factor, gadget_name(p.bootstrap),
-      gadget_name(p.keyswitch), p.accumulator_bits);
+  std::string name =
+      fmt::format("n{}-k{}-s{}-g{}-b{}-t{}-w{}", p.polynomial_size.value, p.glwe_dimension.value,
+                  p.small_dimension.value, p.grouping_factor, gadget_name(p.bootstrap),
+                  gadget_name(p.keyswitch), p.accumulator_bits);
   if (p.has_circuit_bootstrap()) {
     name += fmt::format("-c{}-r{}", gadget_name(p.circuit_bootstrap), gadget_name(p.trace));
   }

@@ -18,9 +18,8 @@ double keyswitch_rows(const TfheParameters& p) {
 }
 // A key for each automorphism of the trace, and one for the secret's square.
 double trace_rows(const TfheParameters& p) {
-  return p.has_circuit_bootstrap()
-             ? (std::log2(p.polynomial_size.value) + 1) * p.trace.level_count
-             : 0;
+  return p.has_circuit_bootstrap() ? (std::log2(p.polynomial_size.value) + 1) * p.trace.level_count
+                                   : 0;
 }
 
 }  // namespace
@@ -68,8 +67,8 @@ double wide_lookup_ms(const TfheParameters& p, const WideShape& shape, const Cos
                           product_ns(trace_levels) + 4 * cost.transform_ns;
   const double leaves = std::max(0.0, shape.index_bits - size_log2);
   const double slots = std::exp2(std::max(0.0, size_log2 - shape.index_bits));
-  const double products = (std::exp2(leaves) - 1 + shape.index_bits - leaves) *
-                          std::ceil(shape.digit_count / slots);
+  const double products =
+      (std::exp2(leaves) - 1 + shape.index_bits - leaves) * std::ceil(shape.digit_count / slots);
   const double rotations = shape.rotations() + shape.digit_count;
   return rotations * lookup_ms(p, 0, table) +
          (shape.index_bits * cut * level_ns + products * product_ns(2 * cut)) / kNsPerMs;

@@ -34,8 +34,7 @@ double failure(const Demand& demand, const ParameterChoice& choice) {
     const double input = std::exp2(2 * demand.norm_log2) * blind_rotation_variance(p).value;
     return wide_failure(p, choice.wide[0], input);
   }
-  return tail_probability(half_box(demand) /
-                          std::sqrt(noise(demand, p, choice.extension_log2[0])));
+  return tail_probability(half_box(demand) / std::sqrt(noise(demand, p, choice.extension_log2[0])));
 }
 
 std::string method(const ParameterChoice& choice) {

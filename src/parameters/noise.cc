@@ -215,8 +215,7 @@ double keyed_product(const TfheParameters& p, const Gadget& gadget) {
 }  // namespace
 
 Variance trace_step_variance(const TfheParameters& p) {
-  const double rounding =
-      gadget_rounding_variance(p.trace) * polynomial_size(p) * kBitSecondMoment;
+  const double rounding = gadget_rounding_variance(p.trace) * polynomial_size(p) * kBitSecondMoment;
   return {keyed_product(p, p.trace) + rounding};
 }
 
@@ -246,9 +245,9 @@ PackingNoise packing_noise(const TfheParameters& p, const WideShape& shape) {
   TfheParameters cut = p;
   cut.bootstrap = gadget;
   const double fft = products * fft_error(cut, kFftErrorLog2) * size_log2;
-  return {errors,
-          {errors * trace + masked * digits * size * secret_square_variance(p).value + rounding +
-           fft}};
+  return {
+      errors,
+      {errors * trace + masked * digits * size * secret_square_variance(p).value + rounding + fft}};
 }
 
 }  // namespace torusml

@@ -29,8 +29,8 @@ double input_scale2(const WideEvent& event) { return power_of_4(event.scale_log2
 double noise_at(const WideEvent& event, const TfheParameters& p, const PackingNoise& packing,
                 double input_variance) {
   const double rotation = blind_rotation_variance(p).value;
-  const double switched = keyswitch_variance(p).value +
-                          modulus_switch_variance(p.small_dimension, event.modulus).value;
+  const double switched =
+      keyswitch_variance(p).value + modulus_switch_variance(p.small_dimension, event.modulus).value;
   if (event.reads_digit) return packing.gain * rotation + packing.floor.value + switched;
   return input_scale2(event) * (input_variance + event.rotations * rotation) + switched;
 }
@@ -60,9 +60,8 @@ std::vector<WideEvent> wide_events(const TfheParameters& p, const WideShape& sha
                       .modulus = whole >> rotation_stride_log2(bits, p)});
   }
   for (std::uint32_t s = 0; s < shape.digit_count; ++s) {
-    events.push_back({.reads_digit = true,
-                      .half_box = std::exp2(-(shape.digit_bits + 2.0)),
-                      .modulus = whole});
+    events.push_back(
+        {.reads_digit = true, .half_box = std::exp2(-(shape.digit_bits + 2.0)), .modulus = whole});
   }
   return events;
 }

@@ -20,11 +20,11 @@ std::vector<WideShape> wide_shapes(const NoiseConstraint& c);
 // One bootstrap of a wide lookup. Its phase, times 2^scale_log2 where it reads the value's bits,
 // must stay within half_box.
 struct WideEvent {
-  bool reads_digit = false;        // of an entry; otherwise bits of the value
-  std::uint32_t scale_log2 = 0;    // of the input's phase
-  std::uint32_t rotations = 0;     // whose results were taken from the input before
-  double half_box = 0;             // torus
-  std::uint64_t modulus = 0;       // of the modulus switch
+  bool reads_digit = false;      // of an entry; otherwise bits of the value
+  std::uint32_t scale_log2 = 0;  // of the input's phase
+  std::uint32_t rotations = 0;   // whose results were taken from the input before
+  double half_box = 0;           // torus
+  std::uint64_t modulus = 0;     // of the modulus switch
 };
 std::vector<WideEvent> wide_events(const TfheParameters& p, const WideShape& shape);
 

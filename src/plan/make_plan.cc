@@ -251,7 +251,8 @@ class Planner {
     for (const Reader& reader : readers_) {
       if (!may_be_wide(reader)) continue;
       double& most = digits[reader.node];
-      for (const WideShape& shape : wide_shapes({.index_bits = 1, .result_bits = result_bits(reader)}))
+      for (const WideShape& shape :
+           wide_shapes({.index_bits = 1, .result_bits = result_bits(reader)}))
         most = std::max<double>(most, shape.digit_count);
     }
     return digits;
@@ -386,8 +387,7 @@ class Planner {
     const TfheParameters& p = choice.parameters;
     const double operand = plan_.tensors[reader.operand].noise.value;
     if (!reader.is_lookup) return {operand};
-    if (choice.wide[index].index_bits != 0)
-      return wide_input_noise(p, choice.wide[index], operand);
+    if (choice.wide[index].index_bits != 0) return wide_input_noise(p, choice.wide[index], operand);
     const std::uint64_t modulus = 2 * std::uint64_t{p.polynomial_size.value}
                                   << choice.extension_log2[index];
     return {operand + choice.keyswitch.value +
@@ -405,10 +405,10 @@ class Planner {
     if (!choice.wide.empty() && choice.wide[index].index_bits != 0) {
       // A bit or a digit read wrongly may give any entry.
       const WideShape& shape = choice.wide[index];
-      flip = wrap = wide_failure(choice.parameters, shape,
-                                 plan_.tensors[reader.operand].noise.value);
-      plan_.lookups[reader.node] = {reader.policy, 0,    shape, guard, noise,
-                                    tail_probability(0.5 / spread), flip, wrap};
+      flip = wrap =
+          wide_failure(choice.parameters, shape, plan_.tensors[reader.operand].noise.value);
+      plan_.lookups[reader.node] = {
+          reader.policy, 0, shape, guard, noise, tail_probability(0.5 / spread), flip, wrap};
     } else if (reader.is_lookup) {
       const std::uint64_t table_size = std::uint64_t{plan_.parameters.polynomial_size.value}
                                        << choice.extension_log2[index];

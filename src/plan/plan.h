@@ -3,8 +3,8 @@
 // encrypted executor run the same Plan. Printable, and it reads back.
 //
 // Encoding of a value v of tensor t: phase = scale * (v - center), on the torus [-1/2, 1/2).
-// A lookup, unless it is a wide one, adds 1/4, so that its interval lies in the half torus [0, 1/2), guard bands on both
-// sides.
+// A lookup, unless it is a wide one, adds 1/4, so that its interval lies in the half torus [0,
+// 1/2), guard bands on both sides.
 #pragma once
 
 #include <cstdint>

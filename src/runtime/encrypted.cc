@@ -156,9 +156,8 @@ class EncryptedRun {
     const std::size_t elements = size_of(circuit_, lut.operand);
     for (std::size_t t = 0; t < lut.tables.size(); ++t) {
       const Table& table = lut.tables[t];
-      const std::vector<WideTable> rows =
-          make_wide_tables(table, interval, plan_.tensors[lut.results[t]], shape,
-                           plan_.parameters.polynomial_size);
+      const std::vector<WideTable> rows = make_wide_tables(
+          table, interval, plan_.tensors[lut.results[t]], shape, plan_.parameters.polynomial_size);
       std::vector<const WideTable*> of_element(x.count);
       for (std::size_t i = 0; i < x.count; ++i) {
         const std::size_t row =

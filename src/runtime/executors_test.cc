@@ -155,8 +155,8 @@ TEST(Executors, AgreeOnRandomCircuitsWithWideLookups) {
     const Circuit circuit = generator.make();
     const Integers inputs = generator.make_inputs(circuit, 1);
     const Integers expected = run_clear(circuit, inputs);
-    const Plan plan =
-        make_plan(circuit, {.max_exact_bits = 16}, wide_only(parameters, static_cast<std::size_t>(seed)));
+    const Plan plan = make_plan(circuit, {.max_exact_bits = 16},
+                                wide_only(parameters, static_cast<std::size_t>(seed)));
     for (const auto& [node, lookup] : plan.lookups) wide += lookup.wide.index_bits != 0 ? 1 : 0;
     const std::string text = print(plan, circuit);
     ASSERT_EQ(print(parse_plan(text), circuit), text);

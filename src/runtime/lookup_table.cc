@@ -76,8 +76,8 @@ std::vector<WideTable> make_wide_tables(const Table& table, Interval interval,
   std::vector<std::vector<Torus>> words(shape.digit_count);
   for (std::uint32_t s = 0; s < shape.digit_count; ++s) {
     for (std::int64_t d = 0; d < std::int64_t{1} << shape.digit_bits; ++d) {
-      const auto value = std::ldexp(static_cast<long double>(d),
-                                    static_cast<int>(s * shape.digit_bits));
+      const auto value =
+          std::ldexp(static_cast<long double>(d), static_cast<int>(s * shape.digit_bits));
       words[s].push_back(s == 0 ? encode(least + d, result.scale, result.center)
                                 : encode_units(value, result.scale));
     }

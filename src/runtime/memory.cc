@@ -113,9 +113,9 @@ class MemoryWalk {
       estimate.ciphertexts += of_value(lut.operand, size_.at_once);
     if (lookup.wide.index_bits != 0) {
       estimate.tables = rows * wide_table_bytes(plan_.parameters.polynomial_size, lookup.wide);
-      estimate.scratch = count * sizeof(const WideTable*) +
-                         wide_lookup_scratch_bytes(plan_.parameters, lookup.wide, count,
-                                                   size_.threads);
+      estimate.scratch =
+          count * sizeof(const WideTable*) +
+          wide_lookup_scratch_bytes(plan_.parameters, lookup.wide, count, size_.threads);
       return;
     }
     estimate.tables = rows * table_size(plan_, lookup) * sizeof(Torus);

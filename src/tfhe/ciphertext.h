@@ -52,9 +52,9 @@ LweBatch expand(const SeededLweBatch& seeded);
 // the small key), for each level, one 32-bit body; masks (small
 // dimension words of 32 bits) follow from the same seed after the bootstrap masks.
 // trace_bodies, with circuit bootstrapping only: for the automorphisms X -> X^t, t = N / 2^i + 1, i
-// = 0 .. log2 N - 1, and level 1..l, the body polynomial of a GLWE encryption of -S(X^t) * q/B^level,
-// then for each level of S^2 * q/B^level; masks from the same seed after those of the keyswitch key,
-// bytes as in bootstrap_bodies.
+// = 0 .. log2 N - 1, and level 1..l, the body polynomial of a GLWE encryption of -S(X^t) *
+// q/B^level, then for each level of S^2 * q/B^level; masks from the same seed after those of the
+// keyswitch key, bytes as in bootstrap_bodies.
 struct SeededEvaluationKeys {
   TfheParameters parameters;
   PublicSeed seed{};

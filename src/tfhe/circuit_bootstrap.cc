@@ -83,7 +83,8 @@ void CircuitBootstrap::trace(Torus* glwes, std::size_t count) {
     }
     product_.multiply(keys_.trace_matrix(i), count, static_cast<std::uint32_t>(size));
     for (std::size_t c = 0; c < count; ++c) {
-      for (std::size_t p = 0; p < kColumns; ++p) product_.add(c, p, glwes + (c * kColumns + p) * size);
+      for (std::size_t p = 0; p < kColumns; ++p)
+        product_.add(c, p, glwes + (c * kColumns + p) * size);
     }
   }
 }

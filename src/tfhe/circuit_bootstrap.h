@@ -75,8 +75,8 @@ class VerticalPacking {
   explicit VerticalPacking(const EvaluationKeys::State& keys);
 
   // matrices: by index bit, the least significant first; those of log2 N and above, which choose
-  // among polynomials, are scaled by kHalfNegated. Gives a ciphertext for each of the table's packed
-  // polynomials, digits at WideTable::coefficient.
+  // among polynomials, are scaled by kHalfNegated. Gives a ciphertext for each of the table's
+  // packed polynomials, digits at WideTable::coefficient.
   void run(std::span<const double* const> matrices, const WideTable& table, Torus* glwes);
 
  private:

@@ -85,7 +85,8 @@ Torus digit_phase(std::uint64_t d, std::uint32_t digit_bits, std::size_t size) {
 // Half the torus must have an index for each value of the group's lower bits.
 bool has_room(const WideShape& shape, const TfheParameters& p) {
   const std::uint32_t bits = shape.bits_per_rotation;
-  return std::uint64_t{p.polynomial_size.value} >> rotation_stride_log2(bits, p) >= 1u << (bits - 1);
+  return std::uint64_t{p.polynomial_size.value} >> rotation_stride_log2(bits, p) >=
+         1u << (bits - 1);
 }
 
 // All that one thread needs for a block of ciphertexts with tables of one shape.
@@ -242,8 +243,9 @@ void check(const EvaluationKeys::State& keys, const LweBatch& inputs,
   if (!keys.parameters.has_circuit_bootstrap())
     refuse(ErrorCode::wrong_key, "the key set has no keys for circuit bootstrapping");
   if (inputs.dimension != keys.parameters.big_dimension()) {
-    refuse(ErrorCode::wrong_key, fmt::format("ciphertexts of dimension {} under a key of dimension {}",
-                                             inputs.dimension.value, keys.big()));
+    refuse(ErrorCode::wrong_key,
+           fmt::format("ciphertexts of dimension {} under a key of dimension {}",
+                       inputs.dimension.value, keys.big()));
   }
   if (outputs.dimension != inputs.dimension || outputs.count != inputs.count ||
       tables.size() != inputs.count) {
@@ -265,9 +267,8 @@ void check(const EvaluationKeys::State& keys, const LweBatch& inputs,
     if (!(table->shape() == tables.front()->shape()))
       refuse(ErrorCode::wrong_shape, "tables of one call have one shape");
     if (table->size() != keys.parameters.polynomial_size) {
-      refuse(ErrorCode::wrong_shape,
-             fmt::format("a table for polynomials of {} under keys for {}", table->size().value,
-                         keys.size()));
+      refuse(ErrorCode::wrong_shape, fmt::format("a table for polynomials of {} under keys for {}",
+                                                 table->size().value, keys.size()));
     }
   }
 }
@@ -284,10 +285,11 @@ void check(PolynomialSize size, const WideShape& shape, std::span<const std::uin
       outside(shape.bits_per_rotation, std::min(kMostBitsPerRotation, shape.index_bits)) ||
       outside(shape.digit_bits, kMostDigitBits) ||
       outside(shape.digit_count, 64 / shape.digit_bits)) {
-    fail(fmt::format("{} index bits, {} a rotation, {} digits of {} bits; at most {}, {}, 64 bits "
-                     "and {} are possible",
-                     shape.index_bits, shape.bits_per_rotation, shape.digit_count, shape.digit_bits,
-                     kMostIndexBits, kMostBitsPerRotation, kMostDigitBits));
+    fail(
+        fmt::format("{} index bits, {} a rotation, {} digits of {} bits; at most {}, {}, 64 bits "
+                    "and {} are possible",
+                    shape.index_bits, shape.bits_per_rotation, shape.digit_count, shape.digit_bits,
+                    kMostIndexBits, kMostBitsPerRotation, kMostDigitBits));
   }
   if (size.value >> shape.digit_bits < 2) {
     fail(fmt::format("digits of {} bits in polynomials of {}", shape.digit_bits, size.value));
@@ -299,11 +301,10 @@ void check(PolynomialSize size, const WideShape& shape, std::span<const std::uin
     if (bits < 64 && entry >> bits != 0)
       fail(fmt::format("an entry of {}; digits hold {} bits", entry, bits));
   }
-  const bool has_words =
-      digit_words.size() == shape.digit_count &&
-      std::ranges::all_of(digit_words, [&](const std::vector<Torus>& words) {
-        return words.size() == std::size_t{1} << shape.digit_bits;
-      });
+  const bool has_words = digit_words.size() == shape.digit_count &&
+                         std::ranges::all_of(digit_words, [&](const std::vector<Torus>& words) {
+                           return words.size() == std::size_t{1} << shape.digit_bits;
+                         });
   if (!has_words) fail("each digit needs a word for each of its values");
 }
 
@@ -332,9 +333,7 @@ WideTable::WideTable(PolynomialSize size, const WideShape& shape,
   }
 }
 
-std::size_t WideTable::bytes() const {
-  return (words_.size() + refresh_.size()) * sizeof(Torus);
-}
+std::size_t WideTable::bytes() const { return (words_.size() + refresh_.size()) * sizeof(Torus); }
 
 void wide_lookup_batch(const EvaluationKeys& evaluation_keys, const LweBatch& inputs,
                        std::span<const WideTable* const> tables, LweBatch& outputs,

@@ -19,7 +19,6 @@
 
 namespace torusml {
 
-
 class WideTable {
  public:
   // entries: 2^index_bits numbers below 2^(digit_bits * digit_count). digit_words[s][d]: what value
@@ -39,9 +38,7 @@ class WideTable {
     return words_.data() + packed * leaves_ * size_;
   }
   std::size_t packed_of(std::uint32_t digit) const { return digit / slots_; }
-  std::size_t coefficient(std::uint32_t digit) const {
-    return digit % slots_ << shape_.index_bits;
-  }
+  std::size_t coefficient(std::uint32_t digit) const { return digit % slots_ << shape_.index_bits; }
   // The table of the bootstrap that follows for this digit.
   const Torus* refresh(std::uint32_t digit) const { return refresh_.data() + digit * size_; }
 

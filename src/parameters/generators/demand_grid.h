@@ -21,8 +21,7 @@ struct Demand {
     c.lookup_count = 1;
     c.values = std::uint64_t{1} << bits;
     c.limit_sigma = std::exp2(-(bits + 2)) / kappa(std::exp2(p_error_log2));
-    if (bits >= kLeastWideBits)
-      c.index_bits = c.result_bits = static_cast<std::uint32_t>(bits);
+    if (bits >= kLeastWideBits) c.index_bits = c.result_bits = static_cast<std::uint32_t>(bits);
     return {.constraints = {c}};
   }
 
