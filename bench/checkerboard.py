@@ -4,8 +4,8 @@
     .venv/bin/python bench/checkerboard.py --peer-python PEER/bin/python    # in turn with Concrete ML 1.9
 
 PEER is a virtual environment of its own with `pip install concrete-ml==1.9.0`. The peer runs at the best setting found
-by hand (rounding to 6 bits, APPROXIMATE, p_error 0.01). Ours runs with precision tolerant, one sample at a time and a batch of 32,
-and with precision exact. Prints JSON lines: one per system, precision and round, then the ratios (of tolerant).
+by hand (rounding to 6 bits, APPROXIMATE, p_error 0.01). Ours runs with precision tolerant, one sample at a time and a
+batch of 32, and with precision exact. Prints JSON lines: one per system, precision and round, then the ratios (of tolerant).
 """
 
 import argparse
