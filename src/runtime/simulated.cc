@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <random>
@@ -24,6 +25,10 @@ class NoiseSource {
     const double turns = sigma * normal_(engine_);
     const double fraction = turns - std::round(turns);  // [-1/2, 1/2]
     return static_cast<Torus>(std::llrint(std::ldexp(fraction, 63))) << 1;
+  }
+
+  bool happens(double probability) {
+    return std::uniform_real_distribution<double>()(engine_) < probability;
   }
 
  private:
@@ -64,6 +69,8 @@ struct SimulatedCircuit {
                                                    plan.tensors[lut.results[t]], shape));
     }
     lookup_sigma[node] = std::sqrt(wide_input_noise(plan.parameters, shape, 0).value);
+    const LookupPlan& lookup = plan.lookups.at(node);
+    later_failure[node] = std::max(0.0, lookup.flip_probability - lookup.step_probability);
   }
 
   const Circuit& circuit;
@@ -72,6 +79,8 @@ struct SimulatedCircuit {
   std::map<std::size_t, std::vector<TorusTable>> tables;
   std::map<std::size_t, double>
       lookup_sigma;  // keyswitch and the mask's part of the modulus switch
+  // Of a wide lookup: that another of its bootstraps fails than the first.
+  std::map<std::size_t, double> later_failure;
   double fresh_sigma = 0, bootstrap_sigma = 0;
 };
 
@@ -162,8 +171,9 @@ class SimulatedSample {
     }
   }
 
-  // The noise of the first rotation, which reads the lowest bits, decides which index is read; that
-  // of the others is far from their boxes' borders. Digits bring the noise of a bootstrap each.
+  // The noise of the first rotation, which reads the lowest bits, decides which index is read. If a
+  // later bootstrap fails, a higher bit or a digit is wrong: half the table away stands for that.
+  // Digits bring the noise of a bootstrap each.
   void evaluate_wide(const Lut& lut, std::size_t node, const WideShape& shape) {
     const std::vector<TorusTable>& tables = shared_.tables.at(node);
     const Torus offset = wide_offset(shared_.circuit.values[lut.operand].interval,
@@ -173,7 +183,9 @@ class SimulatedSample {
     const std::vector<Torus>& x = phases_[lut.operand];
     for (ValueId result : lut.results) phases_[result].resize(x.size());
     for (std::size_t i = 0; i < x.size(); ++i) {
-      const Torus index = (x[i] + offset + noise_.draw(sigma)) << 1 >> (64 - shape.index_bits);
+      const Torus wrong = noise_.happens(shared_.later_failure.at(node)) ? Torus{1} << 62 : 0;
+      const Torus phase = x[i] + offset + noise_.draw(sigma) + wrong;
+      const Torus index = phase << 1 >> (64 - shape.index_bits);
       for (std::size_t t = 0; t < tables.size(); ++t) {
         phases_[lut.results[t]][i] = tables[t].of_element(i)[index] + noise_.draw(digits_sigma);
       }
