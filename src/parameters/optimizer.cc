@@ -242,44 +242,77 @@ class BestByLimit {
   std::vector<std::optional<ParameterChoice>> best_;
 };
 
-// All lookups that may be wide become wide ones of the same kind.
-std::vector<NoiseConstraint> widened(const ParameterRequest& request, const TfheParameters& p,
-                                     std::size_t shape_index) {
-  std::vector<NoiseConstraint> constraints;
+// A way to do all lookups that may be wide.
+struct WideOption {
+  TfheParameters gadgets;
+  std::vector<NoiseConstraint> wide, others;
+  double cost = 0;  // of the wide lookups, at the parameters that suit them best
+
+  std::vector<NoiseConstraint> all() const {
+    std::vector<NoiseConstraint> constraints = others;
+    constraints.insert(constraints.end(), wide.begin(), wide.end());
+    return constraints;
+  }
+};
+
+std::optional<WideOption> make_option(const ParameterRequest& request, const TfheParameters& p,
+                                      std::size_t shape_index) {
+  WideOption option{.gadgets = p};
   for (const NoiseConstraint& c : request.constraints) {
     if (c.index_bits == 0) {
-      constraints.push_back(c);
+      option.others.push_back(c);
       continue;
     }
     const std::vector<WideShape> shapes = wide_shapes(c);
     const std::vector<NoiseConstraint> parts =
         wide_constraints(c, p, shapes[std::min(shape_index, shapes.size() - 1)]);
-    if (parts.empty()) return {};
-    constraints.insert(constraints.end(), parts.begin(), parts.end());
+    if (parts.empty()) return std::nullopt;
+    option.wide.insert(option.wide.end(), parts.begin(), parts.end());
   }
-  return constraints;
+  return option;
 }
 
-void search_widely(const Search& search, const ParameterRequest& request,
-                   const std::vector<KeyBytes>& limits, BestByLimit& best) {
+std::vector<WideOption> wide_options(const ParameterRequest& request) {
   std::size_t shapes = 0;
   for (const NoiseConstraint& c : request.constraints) {
     if (c.index_bits != 0) shapes = std::max(shapes, wide_shapes(c).size());
   }
+  std::vector<WideOption> options;
   for (std::size_t shape = 0; shape < shapes; ++shape) {
     for (TfheParameters p : circuit_bootstrap_options()) {
       p.glwe_variance = minimal_variance(p.big_dimension().value, request.security_bits);
-      const std::vector<NoiseConstraint> constraints = widened(request, p, shape);
-      if (constraints.empty()) continue;
-      const SearchRequest parts{constraints, request.linear_multiplications,
-                                request.max_extension_log2};
-      for (const std::optional<SearchResult>& found : search.run(parts, limits)) {
-        if (!found) continue;
-        TfheParameters whole = found->parameters;
-        whole.circuit_bootstrap = p.circuit_bootstrap;
-        whole.trace = p.trace;
-        best.add(apply(whole, request));
-      }
+      if (auto option = make_option(request, p, shape)) options.push_back(*std::move(option));
+    }
+  }
+  return options;
+}
+
+// Beside many other lookups each search takes its time: those that suit the wide lookups best.
+void keep_promising(const Search& search, std::vector<WideOption>& options) {
+  constexpr std::size_t kKept = 2;
+  for (WideOption& option : options) {
+    const std::optional<SearchResult> found = search.run({.constraints = option.wide});
+    option.cost = found ? found->cost : HUGE_VAL;
+  }
+  std::ranges::stable_sort(options, {}, &WideOption::cost);
+  if (options.size() > kKept) options.resize(kKept);
+}
+
+void search_widely(const Search& search, const ParameterRequest& request,
+                   const std::vector<KeyBytes>& limits, BestByLimit& best) {
+  std::vector<WideOption> options = wide_options(request);
+  const auto is_lookup = [](const NoiseConstraint& c) { return c.is_lookup; };
+  if (!options.empty() && std::ranges::count_if(options.front().others, is_lookup) > 4)
+    keep_promising(search, options);
+  for (const WideOption& option : options) {
+    const SearchRequest parts{option.all(), request.linear_multiplications,
+                              request.max_extension_log2};
+    for (const std::optional<SearchResult>& found : search.run(parts, limits)) {
+      if (!found) continue;
+      TfheParameters whole = found->parameters;
+      whole.circuit_bootstrap = option.gadgets.circuit_bootstrap;
+      whole.trace = option.gadgets.trace;
+      best.add(apply(whole, request));
     }
   }
 }

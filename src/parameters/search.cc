@@ -23,6 +23,17 @@ bool same_demand(const NoiseConstraint& a, const NoiseConstraint& b) {
          a.fixed_modulus == b.fixed_modulus && a.extra_variance == b.extra_variance;
 }
 
+// Whoever meets `a`, a part of a wide lookup, meets `b`, another one, at the same cost: no part of
+// b's budget is tighter, all in units of its limit.
+bool implies_part(const NoiseConstraint& a, const NoiseConstraint& b) {
+  if (a.fixed_modulus == 0 || b.fixed_modulus == 0) return false;
+  const double of_a = square(a.limit_sigma), of_b = square(b.limit_sigma);
+  return a.fixed_polynomial_size == b.fixed_polynomial_size && a.fixed_modulus <= b.fixed_modulus &&
+         of_a <= of_b && a.fresh_norm2 / of_a >= b.fresh_norm2 / of_b &&
+         a.bootstrap_norm2 / of_a >= b.bootstrap_norm2 / of_b &&
+         a.extra_variance / of_a >= b.extra_variance / of_b;
+}
+
 // Whoever meets `a` meets the output `b`.
 bool implies_output(const NoiseConstraint& a, const NoiseConstraint& b) {
   return !b.is_lookup && a.fresh_norm2 >= b.fresh_norm2 && a.bootstrap_norm2 >= b.bootstrap_norm2 &&
@@ -53,13 +64,19 @@ struct Demands {
 
  private:
   void add_lookup(const NoiseConstraint& c) {
-    const double count = static_cast<double>(c.lookup_count);
+    double count = static_cast<double>(c.lookup_count);
     total_count += count;
     for (std::size_t i = 0; i < lookups.size(); ++i) {
-      if (same_demand(lookups[i], c)) {
+      if (same_demand(lookups[i], c) || implies_part(lookups[i], c)) {
         counts[i] += count;
         return;
       }
+    }
+    for (std::size_t i = lookups.size(); i-- > 0;) {
+      if (!implies_part(c, lookups[i])) continue;
+      count += counts[i];
+      lookups.erase(lookups.begin() + static_cast<std::ptrdiff_t>(i));
+      counts.erase(counts.begin() + static_cast<std::ptrdiff_t>(i));
     }
     lookups.push_back(c);
     counts.push_back(count);
