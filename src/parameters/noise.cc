@@ -219,35 +219,69 @@ Variance trace_step_variance(const TfheParameters& p) {
   return {keyed_product(p, p.trace) + rounding};
 }
 
-// Coefficient j of S^2 is (2 j - N) / 4 on average.
-Variance secret_square_variance(const TfheParameters& p) {
+// After step i of log2 N come log2 N - i more, so that 2^(log2 N - i) images of its error, which
+// has N coefficients, add up: coefficient 0 of all of them, the others at different places or with
+// different signs. So the norm is that of as many independent errors.
+Variance trace_norm2(const TfheParameters& p) {
   const double size = polynomial_size(p);
-  const double square_norm2 = size * (square(size) / 48 + size * 3 / 8);
-  return {keyed_product(p, p.trace) + gadget_rounding_variance(p.trace) * square_norm2};
+  return {(square(size) - size) * trace_step_variance(p).value};
+}
+
+namespace {
+
+// Squared norms of what a product is multiplied by, and of that times S and S^2. Coefficient j of
+// S^2 is (2 j - N) / 4 on average.
+struct Multiplier {
+  double norm2, secret_norm2, square_norm2;
+};
+
+double square_noise2(double size) { return square(size) * 3 / 8; }  // about these averages
+
+Multiplier one(double size) {
+  return {1, size * kBitSecondMoment, size * square(size) / 48 + square_noise2(size)};
+}
+
+// X^e - 1, e at most N: bits of the key less others, but for e sums. The averages of S^2 rise and
+// fall by 1/2 from one to the next.
+Multiplier difference(double size, double e) {
+  return {kDifference, kDifference * kBitVariance * size + e,
+          size * square(e) / 4 - e * square(e) / 6 + kDifference * square_noise2(size)};
+}
+
+}  // namespace
+
+Variance secret_square_variance(const TfheParameters& p) {
+  return {keyed_product(p, p.trace) +
+          gadget_rounding_variance(p.trace) * one(polynomial_size(p)).square_norm2};
 }
 
 PackingNoise packing_noise(const TfheParameters& p, const WideShape& shape) {
   const Gadget& gadget = p.circuit_bootstrap;
   const double size = polynomial_size(p), size_log2 = std::log2(size);
-  const double of_body_and_mask = 1 + size * kBitSecondMoment;
   const double digits = gadget.level_count * digit_second_moment(gadget);
-  // The trace doubles what is there at each step, so that the error of step i, on 2^(i - 1)
-  // coefficients, arrives times 2^(log2 N - i).
-  const double trace = (square(size) - size) / 2 * trace_step_variance(p).value;
-  const double rotated = std::min<double>(shape.index_bits, size_log2);
-  const double chosen = shape.index_bits - rotated;
-  // Rotations meet their own digits at two places. The first product's operand has no mask.
-  const double products = kDifference * rotated + chosen;
-  const double masked = products - (chosen > 0 ? 1 : kDifference);
-  const double errors = digits * (masked * of_body_and_mask + (products - masked));
-  const double rounding =
-      (last_step2(gadget) - kWord64) / 12 * (masked * of_body_and_mask + (products - masked));
+  const auto rotated = std::min(shape.index_bits, static_cast<std::uint32_t>(size_log2));
+  // Sums over the products; the first one's operand has no mask.
+  Multiplier masks{};
+  double bodies = 0;
+  const auto add = [&](const Multiplier& m) {
+    if (bodies != 0) {
+      masks.norm2 += m.norm2;
+      masks.secret_norm2 += m.secret_norm2;
+      masks.square_norm2 += m.square_norm2;
+    }
+    bodies += m.norm2;
+  };
+  for (std::uint32_t bit = rotated; bit < shape.index_bits; ++bit) add(one(size));
+  for (std::uint32_t bit = 0; bit < rotated; ++bit) add(difference(size, std::exp2(bit)));
+
+  const double all = bodies + masks.secret_norm2;
+  const double of_square = size * (masks.norm2 * keyed_product(p, p.trace) +
+                                   masks.square_norm2 * gadget_rounding_variance(p.trace));
+  const double rounding = gadget_rounding_variance(gadget) * all;
   TfheParameters cut = p;
   cut.bootstrap = gadget;
-  const double fft = products * fft_error(cut, kFftErrorLog2) * size_log2;
-  return {
-      errors,
-      {errors * trace + masked * digits * size * secret_square_variance(p).value + rounding + fft}};
+  const double fft = bodies * fft_error(cut, kFftErrorLog2) * size_log2;
+  return {digits * all, {digits * (all * trace_norm2(p).value + of_square) + rounding + fft}};
 }
 
 }  // namespace torusml

@@ -64,9 +64,11 @@ Variance modulus_switch_variance(LweDimension n, std::uint64_t modulus);
 
 // Wide lookups (docs/wide-lookups.md derives the formulas). All expect circuit bootstrapping.
 
-// What the keyswitch after one automorphism of the trace adds to each coefficient, and the product
-// with the key of the secret's square.
+// What the keyswitch after one automorphism of the trace adds to each coefficient.
 Variance trace_step_variance(const TfheParameters& p);
+// Squared norm of the error of a whole trace: the sum of the variances of its N coefficients.
+Variance trace_norm2(const TfheParameters& p);
+// What the product with the key of the secret's square adds to each coefficient.
 Variance secret_square_variance(const TfheParameters& p);
 // Error of a digit that vertical packing picks: gain * (variance of a blind rotation) + floor, for
 // addresses whose bits are all one, which is the worst.
