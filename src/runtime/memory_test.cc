@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
 #include <optional>
 #include <string>
 
+#include "base/peak_memory.h"
 #include "circuit/text.h"
 #include "runtime/executors.h"
 #include "tfhe/memory_use.h"
@@ -183,25 +183,6 @@ TEST(MemoryLimit, ChangesNoResult) {
   }
   EXPECT_THROW(run({0, 1}), Error);
   EXPECT_THROW(run({-2, 0}), Error);
-}
-
-std::optional<std::uint64_t> memory_status(const std::string& field) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with(field)) return std::stoull(line.substr(field.size() + 1)) * 1024;
-  }
-  return std::nullopt;
-}
-
-// Bytes by which the process grew at most during the call; none if the system does not tell.
-std::optional<std::uint64_t> peak_growth(const auto& call) {
-  std::ofstream reset("/proc/self/clear_refs");
-  if (!(reset << "5" << std::flush)) return std::nullopt;
-  const auto before = memory_status("VmRSS");
-  call();
-  const auto peak = memory_status("VmHWM");
-  if (!before || !peak) return std::nullopt;
-  return *peak - std::min(*peak, *before);
 }
 
 struct Load {
