@@ -107,6 +107,53 @@ void expect_error(ErrorCode code, const std::string& part, const Call& call) {
   }
 }
 
+// Two key sets that cut one secret into other polynomials and take other beginnings of it: results
+// of one go into the other, and into sums with those of the other.
+TEST(BootstrapBatch, KeySetsOfOneSecretCompose) {
+  const TfheParameters cheap = tiny(256, 2, 1);
+  TfheParameters precise = tiny(512, 1, 2);
+  precise.small_dimension = {20};
+  precise.grouping_factor = 2;
+  precise.keyswitch = {3, 9};
+  auto random = TestSeed::make(5);
+  const SecretKeys secret = SecretKeys::generate(cheap, random);
+  const EvaluationKeys first = EvaluationKeys::prepare(make_evaluation_keys(secret, random));
+  const EvaluationKeys second =
+      EvaluationKeys::prepare(make_evaluation_keys(secret, precise, random));
+  // Eight boxes of the half torus; the value b becomes 7 - b, and lands in the middle of its box.
+  const auto reversal = [](std::size_t size) {
+    std::vector<Torus> table(size);
+    for (std::size_t j = 0; j < size; ++j) table[j] = (2 * (7 - j * 8 / size) + 1) << 59;
+    return table;
+  };
+  const std::vector<Torus> small = reversal(256), large = reversal(512);
+  std::vector<Torus> phases;
+  for (std::size_t b = 0; b < 8; ++b) phases.push_back((2 * b + 1) << 59);
+  const LweBatch inputs = expand(encrypt(secret, phases, random));
+  const LweBatch once = bootstrap(first, inputs, std::vector<const Torus*>(8, small.data()), 0);
+  const LweBatch twice = bootstrap(second, once, std::vector<const Torus*>(8, large.data()), 0);
+  LweBatch thrice = bootstrap(first, twice, std::vector<const Torus*>(8, small.data()), 0);
+  const std::vector<Torus> of_second = decrypt(secret, twice), of_first = decrypt(secret, thrice);
+  for (std::size_t w = 0; w < thrice.words.size(); ++w) thrice.words[w] += twice.words[w];
+  const std::vector<Torus> sums = decrypt(secret, thrice);
+  for (std::size_t b = 0; b < 8; ++b) {
+    EXPECT_LT(torus_distance(of_second[b], (2 * b + 1) << 59), 1e-3) << b;
+    EXPECT_LT(torus_distance(of_first[b], (2 * (7 - b) + 1) << 59), 1e-3) << b;
+    EXPECT_LT(torus_distance(sums[b], Torus{16} << 59), 2e-3) << b;
+  }
+}
+
+TEST(BootstrapBatch, KeySetsOfAnotherBigKeyAreRefused) {
+  auto random = TestSeed::make(6);
+  const SecretKeys secret = SecretKeys::generate(tiny(256, 2, 1), random);
+  expect_error(ErrorCode::wrong_key, "dimension 256",
+               [&] { make_evaluation_keys(secret, tiny(256, 1, 1), random); });
+  TfheParameters noisy = tiny(512, 1, 1);
+  noisy.glwe_variance = {0x1p-80};
+  expect_error(ErrorCode::wrong_key, "2^-40.00",
+               [&] { make_evaluation_keys(secret, noisy, random); });
+}
+
 // Each ciphertext has its own table; results depend neither on the batch nor on threads.
 TEST(BootstrapBatch, EqualsSingleCalls) {
   const auto keys = KeyPair::make(tiny(128, 1, 2));

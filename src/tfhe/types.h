@@ -73,6 +73,12 @@ struct TfheParameters {
   friend bool operator==(const TfheParameters&, const TfheParameters&) = default;
 };
 
+// Whether both bootstrap ciphertexts under the same big key: its bits do not depend on how they are
+// cut into polynomials.
+inline bool shares_big_key(const TfheParameters& a, const TfheParameters& b) {
+  return a.big_dimension() == b.big_dimension() && a.glwe_variance == b.glwe_variance;
+}
+
 // How a wide lookup is done (tfhe/wide_lookup.h).
 struct WideShape {
   std::uint32_t index_bits = 0;         // the table has 2^index_bits entries; 0: no wide lookup
