@@ -129,6 +129,30 @@ constants
   EXPECT_EQ(norms[2].bootstrap, 0);
   EXPECT_EQ(norms[5].bootstrap, 49);  // (3 + 4)^2: tables of one operand
   EXPECT_EQ(norms[5].fresh, 0);
+  EXPECT_EQ(norms[3].by_lookup, (std::map<std::size_t, double>{{3, 1}}));
+  EXPECT_EQ(norms[5].by_lookup, (std::map<std::size_t, double>{{3, 49}}));
+}
+
+// Shares of coherent lookups add up to the whole; those of different operands are apart, each with
+// its largest element.
+TEST(Circuit, NormsByLookup) {
+  const Circuit circuit = parse_circuit(R"(circuit "shares"
+  %0 = input "x" : tensor<2> [0, 1]
+  %1 = lut %0 tables=[@f per-tensor] : tensor<2> [0, 1] -> [0, 1] "f"
+  %2 = lut %0 tables=[@g per-tensor] : tensor<2> [0, 1] -> [0, 1] "g"
+  %3 = lut %1 tables=[@h per-tensor] : tensor<2> [0, 1] -> [0, 1] "h"
+  %4 = linear scale(%1, 3) + scale(%2, -4) + dense(%3, @w) : tensor<2> [-4, 16] "sum"
+  output "y" %4
+constants
+  @f = table 1 rows [0, 1]
+  @g = table 1 rows [0, 1]
+  @h = table 1 rows [1, 0]
+  @w = dense 2x2 [1, 2, 3, 0]
+)");
+  const NoiseNorms norms = noise_norms(circuit)[4];
+  EXPECT_EQ(norms.bootstrap, 49 + 9);
+  EXPECT_EQ(norms.by_lookup, (std::map<std::size_t, double>{{1, 21}, {2, 28}, {3, 9}}));
+  EXPECT_EQ(noise_norms(circuit, {{2, 4}})[4].bootstrap, 11 * 11 + 9);
 }
 
 TEST(Passes, ShareLookups) {

@@ -14,6 +14,10 @@ namespace torusml {
 // of the same operand are counted as fully coherent, which is an upper bound.
 struct NoiseNorms {
   double fresh = 0, bootstrap = 0;
+  // The part of `bootstrap` that comes from the results of one lookup, by node: the largest over
+  // the elements for each, so that the sum may exceed `bootstrap`. What coherent tables of
+  // different nodes have together is shared out such that a weighted sum remains an upper bound.
+  std::map<std::size_t, double> by_lookup;
 };
 
 // By ValueId. result_variance: by node, of a lookup's results in units of a bootstrap's variance;
