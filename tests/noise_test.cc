@@ -682,7 +682,7 @@ TEST_P(StatisticalErrorRate, IsThatOfTheTail) {
   const auto choice = choose_parameters({.constraints = {constraint, output}});
   ASSERT_TRUE(choice);
   const std::uint32_t h = choice->extension_log2[0];
-  const std::size_t size = std::size_t{choice->parameters.polynomial_size.value} << h;
+  const std::size_t size = std::size_t{choice->key_sets[0].parameters.polynomial_size.value} << h;
   const double half_box = 0.25 / static_cast<double>(values);
   const double predicted = tail_probability(half_box / std::sqrt(choice->noise[0].value));
 
@@ -692,7 +692,7 @@ TEST_P(StatisticalErrorRate, IsThatOfTheTail) {
   const Torus half_index = (Torus{1} << 62) / size;
   std::size_t failures = 0, done = 0;
   for (std::uint64_t seed = 1; done < c.lookups; ++seed) {
-    const Keys keys = Keys::make(choice->parameters, seed);
+    const Keys keys = Keys::make(choice->key_sets[0].parameters, seed);
     auto random = TestSeed::make(seed + 1000);
     std::vector<Torus> phases(std::min<std::size_t>(2048, c.lookups - done));
     for (std::size_t i = 0; i < phases.size(); ++i) {
@@ -757,7 +757,7 @@ TEST_P(StatisticalWideErrorRate, IsBelowTheSumOverEvents) {
   const std::optional<ParameterChoice> choice = choose_widely(c);
   ASSERT_TRUE(choice);
   ASSERT_TRUE(has_wide_lookup(*choice));
-  TfheParameters p = choice->parameters;
+  TfheParameters p = choice->key_sets[0].parameters;
   const WideShape& shape = choice->wide[0];
   const auto failure = [&] { return wide_failure(p, shape, p.glwe_variance.value); };
   // What is chosen may be much better than what was asked for.

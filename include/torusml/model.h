@@ -36,6 +36,9 @@ struct CompileSettings {
   // Key sets come from the published catalogue (docs/parameters.md) where it serves; "custom"
   // searches freely.
   std::string parameters = "catalogue";
+  // 1 or 2: whether demanding lookups may have a key set of their own, where that saves enough
+  // time.
+  int max_key_sets = 2;
 };
 
 enum class Executor { clear, simulated };

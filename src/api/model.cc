@@ -23,6 +23,7 @@ CompileOptions compile_options(const CompileSettings& settings) {
   if (settings.tolerance != 0) options.plan.tolerance = settings.tolerance;
   options.plan.security_bits = settings.security_bits;
   options.plan.key_set_source = parse_key_set_source(settings.parameters);
+  options.plan.max_key_sets = settings.max_key_sets;
   return options;
 }
 

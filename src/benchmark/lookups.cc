@@ -41,7 +41,7 @@ double seconds_since(Clock::time_point start) {
 class Lookup {
  public:
   Lookup(int bits, const ParameterChoice& choice) : bits_(bits), values_(std::size_t{1} << bits) {
-    const PolynomialSize size = choice.parameters.polynomial_size;
+    const PolynomialSize size = choice.key_sets[0].parameters.polynomial_size;
     if (choice.wide[0].index_bits != 0) {
       make_wide(size, choice.wide[0]);
     } else {
@@ -116,12 +116,13 @@ struct Keys {
 Keys make_keys(LookupMeasurement& measured, SecretGenerator& random, ProgressCounter& progress) {
   Clock::time_point start = Clock::now();
   Keys keys{SecretKeys::generate(measured.parameters, random), {}};
-  EvaluationKeySet wire{{}, make_evaluation_keys(keys.secret, random)};
+  EvaluationKeySet wire{{}, {}};
+  wire.keys.push_back(make_evaluation_keys(keys.secret, random));
   measured.keygen_s = seconds_since(start);
   progress.advance();
   measured.evaluation_key_bytes = to_bytes(wire).size();
   start = Clock::now();
-  keys.evaluation = EvaluationKeys::prepare(wire.keys);
+  keys.evaluation = EvaluationKeys::prepare(wire.keys[0]);
   measured.prepare_s = seconds_since(start);
   progress.advance();
   measured.bootstrap_key_bytes = keys.evaluation->bootstrap_bytes();
@@ -285,7 +286,7 @@ LookupMeasurement measure_lookups(const LookupSettings& settings,
   const ParameterChoice choice = choose(settings);
   LookupMeasurement measured;
   measured.settings = settings;
-  measured.parameters = choice.parameters;
+  measured.parameters = choice.key_sets[0].parameters;
   measured.extension_log2 = choice.extension_log2[0];
   measured.wide = choice.wide[0];
   const std::size_t batches =

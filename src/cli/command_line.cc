@@ -81,6 +81,10 @@ void add_compile(CLI::App& app, CompileArguments& a) {
                   "Key sets of the published catalogue where they serve, or custom")
       ->capture_default_str();
   command
+      .add_option("--max-key-sets", a.max_key_sets,
+                  "1, or 2: demanding lookups may have a key set of their own where that pays")
+      ->capture_default_str();
+  command
       .add_option("--cost-table", a.cost_table,
                   "Kernel times (JSON) to choose and predict by, in place of the shipped ones")
       ->type_name("FILE");

@@ -24,6 +24,7 @@ struct CompileArguments {
   double margin = 0.05;
   int security_bits = 128;
   std::string parameters = "catalogue";
+  int max_key_sets = 2;
   std::string cost_table;  // a file; empty: the shipped table
   std::string print_after;
   bool json = false;

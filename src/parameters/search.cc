@@ -37,7 +37,7 @@ bool implies_part(const NoiseConstraint& a, const NoiseConstraint& b) {
 // Whoever meets `a` meets the output `b`.
 bool implies_output(const NoiseConstraint& a, const NoiseConstraint& b) {
   return !b.is_lookup && a.fresh_norm2 >= b.fresh_norm2 && a.bootstrap_norm2 >= b.bootstrap_norm2 &&
-         a.limit_sigma <= b.limit_sigma;
+         a.extra_variance >= b.extra_variance && a.limit_sigma <= b.limit_sigma;
 }
 
 // A request without names: lookups that ask the same are merged, outputs that follow from others
@@ -190,7 +190,10 @@ class Run {
         request_(request),
         demands_(request.constraints),
         keyswitches_(model.domain().max_small_dimension + 1) {
-    for (const Engine& engine : engines) add_budget(engine);
+    for (const Engine& engine : engines) {
+      const std::uint32_t dimension = engine.parameters.big_dimension().value;
+      if (request.big_dimension == 0 || request.big_dimension == dimension) add_budget(engine);
+    }
   }
 
   std::optional<SearchResult> find(const KeyBytes& limit) {
@@ -217,7 +220,8 @@ class Run {
     budget.max_small_dimension = model_.max_small_dimension(engine.parameters);
     const double fresh = engine.parameters.glwe_variance.value;
     for (const NoiseConstraint& output : demands_.outputs) {
-      const double room = square(output.limit_sigma) * kSlack - output.fresh_norm2 * fresh;
+      const double room =
+          square(output.limit_sigma) * kSlack - output.fresh_norm2 * fresh - output.extra_variance;
       if (room < 0) return;
       if (output.bootstrap_norm2 > 0) {
         budget.max_small_dimension = std::min(
@@ -249,7 +253,8 @@ class Run {
   LookupBudget make_budget(const Engine& engine, const NoiseConstraint& lookup) const {
     if (lookup.fixed_modulus != 0) return make_fixed_budget(engine, lookup);
     LookupBudget budget;
-    const double fresh = lookup.fresh_norm2 * engine.parameters.glwe_variance.value;
+    const double fresh =
+        lookup.fresh_norm2 * engine.parameters.glwe_variance.value + lookup.extra_variance;
     for (std::uint32_t h = 0; h <= request_.max_extension_log2; ++h) {
       const std::uint64_t size = std::uint64_t{engine.parameters.polynomial_size.value} << h;
       const double limit =

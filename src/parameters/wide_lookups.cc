@@ -118,6 +118,7 @@ std::vector<NoiseConstraint> wide_constraints(const NoiseConstraint& c, const Tf
       part.bootstrap_norm2 = packing.gain;
       part.extra_variance = packing.floor.value;
     } else {
+      part.extra_variance = input_scale2(event) * c.extra_variance;
       part.fresh_norm2 = input_scale2(event) * c.fresh_norm2;
       part.bootstrap_norm2 = input_scale2(event) * (c.bootstrap_norm2 + event.rotations);
     }

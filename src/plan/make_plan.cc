@@ -7,6 +7,7 @@
 
 #include "circuit/norms.h"
 #include "parameters/noise.h"
+#include "parameters/split.h"
 #include "parameters/wide_lookups.h"
 #include "plan/plan.h"
 #include "torusml/error.h"
@@ -102,6 +103,11 @@ void check_options(const PlanOptions& options) {
         fmt::format("tolerance is {}; it is a fraction of the interval, above 0 and at most 0.25",
                     options.tolerance));
   }
+  if (options.max_key_sets < 1 || options.max_key_sets > kMostKeySets) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("max_key_sets is {}; a plan has 1 to {} key sets", options.max_key_sets,
+                            kMostKeySets));
+  }
   if (options.profile == Profile::shared_results && options.precision == Precision::tolerant) {
     throw Error(
         ErrorCode::profile_forbids,
@@ -110,10 +116,15 @@ void check_options(const PlanOptions& options) {
   }
 }
 
+// Two key sets in place of the best one for a request, if they are worth it beside a rival.
+using KeySetSplit = std::function<std::optional<ParameterChoice>(
+    const ParameterRequest& request, const ParameterChoice& one, const ParameterChoice& rival)>;
+
 class Planner {
  public:
-  Planner(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search)
-      : circuit_(circuit), search_(search), groups_(circuit.values.size()) {
+  Planner(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search,
+          const KeySetSplit& split)
+      : circuit_(circuit), search_(search), split_(split), groups_(circuit.values.size()) {
     check_options(options);
     plan_.circuit_name = circuit.name;
     plan_.options = options;
@@ -136,11 +147,8 @@ class Planner {
     kappa_ = kappa(plan_.options.p_error);
     for (const Reader& reader : readers_) check_width(reader);
     const ParameterChoice choice = choose();
-    plan_.key_set = choice.key_set;
-    plan_.parameters = choice.parameters;
+    plan_.key_sets = choice.key_sets;
     plan_.fresh = choice.fresh;
-    plan_.bootstrap = choice.bootstrap;
-    plan_.keyswitch = choice.keyswitch;
     plan_.cost_ms_per_core = choice.cost_ms_per_core;
     plan_.lookup_count = lookup_count(circuit_);
     place_tensors(choice);
@@ -258,19 +266,36 @@ class Planner {
     return digits;
   }
 
-  // The better of two: with wide lookups allowed, whose values must be aligned, and without.
+  // The better of two: with wide lookups allowed, whose values must be aligned, and without. Then
+  // the same with two key sets in place of one.
   ParameterChoice choose() {
     std::string tightest;
-    std::optional<ParameterChoice> choice = search_(request(false), &tightest);
+    const ParameterRequest plain = request(false);
+    const std::optional<ParameterChoice> choice = search_(plain, &tightest);
+    std::optional<ParameterRequest> aligned;
+    std::optional<ParameterChoice> wide;
     if (std::ranges::any_of(readers_, may_be_wide)) {
-      std::optional<ParameterChoice> wide = search_(request(true), nullptr);
-      if (wide && has_wide_lookup(*wide) && (!choice || is_preferable(*wide, *choice))) {
-        choice = std::move(wide);
-        is_aligned_ = true;
-      }
+      aligned = request(true);
+      wide = search_(*aligned, nullptr);
     }
-    if (!choice) fail_without_parameters(tightest);
-    return *std::move(choice);
+    is_aligned_ = wide && has_wide_lookup(*wide) && (!choice || is_preferable(*wide, *choice));
+    if (!choice && !is_aligned_) fail_without_parameters(tightest);
+    const ParameterChoice& one = is_aligned_ ? *wide : *choice;
+    ParameterChoice best = one;
+    if (choice) split(plain, *choice, one, false, best);
+    if (wide) split(*aligned, *wide, one, true, best);
+    return best;
+  }
+
+  // Takes two key sets for this request where they are better than the best so far.
+  void split(const ParameterRequest& request, const ParameterChoice& choice,
+             const ParameterChoice& one, bool is_aligned, ParameterChoice& best) {
+    if (!split_ || plan_.options.max_key_sets == 1) return;
+    std::optional<ParameterChoice> two = split_(request, choice, one);
+    if (!two || !is_preferable(*two, best)) return;
+    best = *std::move(two);
+    is_aligned_ = is_aligned;
+    plan_.one_key_set = {one.key_sets[0].name, one.cost_ms_per_core, one.key_bytes};
   }
 
   // Noise limits. exact: kappa sigma within half a box. tolerant: sigma within tolerance *
@@ -291,12 +316,16 @@ class Planner {
     request.linear_multiplications = static_cast<double>(linear_multiplications(circuit_));
     const std::vector<NoiseNorms> norms =
         may_use_wide ? noise_norms(circuit_, most_digits()) : noise_norms(circuit_);
+    std::map<std::size_t, std::size_t> reader_of;  // by node
+    for (std::size_t r = 0; r < readers_.size(); ++r) reader_of[readers_[r].node] = r;
     for (const Reader& reader : readers_) {
       NoiseConstraint constraint;
       constraint.name = circuit_.nodes[reader.node].name;
       constraint.is_lookup = reader.is_lookup;
       constraint.fresh_norm2 = norms[reader.operand].fresh;
       constraint.bootstrap_norm2 = norms[reader.operand].bootstrap;
+      for (const auto& [node, norm2] : norms[reader.operand].by_lookup)
+        constraint.sources.push_back({reader_of.at(node), norm2});
       constraint.lookup_count = static_cast<std::uint64_t>(reader.bootstraps);
       const double exact_limit = boxes[reader.group] / (2 * kappa_);
       const double tolerant_limit = tau * reader.width() * tolerant[reader.group];
@@ -357,7 +386,8 @@ class Planner {
       shrink(scales, readers_[r].group, largest_scale(readers_[r], guard));
     }
     if (is_aligned_) align(scales);
-    const std::vector<NoiseNorms> norms = noise_norms(circuit_, digits(choice));
+    const std::vector<NoiseNorms> norms = noise_norms(circuit_, result_variances(choice));
+    const double bootstrap = choice.key_sets[0].bootstrap.value;
     plan_.tensors.resize(circuit_.values.size());
     for (ValueId v = 0; v < circuit_.values.size(); ++v) {
       const auto found = scales.find(groups_.find(v));
@@ -367,30 +397,39 @@ class Planner {
                                            : found->second;
       tensor.center = 0.5 * (static_cast<double>(type(v).interval.lower) +
                              static_cast<double>(type(v).interval.upper));
-      tensor.noise.value =
-          norms[v].fresh * plan_.fresh.value + norms[v].bootstrap * plan_.bootstrap.value;
+      tensor.noise.value = norms[v].fresh * plan_.fresh.value + norms[v].bootstrap * bootstrap;
     }
   }
 
-  // Of the results of each wide lookup.
-  std::map<std::size_t, double> digits(const ParameterChoice& choice) const {
-    std::map<std::size_t, double> digits;
-    for (std::size_t r = 0; r < choice.wide.size(); ++r) {
-      if (choice.wide[r].index_bits != 0) digits[readers_[r].node] = choice.wide[r].digit_count;
+  // Of lookups that are wide, or bootstrapped by another than the first key set; in units of the
+  // first set's bootstrap.
+  std::map<std::size_t, double> result_variances(const ParameterChoice& choice) const {
+    std::map<std::size_t, double> variances;
+    for (std::size_t r = 0; r < readers_.size(); ++r) {
+      const std::uint32_t digits = is_wide(choice, r) ? choice.wide[r].digit_count : 1;
+      if (!readers_[r].is_lookup || (digits == 1 && choice.set_of[r] == 0)) continue;
+      variances[readers_[r].node] =
+          digits * choice.key_set_of(r).bootstrap.value / choice.key_sets[0].bootstrap.value;
     }
-    return digits;
+    return variances;
   }
 
-  // The choice was made before it was known which lookups are wide; then its noise is a bound.
+  static bool is_wide(const ParameterChoice& choice, std::size_t index) {
+    return !choice.wide.empty() && choice.wide[index].index_bits != 0;
+  }
+
+  // The choice was made before it was known which lookups are wide, or with sources added up one by
+  // one; then its noise is a bound.
   Variance noise_at(const Reader& reader, const ParameterChoice& choice, std::size_t index) const {
-    if (!is_aligned_) return choice.noise[index];
-    const TfheParameters& p = choice.parameters;
+    if (!is_aligned_ && choice.key_sets.size() == 1) return choice.noise[index];
+    const KeySet& set = choice.key_set_of(index);
+    const TfheParameters& p = set.parameters;
     const double operand = plan_.tensors[reader.operand].noise.value;
     if (!reader.is_lookup) return {operand};
-    if (choice.wide[index].index_bits != 0) return wide_input_noise(p, choice.wide[index], operand);
+    if (is_wide(choice, index)) return wide_input_noise(p, choice.wide[index], operand);
     const std::uint64_t modulus = 2 * std::uint64_t{p.polynomial_size.value}
                                   << choice.extension_log2[index];
-    return {operand + choice.keyswitch.value +
+    return {operand + set.keyswitch.value +
             modulus_switch_variance(p.small_dimension, modulus).value};
   }
 
@@ -402,22 +441,23 @@ class Planner {
     const double spread = sigma / scale;  // noise in units of one integer
     double wrap = 0.5 * tail_probability(guard / spread);
     double flip = 0;
-    if (!choice.wide.empty() && choice.wide[index].index_bits != 0) {
+    const std::size_t set = choice.set_of[index];
+    const TfheParameters& parameters = choice.key_sets[set].parameters;
+    if (is_wide(choice, index)) {
       // A bit or a digit read wrongly may give any entry.
       const WideShape& shape = choice.wide[index];
-      flip = wrap =
-          wide_failure(choice.parameters, shape, plan_.tensors[reader.operand].noise.value);
+      flip = wrap = wide_failure(parameters, shape, plan_.tensors[reader.operand].noise.value);
       plan_.lookups[reader.node] = {
-          reader.policy, 0, shape, guard, noise, tail_probability(0.5 / spread), flip, wrap};
+          reader.policy, set, 0, shape, guard, noise, tail_probability(0.5 / spread), flip, wrap};
     } else if (reader.is_lookup) {
-      const std::uint64_t table_size = std::uint64_t{plan_.parameters.polynomial_size.value}
+      const std::uint64_t table_size = std::uint64_t{parameters.polynomial_size.value}
                                        << choice.extension_log2[index];
       const double half_step =
           borders_meet_entries(scale) ? 0 : 0.25 / static_cast<double>(table_size) / scale;
       const double step = tail_probability(std::max(0.0, 0.5 - half_step) / spread);
       flip = flip_probability(std::get<Lut>(circuit_.nodes[reader.node].op), spread, half_step);
       plan_.lookups[reader.node] = {
-          reader.policy, choice.extension_log2[index], {}, guard, noise, step, flip, wrap};
+          reader.policy, set, choice.extension_log2[index], {}, guard, noise, step, flip, wrap};
     } else {
       flip = tail_probability(0.5 / spread);
       plan_.outputs[reader.node] = {reader.policy, guard, noise, flip, wrap};
@@ -472,6 +512,7 @@ class Planner {
 
   const Circuit& circuit_;
   const ParameterSearch& search_;
+  const KeySetSplit& split_;
   ScaleGroups groups_;
   std::vector<Reader> readers_;
   double kappa_ = 0;
@@ -505,14 +546,20 @@ Profile parse_profile(const std::string& text) {
 }
 
 Plan make_plan(const Circuit& circuit, const PlanOptions& options) {
-  return make_plan(circuit, options, [&](const ParameterRequest& request, std::string* tightest) {
+  verify(circuit);
+  const ParameterSearch search = [&](const ParameterRequest& request, std::string* tightest) {
     return choose_key_set(request, options.key_set_source, tightest);
-  });
+  };
+  const KeySetSplit split = [&](const ParameterRequest& request, const ParameterChoice& one,
+                                const ParameterChoice& rival) {
+    return split_key_set(request, one, rival, options.key_set_source);
+  };
+  return Planner(circuit, options, search, split).run();
 }
 
 Plan make_plan(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search) {
   verify(circuit);
-  return Planner(circuit, options, search).run();
+  return Planner(circuit, options, search, {}).run();
 }
 
 }  // namespace torusml

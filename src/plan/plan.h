@@ -29,6 +29,9 @@ std::string to_string(Profile profile);
 Precision parse_precision(const std::string& text);  // error unknown_option
 Profile parse_profile(const std::string& text);      // error unknown_option
 
+// More would save less than the keys of a third one are worth.
+inline constexpr int kMostKeySets = 2;
+
 struct PlanOptions {
   Precision precision = Precision::exact;
   Profile profile = Profile::private_results;
@@ -43,6 +46,9 @@ struct PlanOptions {
   // Where key sets come from; 132 bits of security, and what no entry of the catalogue suits, is
   // searched for all the same.
   KeySetSource key_set_source = KeySetSource::catalogue;
+  // 1 or 2: whether demanding lookups may have a key set of their own, where that saves enough time
+  // (parameters/split.h).
+  int max_key_sets = 2;
   // Times that choices and predictions rest on. Not part of a plan's text or of files.
   CostTable cost_table = kShippedCostTable;
 };
@@ -55,6 +61,7 @@ struct TensorPlan {
 
 struct LookupPlan {
   Precision policy = Precision::exact;
+  std::size_t key_set = 0;           // which of the plan's bootstraps it
   std::uint32_t extension_log2 = 0;  // the table has N * 2^extension_log2 entries
   WideShape wide;                    // index_bits 0: one rotation of a table
   double guard = 0;                  // band on each side of the interval, in units of one integer
@@ -73,26 +80,46 @@ struct OutputPlan {
   double wrap_probability = 0;
 };
 
+// What a plan of two key sets was preferred to.
+struct OneKeySet {
+  std::string name;
+  double cost_ms_per_core = 0;
+  KeyBytes key_bytes;
+};
+
 struct Plan {
   std::string circuit_name;
   PlanOptions options;  // p_error resolved: never 0
-  std::string key_set;  // the catalogue's name, or "custom"
-  TfheParameters parameters;
-  Variance fresh, bootstrap, keyswitch;
+  // One, without bootstrap where nothing needs it; or two with the same big key, the set of the
+  // more demanding lookups first. Ciphertexts do not belong to any of them.
+  std::vector<KeySet> key_sets;
+  Variance fresh;
   std::vector<TensorPlan> tensors;            // by ValueId
   std::map<std::size_t, LookupPlan> lookups;  // by node index
   std::map<std::size_t, OutputPlan> outputs;  // by node index
   std::int64_t lookup_count = 0;              // PBS of one sample
   double cost_ms_per_core = 0;                // of one sample, from the cost model
   double sample_p_error = 0;  // that anything goes wrong in one sample (flips of tolerant apart)
+  std::optional<OneKeySet> one_key_set;  // with two key sets: the best choice of one
+
+  LweDimension big_dimension() const { return key_sets.front().parameters.big_dimension(); }
+  const KeySet& key_set_of(const LookupPlan& lookup) const { return key_sets[lookup.key_set]; }
 };
+
+std::vector<TfheParameters> parameters_of(const std::vector<KeySet>& key_sets);
+// "n512-k4-s604-g2-b1x23-t5x2-w32 + n2048-..."
+std::string names_of(const std::vector<KeySet>& key_sets);
+// Of all key sets together.
+KeyBytes key_bytes(const std::vector<KeySet>& key_sets);
+// Of one sample.
+std::vector<std::int64_t> lookups_by_key_set(const Plan& plan, const Circuit& circuit);
 
 // Errors: accumulator_too_wide (layer, bits, way out), no_parameters, profile_forbids,
 // p_error_out_of_range, invalid_argument.
 Plan make_plan(const Circuit& circuit, const PlanOptions& options);
 
-// The same with another parameter search. Tests use it for key sets of a size that no search may
-// return.
+// The same with another parameter search, which may choose several key sets. Tests use it for key
+// sets of a size that no search may return.
 using ParameterSearch = std::function<std::optional<ParameterChoice>(
     const ParameterRequest& request, std::string* tightest)>;
 Plan make_plan(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search);

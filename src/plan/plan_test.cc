@@ -2,10 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "circuit/text.h"
 #include "parameters/noise.h"
+#include "parameters/split.h"
+#include "parameters/wide_lookups.h"
 #include "plan/client_spec.h"
 #include "torusml/error.h"
 
@@ -33,6 +36,25 @@ Circuit step(std::int64_t lower, std::int64_t upper) {
       " -> [0, 1] \"relu1\"\n"
       "  output \"y\" %2\nconstants\n  @n1.0 = dense 1x2 [2, -1]\n  @s = table 1 rows [" +
       table(lower, upper) + "]\n");
+}
+
+// 200 lookups of 3 bits; sums of 4 results each go into 8 lookups of 8 bits.
+Circuit mixed() {
+  Circuit circuit;
+  circuit.name = "mixed";
+  const Interval few{0, 7}, many{0, 252};
+  circuit.values = {{{200}, few}, {{200}, {0, 63}}, {{8}, many}, {{8}, few}};
+  Table first{"first", few, 1, {}, {}}, second{"second", many, 1, {}, {}};
+  for (std::int64_t v = 0; v <= 7; ++v) first.entries.push_back(63 - 9 * v);
+  for (std::int64_t v = 0; v <= 252; ++v) second.entries.push_back(v % 8);
+  std::vector<std::int64_t> weights(25, 0);
+  std::fill_n(weights.begin(), 4, 1);
+  circuit.nodes = {{"x", Input{0}},
+                   {"first", Lut{0, {first}, {1}}},
+                   {"sums", Linear{{{1, DenseWeight{1, 25, weights}}}, {}, 2}},
+                   {"second", Lut{2, {second}, {3}}},
+                   {"y", Output{3}}};
+  return circuit;
 }
 
 template <class Function>
@@ -81,7 +103,7 @@ TEST(Plan, ExactLookupsOfMoreBitsExtendTheTable) {
   const Plan plan = make_plan(step(0, 63), {});
   const LookupPlan& lookup = plan.lookups.at(2);
   EXPECT_GT(lookup.extension_log2, 0u);
-  EXPECT_LE(plan.parameters.big_dimension().value, 4096u);
+  EXPECT_LE(plan.big_dimension().value, 4096u);
 }
 
 TEST(Plan, TolerantFillsTheHalfTorusLessGuardBands) {
@@ -104,7 +126,7 @@ TEST(Plan, ExactLookupsOfManyBitsAreWide) {
     const Plan plan = make_plan(circuit, {});
     const LookupPlan& lookup = plan.lookups.at(2);
     const auto bits = static_cast<std::uint32_t>(std::ceil(std::log2(upper + 1)));
-    EXPECT_TRUE(plan.parameters.has_circuit_bootstrap());
+    EXPECT_TRUE(plan.key_sets[0].parameters.has_circuit_bootstrap());
     EXPECT_EQ(lookup.wide.index_bits, bits);
     EXPECT_EQ(lookup.wide.digit_count, 1u);  // the step has two values
     EXPECT_EQ(plan.tensors[1].scale, std::exp2(-(bits + 1.0)));
@@ -129,15 +151,133 @@ TEST(Plan, AlignedTablesGiveNothingAway) {
 TEST(Plan, KeySetsComeFromTheCatalogue) {
   const Circuit circuit = step(0, 15);
   const Plan plan = make_plan(circuit, {});
-  EXPECT_EQ(plan.key_set, key_set_name(plan.parameters));
-  EXPECT_NE(print(plan, circuit).find("key_set \"" + plan.key_set + "\""), std::string::npos);
+  const KeySet& set = plan.key_sets[0];
+  EXPECT_EQ(set.name, key_set_name(set.parameters));
+  EXPECT_NE(print(plan, circuit).find("key_set \"" + set.name + "\""), std::string::npos);
   // A slightly different network keeps the keys.
-  EXPECT_EQ(make_plan(step(0, 14), {}).parameters, plan.parameters);
+  EXPECT_EQ(make_plan(step(0, 14), {}).key_sets[0].parameters, set.parameters);
 
   const Plan custom = make_plan(circuit, {.key_set_source = KeySetSource::custom});
-  EXPECT_EQ(custom.key_set, kCustomKeySet);
+  EXPECT_EQ(custom.key_sets[0].name, kCustomKeySet);
   EXPECT_LE(custom.cost_ms_per_core, plan.cost_ms_per_core);
-  EXPECT_EQ(make_plan(circuit, {.security_bits = 132}).key_set, kCustomKeySet);
+  EXPECT_EQ(make_plan(circuit, {.security_bits = 132}).key_sets[0].name, kCustomKeySet);
+}
+
+// Noise of every tensor and failure of every lookup, worked out here for this circuit.
+void expect_sound_mixed(const Plan& plan) {
+  const LookupPlan &first = plan.lookups.at(1), &second = plan.lookups.at(3);
+  const KeySet &of_first = plan.key_set_of(first), &of_second = plan.key_set_of(second);
+  const auto bootstrap = [](const KeySet& set) {
+    return blind_rotation_variance(set.parameters).value;
+  };
+  const double digits = second.wide.index_bits == 0 ? 1 : second.wide.digit_count;
+  const double sums = 4 * bootstrap(of_first), result = digits * bootstrap(of_second);
+  EXPECT_NEAR(plan.tensors[1].noise.value / bootstrap(of_first), 1, 1e-9);
+  EXPECT_NEAR(plan.tensors[2].noise.value / sums, 1, 1e-9);
+  EXPECT_NEAR(plan.tensors[3].noise.value / result, 1, 1e-9);
+  const double sigmas = kappa(plan.options.p_error);
+  const auto expect_plain = [&](const LookupPlan& lookup, const KeySet& set, ValueId operand) {
+    const TfheParameters& p = set.parameters;
+    const std::uint64_t modulus = 2 * std::uint64_t{p.polynomial_size.value}
+                                  << lookup.extension_log2;
+    const double noise = plan.tensors[operand].noise.value + keyswitch_variance(p).value +
+                         modulus_switch_variance(p.small_dimension, modulus).value;
+    EXPECT_NEAR(lookup.noise.value / noise, 1, 1e-9);
+    EXPECT_LE(sigmas * std::sqrt(noise), plan.tensors[operand].scale / 2);
+  };
+  expect_plain(first, of_first, 0);
+  if (second.wide.index_bits == 0)
+    expect_plain(second, of_second, 2);
+  else
+    EXPECT_LE(wide_failure(of_second.parameters, second.wide, sums), plan.options.p_error);
+}
+
+TEST(Plan, AMixedCircuitHasTwoKeySets) {
+  const Circuit circuit = mixed();
+  for (const KeySetSource source : {KeySetSource::catalogue, KeySetSource::custom}) {
+    const Plan two = make_plan(circuit, {.key_set_source = source});
+    const Plan one = make_plan(circuit, {.key_set_source = source, .max_key_sets = 1});
+    ASSERT_EQ(two.key_sets.size(), 2u);
+    ASSERT_EQ(one.key_sets.size(), 1u);
+    EXPECT_EQ(two.lookups.at(1).key_set, 1u);
+    EXPECT_EQ(two.lookups.at(3).key_set, 0u);
+    EXPECT_EQ(lookups_by_key_set(two, circuit), (std::vector<std::int64_t>{8, 200}));
+    EXPECT_EQ(lookups_by_key_set(one, circuit), (std::vector<std::int64_t>{208}));
+    EXPECT_LE(two.cost_ms_per_core, kWorthSecondKeySet * one.cost_ms_per_core);
+    ASSERT_TRUE(two.one_key_set);
+    EXPECT_EQ(two.one_key_set->name, one.key_sets[0].name);
+    EXPECT_EQ(two.one_key_set->cost_ms_per_core, one.cost_ms_per_core);
+    EXPECT_EQ(two.one_key_set->key_bytes.wire, key_bytes(one.key_sets).wire);
+    EXPECT_FALSE(one.one_key_set);
+    expect_sound_mixed(two);
+    expect_sound_mixed(one);
+    EXPECT_EQ(print(make_plan(circuit, {.key_set_source = source}), circuit), print(two, circuit));
+    EXPECT_EQ(print(parse_plan(print(two, circuit)), circuit), print(two, circuit));
+  }
+}
+
+TEST(Plan, TwoKeySetsAsText) {
+  const Circuit circuit = step(0, 1);
+  TfheParameters small{.small_dimension = {600},
+                       .glwe_dimension = {2},
+                       .polynomial_size = {1024},
+                       .bootstrap = {23, 1},
+                       .keyswitch = {2, 6},
+                       .grouping_factor = 2,
+                       .accumulator_bits = 32,
+                       .small_variance = {0x1p-26},
+                       .glwe_variance = {0x1p-100}};
+  TfheParameters precise = small;
+  precise.glwe_dimension = {1};
+  precise.polynomial_size = {2048};
+  precise.accumulator_bits = 64;
+  Plan plan;
+  plan.circuit_name = "step";
+  plan.options.p_error = 0x1p-40;
+  plan.options.tolerance = 0x1p-8;
+  plan.key_sets = {{"precise", precise, {0x1p-42}, {0x1p-16}},
+                   {"cheap", small, {0x1p-30}, {0x1p-14}}};
+  plan.fresh = {0x1p-100};
+  plan.tensors.resize(3, {.scale = 0x1p-2, .center = 0.5, .noise = {0}});
+  plan.lookups[2] = {.key_set = 1, .guard = 0.5, .noise = {0x1p-14}};
+  plan.outputs[3] = {.guard = 0.5};
+  plan.lookup_count = 1;
+  plan.cost_ms_per_core = 4.5;
+  plan.one_key_set = {"precise", 8.25, {1e8, 3e7}};
+  const std::string text = R"(plan "step"
+  options precision exact profile private_results p_error 9.094947017729282e-13 (2^-40.0) global_p_error 0 tolerance 0.00390625 (2^-8.00) security 128 max_exact_bits 16 parameters catalogue max_key_sets 2
+  key_set "precise"
+  parameters n 600 k 1 N 2048 bootstrap 1x23 keyswitch 6x2 grouping 2 accumulator 64 small 1.4901161193847656e-08 (sigma 2^-13.00) glwe 7.888609052210118e-31 (sigma 2^-50.00) circuit_bootstrap 0x0 trace 0x0
+  noise bootstrap 2.2737367544323206e-13 (sigma 2^-21.00) keyswitch 1.52587890625e-05 (sigma 2^-8.00)
+  key_set "cheap"
+  parameters n 600 k 2 N 1024 bootstrap 1x23 keyswitch 6x2 grouping 2 accumulator 32 small 1.4901161193847656e-08 (sigma 2^-13.00) glwe 7.888609052210118e-31 (sigma 2^-50.00) circuit_bootstrap 0x0 trace 0x0
+  noise bootstrap 9.313225746154785e-10 (sigma 2^-15.00) keyswitch 6.103515625e-05 (sigma 2^-7.00)
+  fresh 7.888609052210118e-31 (sigma 2^-50.00)
+  sample lookups 1 cost_ms_per_core 4.5 p_error 0
+  one_key_set "precise" cost_ms_per_core 8.25 memory_bytes 100000000 wire_bytes 30000000
+  %0 scale 0.25 (2^-2.00) center 0.5 noise 0
+  %1 scale 0.25 (2^-2.00) center 0.5 noise 0
+  %2 scale 0.25 (2^-2.00) center 0.5 noise 0
+  lookup node 2 "relu1" exact set 1 h 0 guard 0.5 noise 6.103515625e-05 (sigma 2^-7.00) step 0 flip 0 wrap 0
+  output node 3 "y" exact guard 0.5 noise 0 flip 0 wrap 0
+end
+)";
+  EXPECT_EQ(print(plan, circuit), text);
+  EXPECT_EQ(print(parse_plan(text), circuit), text);
+  EXPECT_EQ(parse_plan(text).lookups.at(2).key_set, 1u);
+  for (std::size_t length = 0; length + 1 < text.size(); ++length) {
+    EXPECT_EQ(error_of([&] { parse_plan(text.substr(0, length)); }).code(),
+              ErrorCode::invalid_circuit)
+        << length;
+  }
+  const auto refuses = [&](const std::string& from, const std::string& to) {
+    std::string changed = text;
+    changed.replace(changed.find(from), from.size(), to);
+    return error_of([&] { parse_plan(changed); }).code() == ErrorCode::invalid_circuit;
+  };
+  EXPECT_TRUE(refuses("set 1 h", "set 2 h"));
+  EXPECT_TRUE(refuses("k 2 N 1024", "k 2 N 2048"));
+  EXPECT_TRUE(refuses("max_key_sets 2", "max_key_sets 3"));
 }
 
 TEST(Plan, CostTableChangesPredictions) {
@@ -165,10 +305,10 @@ TEST(Plan, TextReadsBack) {
     const Plan again = parse_plan(print(plan, circuit));
     EXPECT_EQ(print(again, circuit), print(plan, circuit));
     EXPECT_EQ(again.tensors[1].scale, plan.tensors[1].scale);
-    EXPECT_EQ(again.parameters, plan.parameters);
+    EXPECT_EQ(parameters_of(again.key_sets), parameters_of(plan.key_sets));
     EXPECT_EQ(again.options.p_error, plan.options.p_error);
     EXPECT_EQ(again.options.key_set_source, plan.options.key_set_source);
-    EXPECT_EQ(again.key_set, plan.key_set);
+    EXPECT_EQ(names_of(again.key_sets), names_of(plan.key_sets));
   }
 }
 
@@ -218,6 +358,8 @@ TEST(Plan, BadOptionsAreRefused) {
   EXPECT_EQ(code({.tolerance = 0}), ErrorCode::invalid_argument);
   EXPECT_EQ(code({.tolerance = std::nan("")}), ErrorCode::invalid_argument);
   EXPECT_EQ(code({.security_bits = 80}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code({.max_key_sets = 0}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code({.max_key_sets = 3}), ErrorCode::invalid_argument);
   EXPECT_EQ(code({.precision = Precision::tolerant, .profile = Profile::shared_results}),
             ErrorCode::profile_forbids);
   EXPECT_EQ(code({.profile = Profile::shared_results, .p_error = 0x1p-40}),
@@ -243,7 +385,7 @@ constants
   @n1.0 = dense 1x2 [100, -50]
 )");
   const Plan plan = make_plan(circuit, {});
-  EXPECT_FALSE(plan.parameters.has_bootstrap());
+  EXPECT_FALSE(plan.key_sets[0].parameters.has_bootstrap());
   EXPECT_EQ(plan.lookup_count, 0);
   EXPECT_DOUBLE_EQ(plan.tensors[1].scale, 1.0 / 40001);
 }

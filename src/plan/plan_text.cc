@@ -30,16 +30,9 @@ std::string wide(const WideShape& shape) {
                      shape.digit_count);
 }
 
-std::string header(const Plan& plan) {
-  const TfheParameters& p = plan.parameters;
-  const PlanOptions& o = plan.options;
-  std::string text = fmt::format("plan {}\n", quote(plan.circuit_name));
-  text += fmt::format(
-      "  options precision {} profile {} p_error {} global_p_error {} tolerance {} security {} "
-      "max_exact_bits {} parameters {}\n",
-      to_string(o.precision), to_string(o.profile), probability(o.p_error), o.global_p_error,
-      power(o.tolerance), o.security_bits, o.max_exact_bits, to_string(o.key_set_source));
-  text += fmt::format("  key_set {}\n", quote(plan.key_set));
+std::string key_set_text(const KeySet& set) {
+  const TfheParameters& p = set.parameters;
+  std::string text = fmt::format("  key_set {}\n", quote(set.name));
   text += fmt::format(
       "  parameters n {} k {} N {} bootstrap {}x{} keyswitch {}x{} grouping {} accumulator {} "
       "small {} glwe {} circuit_bootstrap {}x{} trace {}x{}\n",
@@ -48,10 +41,28 @@ std::string header(const Plan& plan) {
       p.keyswitch.base_log2, p.grouping_factor, p.accumulator_bits, sigma(p.small_variance),
       sigma(p.glwe_variance), p.circuit_bootstrap.level_count, p.circuit_bootstrap.base_log2,
       p.trace.level_count, p.trace.base_log2);
-  text += fmt::format("  noise fresh {} bootstrap {} keyswitch {}\n", sigma(plan.fresh),
-                      sigma(plan.bootstrap), sigma(plan.keyswitch));
+  return text + fmt::format("  noise bootstrap {} keyswitch {}\n", sigma(set.bootstrap),
+                            sigma(set.keyswitch));
+}
+
+std::string header(const Plan& plan) {
+  const PlanOptions& o = plan.options;
+  std::string text = fmt::format("plan {}\n", quote(plan.circuit_name));
+  text += fmt::format(
+      "  options precision {} profile {} p_error {} global_p_error {} tolerance {} security {} "
+      "max_exact_bits {} parameters {} max_key_sets {}\n",
+      to_string(o.precision), to_string(o.profile), probability(o.p_error), o.global_p_error,
+      power(o.tolerance), o.security_bits, o.max_exact_bits, to_string(o.key_set_source),
+      o.max_key_sets);
+  for (const KeySet& set : plan.key_sets) text += key_set_text(set);
+  text += fmt::format("  fresh {}\n", sigma(plan.fresh));
   text += fmt::format("  sample lookups {} cost_ms_per_core {} p_error {}\n", plan.lookup_count,
                       plan.cost_ms_per_core, probability(plan.sample_p_error));
+  if (const auto& one = plan.one_key_set) {
+    text += fmt::format("  one_key_set {} cost_ms_per_core {} memory_bytes {} wire_bytes {}\n",
+                        quote(one->name), one->cost_ms_per_core, one->key_bytes.memory,
+                        one->key_bytes.wire);
+  }
   return text;
 }
 
@@ -63,7 +74,11 @@ class PlanParser {
     scan_.take("plan");
     plan_.circuit_name = scan_.take_string();
     options();
-    parameters();
+    scan_.take("key_set");
+    do {
+      key_set();
+    } while (scan_.try_take("key_set"));
+    sample();
     while (!scan_.try_take("end")) {
       if (scan_.try_take("lookup"))
         lookup();
@@ -119,12 +134,16 @@ class PlanParser {
     o.max_exact_bits = integer<int>("max_exact_bits", 64);
     scan_.take("parameters");
     o.key_set_source = key_set_source();
+    o.max_key_sets = integer<int>("max_key_sets", kMostKeySets);
   }
 
-  void parameters() {
-    TfheParameters& p = plan_.parameters;
-    scan_.take("key_set");
-    plan_.key_set = scan_.take_string();
+  // After its first word.
+  void key_set() {
+    if (plan_.key_sets.size() == std::size_t{kMostKeySets})
+      scan_.fail("a plan has two key sets at most");
+    KeySet& set = plan_.key_sets.emplace_back();
+    TfheParameters& p = set.parameters;
+    set.name = scan_.take_string();
     scan_.take("parameters");
     p.small_dimension.value = integer<std::uint32_t>("n", 1 << 20);
     p.glwe_dimension.value = integer<std::uint32_t>("k", 64);
@@ -138,13 +157,25 @@ class PlanParser {
     p.circuit_bootstrap = gadget("circuit_bootstrap");
     p.trace = gadget("trace");
     scan_.take("noise");
+    set.bootstrap = variance("bootstrap");
+    set.keyswitch = variance("keyswitch");
+    if (!shares_big_key(p, plan_.key_sets.front().parameters))
+      scan_.fail("the key sets have different big keys");
+  }
+
+  void sample() {
     plan_.fresh = variance("fresh");
-    plan_.bootstrap = variance("bootstrap");
-    plan_.keyswitch = variance("keyswitch");
     scan_.take("sample");
     plan_.lookup_count = integer<std::int64_t>("lookups", std::int64_t{1} << 40);
     plan_.cost_ms_per_core = number("cost_ms_per_core");
     plan_.sample_p_error = number("p_error");
+    if (!scan_.try_take("one_key_set")) return;
+    OneKeySet one;
+    one.name = scan_.take_string();
+    one.cost_ms_per_core = number("cost_ms_per_core");
+    one.key_bytes.memory = number("memory_bytes");
+    one.key_bytes.wire = number("wire_bytes");
+    plan_.one_key_set = one;
   }
 
   void tensor() {
@@ -190,6 +221,7 @@ class PlanParser {
     const auto node = integer<std::size_t>("node", std::int64_t{1} << 24);
     LookupPlan lookup;
     lookup.policy = policy();
+    if (plan_.key_sets.size() > 1) lookup.key_set = integer<std::size_t>("set", kMostKeySets - 1);
     lookup.extension_log2 = integer<std::uint32_t>("h", 16);
     if (scan_.try_take("wide")) lookup.wide = wide_shape();
     lookup.guard = number("guard");
@@ -238,11 +270,12 @@ std::string print(const Plan& plan, const Circuit& circuit) {
                         tensor.center, sigma(tensor.noise));
   }
   for (const auto& [node, lookup] : plan.lookups) {
-    text += fmt::format("  lookup node {} {} {} h {}{} guard {} noise {} step {} flip {} wrap {}\n",
-                        node, quote(circuit.nodes[node].name), to_string(lookup.policy),
-                        lookup.extension_log2, wide(lookup.wide), lookup.guard, sigma(lookup.noise),
-                        probability(lookup.step_probability), probability(lookup.flip_probability),
-                        probability(lookup.wrap_probability));
+    const std::string set = plan.key_sets.size() == 1 ? "" : fmt::format("set {} ", lookup.key_set);
+    text += fmt::format(
+        "  lookup node {} {} {} {}h {}{} guard {} noise {} step {} flip {} wrap {}\n", node,
+        quote(circuit.nodes[node].name), to_string(lookup.policy), set, lookup.extension_log2,
+        wide(lookup.wide), lookup.guard, sigma(lookup.noise), probability(lookup.step_probability),
+        probability(lookup.flip_probability), probability(lookup.wrap_probability));
   }
   for (const auto& [node, output] : plan.outputs) {
     text += fmt::format("  output node {} {} {} guard {} noise {} flip {} wrap {}\n", node,

@@ -60,10 +60,15 @@ void bind_keys(nb::module_& module) {
                    [](const EvaluationKeySet& self) { return to_hex(self.provenance.key); })
       .def_prop_ro("bootstrap_key_bytes",
                    [](const EvaluationKeySet& self) {
-                     return self.keys.bootstrap_bodies.size() + self.keys.trace_bodies.size();
+                     std::size_t bytes = 0;
+                     for (const SeededEvaluationKeys& set : self.keys)
+                       bytes += set.bootstrap_bodies.size() + set.trace_bodies.size();
+                     return bytes;
                    })
       .def_prop_ro("keyswitch_key_bytes", [](const EvaluationKeySet& self) {
-        return self.keys.keyswitch_bodies.size() * sizeof(std::uint32_t);
+        std::size_t words = 0;
+        for (const SeededEvaluationKeys& set : self.keys) words += set.keyswitch_bodies.size();
+        return words * sizeof(std::uint32_t);
       });
 }
 

@@ -50,7 +50,8 @@ TorusTable make_torus_table(const Table& table, const TensorPlan& operand, const
 }
 
 std::size_t table_size(const Plan& plan, const LookupPlan& lookup) {
-  return std::size_t{plan.parameters.polynomial_size.value} << lookup.extension_log2;
+  const TfheParameters& parameters = plan.key_set_of(lookup).parameters;
+  return std::size_t{parameters.polynomial_size.value} << lookup.extension_log2;
 }
 
 Torus lookup_offset(std::size_t table_size) {

@@ -28,7 +28,7 @@ constexpr TfheParameters kInsecure{.small_dimension = {4},
 // Encodings of no particular precision: memory does not depend on them.
 Plan make_rough_plan(const Circuit& circuit, std::uint32_t extension_log2) {
   Plan plan;
-  plan.parameters = kInsecure;
+  plan.key_sets = {make_key_set(kInsecure)};
   plan.tensors.resize(circuit.values.size(), {.scale = 0x1p-10});
   for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
     if (std::holds_alternative<Lut>(circuit.nodes[n].op))
@@ -141,11 +141,13 @@ TEST(MemoryLimit, NamesTheWayOut) {
 
 TEST(MemoryLimit, Keys) {
   const std::uint64_t wire = seeded_key_bytes(kInsecure), ready = prepared_key_bytes(kInsecure);
-  EXPECT_NO_THROW(check_key_memory(kInsecure, 0, {}));
-  EXPECT_NO_THROW(check_key_memory(kInsecure, 0, {0, wire + ready}));
+  EXPECT_NO_THROW(check_key_memory({kInsecure}, 0, {}));
+  EXPECT_NO_THROW(check_key_memory({kInsecure}, 0, {0, wire + ready}));
+  EXPECT_NO_THROW(check_key_memory({kInsecure, kInsecure}, 0, {0, 2 * (wire + ready)}));
+  EXPECT_THROW(check_key_memory({kInsecure, kInsecure}, 0, {0, 2 * (wire + ready) - 1}), Error);
   for (const std::uint64_t held : {std::uint64_t{0}, ready}) {
     try {
-      check_key_memory(kInsecure, held, {0, held + wire + ready - 1});
+      check_key_memory({kInsecure}, held, {0, held + wire + ready - 1});
       FAIL();
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::memory_limit_exceeded);
@@ -156,7 +158,7 @@ TEST(MemoryLimit, Keys) {
 }
 
 struct Encrypted {
-  EvaluationKeys keys;
+  std::vector<EvaluationKeys> keys;
   std::vector<LweBatch> inputs;
 };
 
@@ -164,7 +166,8 @@ Encrypted encrypt_zeros(const Circuit& circuit, std::size_t batch) {
   SecretGenerator random;
   const SecretKeys secret = SecretKeys::generate(kInsecure, random);
   const auto elements = static_cast<std::size_t>(number_of_elements(circuit.values[0].shape));
-  Encrypted result{EvaluationKeys::prepare(make_evaluation_keys(secret, random)), {}};
+  Encrypted result;
+  result.keys.push_back(EvaluationKeys::prepare(make_evaluation_keys(secret, random)));
   result.inputs.push_back(expand(encrypt(secret, std::vector<Torus>(batch * elements, 0), random)));
   return result;
 }

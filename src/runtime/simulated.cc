@@ -44,6 +44,8 @@ struct SimulatedCircuit {
         constants[n] = linear_constants(circuit, *linear, plan);
       } else if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
         const LookupPlan& lookup = plan.lookups.at(n);
+        const KeySet& set = plan.key_set_of(lookup);
+        bootstrap_sigma[n] = std::sqrt(set.bootstrap.value);
         if (lookup.wide.index_bits != 0) {
           add_wide(*lut, n, lookup.wide);
           continue;
@@ -54,12 +56,11 @@ struct SimulatedCircuit {
                                                plan.tensors[lut->results[t]], size));
         }
         const Variance mask =
-            modulus_switch_mask_variance(plan.parameters.small_dimension, 2 * size);
-        lookup_sigma[n] = std::sqrt(plan.keyswitch.value + mask.value);
+            modulus_switch_mask_variance(set.parameters.small_dimension, 2 * size);
+        lookup_sigma[n] = std::sqrt(set.keyswitch.value + mask.value);
       }
     }
     fresh_sigma = std::sqrt(plan.fresh.value);
-    bootstrap_sigma = std::sqrt(plan.bootstrap.value);
   }
 
   void add_wide(const Lut& lut, std::size_t node, const WideShape& shape) {
@@ -68,8 +69,9 @@ struct SimulatedCircuit {
                                                    circuit.values[lut.operand].interval,
                                                    plan.tensors[lut.results[t]], shape));
     }
-    lookup_sigma[node] = std::sqrt(wide_input_noise(plan.parameters, shape, 0).value);
     const LookupPlan& lookup = plan.lookups.at(node);
+    lookup_sigma[node] =
+        std::sqrt(wide_input_noise(plan.key_set_of(lookup).parameters, shape, 0).value);
     later_failure[node] = std::max(0.0, lookup.flip_probability - lookup.step_probability);
   }
 
@@ -81,7 +83,8 @@ struct SimulatedCircuit {
       lookup_sigma;  // keyswitch and the mask's part of the modulus switch
   // Of a wide lookup: that another of its bootstraps fails than the first.
   std::map<std::size_t, double> later_failure;
-  double fresh_sigma = 0, bootstrap_sigma = 0;
+  std::map<std::size_t, double> bootstrap_sigma;
+  double fresh_sigma = 0;
 };
 
 class SimulatedSample {
@@ -158,6 +161,7 @@ class SimulatedSample {
     const std::size_t size = tables.front().table_size;
     const Torus offset = lookup_offset(size);
     const double sigma = shared_.lookup_sigma.at(node);
+    const double result_sigma = shared_.bootstrap_sigma.at(node);
     const std::vector<Torus>& x = phases_[lut.operand];
     for (ValueId result : lut.results) phases_[result].resize(x.size());
     for (std::size_t i = 0; i < x.size(); ++i) {
@@ -166,7 +170,7 @@ class SimulatedSample {
       for (std::size_t t = 0; t < tables.size(); ++t) {
         const Torus* table = tables[t].of_element(i);
         const Torus read = index < size ? table[index] : Torus{0} - table[index - size];
-        phases_[lut.results[t]][i] = read + noise_.draw(shared_.bootstrap_sigma);
+        phases_[lut.results[t]][i] = read + noise_.draw(result_sigma);
       }
     }
   }
@@ -179,7 +183,7 @@ class SimulatedSample {
     const Torus offset = wide_offset(shared_.circuit.values[lut.operand].interval,
                                      shared_.plan.tensors[lut.operand], shape);
     const double sigma = shared_.lookup_sigma.at(node);
-    const double digits_sigma = shared_.bootstrap_sigma * std::sqrt(shape.digit_count);
+    const double digits_sigma = shared_.bootstrap_sigma.at(node) * std::sqrt(shape.digit_count);
     const std::vector<Torus>& x = phases_[lut.operand];
     for (ValueId result : lut.results) phases_[result].resize(x.size());
     for (std::size_t i = 0; i < x.size(); ++i) {

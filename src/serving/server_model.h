@@ -9,7 +9,7 @@
 // bootstraps. Thread rule: run is concurrent, load_keys is not.
 #pragma once
 
-#include <optional>
+#include <vector>
 
 #include "artifact/codecs.h"
 #include "tfhe/bootstrap.h"
@@ -22,11 +22,11 @@ class ServerModel {
  public:
   explicit ServerModel(StoredModel model) : model_(std::move(model)) {}
 
-  // Errors: wrong_key when the keys have other parameters than the model; memory_limit_exceeded,
-  // invalid_argument (limits). Keys that were loaded before stay then.
+  // Prepares the keys of the model's key sets. Errors: wrong_key when one of these is missing;
+  // memory_limit_exceeded, invalid_argument (limits). Keys that were loaded before stay then.
   void load_keys(const EvaluationKeySet& keys, const Limits& limits = {});
-  bool has_keys() const { return keys_.has_value(); }
-  std::size_t key_bytes() const { return keys_ ? keys_->bytes() : 0; }  // prepared, in memory
+  bool has_keys() const { return !keys_.empty(); }
+  std::size_t key_bytes() const;  // prepared, in memory
 
   // progress counts bootstraps. Errors: wrong_model, wrong_key (also: no keys loaded), wrong_shape,
   // memory_limit_exceeded, invalid_argument (limits).
@@ -38,7 +38,7 @@ class ServerModel {
  private:
   StoredModel model_;
   Provenance provenance_;
-  std::optional<EvaluationKeys> keys_;
+  std::vector<EvaluationKeys> keys_;  // by key set of the plan
 };
 
 }  // namespace torusml

@@ -17,11 +17,12 @@ namespace {
 // The sample model under a key set that the engine takes; far below any security level.
 StoredModel make_model() {
   StoredModel stored{sample_model(), {}, "test"};
-  TfheParameters& parameters = stored.model.plan.parameters;
+  TfheParameters parameters = stored.model.plan.key_sets[0].parameters;
   parameters.polynomial_size = {256};
   parameters.bootstrap = {.base_log2 = 9, .level_count = 4};
   parameters.glwe_variance = {0x1p-110};
-  stored.model.client.parameters = parameters;
+  stored.model.plan.key_sets = {make_key_set(parameters)};
+  stored.model.client.key_sets = {parameters};
   stored.hash.bytes.fill(7);
   return stored;
 }
@@ -67,7 +68,7 @@ TEST_F(ServerModelTest, LimitsChangeNoResult) {
 }
 
 TEST_F(ServerModelTest, WhatExceedsTheLimitIsRefused) {
-  const TfheParameters& parameters = stored_.model.plan.parameters;
+  const TfheParameters& parameters = stored_.model.plan.key_sets[0].parameters;
   const std::uint64_t keys = seeded_key_bytes(parameters) + prepared_key_bytes(parameters);
   const auto code = ErrorCode::memory_limit_exceeded;
   refusal([&] { server_.load_keys(evaluation_, {0, keys - 1}); }, code);
@@ -78,6 +79,26 @@ TEST_F(ServerModelTest, WhatExceedsTheLimitIsRefused) {
   EXPECT_TRUE(server_.has_keys());
   const std::string text = refusal([&] { server_.run(encrypt(5), {}, {1, 1000}); }, code);
   EXPECT_NE(text.find("the limit is 1.00 kB (layer 'relu1')"), std::string::npos) << text;
+}
+
+// Keys of more key sets serve too, and only those of the model are prepared.
+TEST_F(ServerModelTest, KeysMustHaveTheModelsKeySets) {
+  ClientSpec spec = stored_.model.client;
+  spec.key_sets[0].small_dimension = {12};
+  const ModelClient other(spec, stored_.hash);
+  const SecretKeySet secret = other.make_secret_keys();
+  const std::string text =
+      refusal([&] { server_.load_keys(other.make_evaluation_keys(secret)); }, ErrorCode::wrong_key);
+  EXPECT_NE(text.find("have no key set n256-k1-s10"), std::string::npos) << text;
+  spec.key_sets.push_back(stored_.model.client.key_sets[0]);
+  const ModelClient both(spec, stored_.hash);
+  const SecretKeySet shared = both.make_secret_keys();
+  server_.load_keys(evaluation_);
+  const std::size_t bytes = server_.key_bytes();
+  server_.load_keys(both.make_evaluation_keys(shared));
+  EXPECT_EQ(server_.key_bytes(), bytes);
+  const EncryptedInputs x = client_.encrypt(shared, {{{1, 2}, {-3, 4}}});
+  EXPECT_EQ(client_.decrypt(shared, server_.run(x))[0].data.size(), 3u);
 }
 
 TEST_F(ServerModelTest, WrongUseIsRefused) {

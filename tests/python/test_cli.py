@@ -204,7 +204,9 @@ def test_inspect_names_every_kind(life):
     for name in ("eval.key", "x.ct", "y.ct"):
         assert described[name]["properties"]["key_id"] == key
         assert described[name]["properties"]["model_hash"] == described["m.tml"]["properties"]["model_hash"]
-    assert described["client.key"]["parameters"] == model["parameters"]
+    key_sets = [key_set["parameters"] for key_set in model["key_sets"]]
+    assert described["client.key"]["key_sets"] == described["eval.key"]["key_sets"] == key_sets
+    assert model["key_sets"][0]["name"] == model["key_set"] and model["key_sets"][0]["lookups"] == 3
     assert described["x.ct"]["tensors"][0]["shape"] == [3, 2]
     assert described["x.ct"]["properties"]["content"] == "encrypted inputs"
     text = torusml("inspect", "m.tml", folder=life)
