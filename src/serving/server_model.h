@@ -21,6 +21,8 @@ namespace torusml {
 class ServerModel {
  public:
   explicit ServerModel(StoredModel model) : model_(std::move(model)) {}
+  ServerModel(ServerModel&&) = default;  // keys are never copied
+  ServerModel& operator=(ServerModel&&) = default;
 
   // Prepares the keys of the model's key sets. Errors: wrong_key when one of these is missing;
   // memory_limit_exceeded, invalid_argument (limits). Keys that were loaded before stay then.
