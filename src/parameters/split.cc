@@ -90,11 +90,15 @@ class Splitter {
  public:
   Splitter(const ParameterRequest& request, const ParameterChoice& one,
            const ParameterChoice& rival, bool from_catalogue)
-      : request_(request), one_(one), rival_(rival), from_catalogue_(from_catalogue) {}
+      : request_(request),
+        one_(one),
+        rival_(rival),
+        from_catalogue_(from_catalogue),
+        may_keep_set_(!from_catalogue || one.key_sets[0].name != kCustomKeySet) {}
 
   std::optional<ParameterChoice> run() {
     for (const Division& division : divisions()) {
-      add_others(division, {one_.key_sets[0], one_.extension_log2, one_.wide});
+      if (may_keep_set_) add_others(division, {one_.key_sets[0], one_.extension_log2, one_.wide});
       for (const Side& demanding : solve(division, kDemanding, nullptr))
         add_others(division, demanding);
     }
@@ -223,6 +227,7 @@ class Splitter {
   const ParameterChoice& one_;
   const ParameterChoice& rival_;
   const bool from_catalogue_;
+  const bool may_keep_set_;  // the single one for one of the sides
   std::vector<ParameterChoice> pairs_;
 };
 
@@ -237,9 +242,11 @@ std::optional<ParameterChoice> split_key_set(const ParameterRequest& request,
                                              const ParameterChoice& one,
                                              const ParameterChoice& rival, KeySetSource source) {
   if (!one.key_sets[0].parameters.has_bootstrap()) return std::nullopt;
-  const bool from_catalogue =
-      source == KeySetSource::catalogue && one.key_sets[0].name != kCustomKeySet;
-  return Splitter(request, one, rival, from_catalogue).run();
+  if (source == KeySetSource::catalogue && request.security_bits == kCatalogueSecurityBits) {
+    std::optional<ParameterChoice> two = Splitter(request, one, rival, true).run();
+    if (two || one.key_sets[0].name != kCustomKeySet) return two;
+  }
+  return Splitter(request, one, rival, false).run();
 }
 
 }  // namespace torusml

@@ -16,6 +16,9 @@
 // best set beside it; for the best pair, once more the best set for the demanding ones. Not always
 // the best pair there is: a few per cent are lost on average.
 //
+// Both sets come from the catalogue where that is asked for, even if no single one of it served; a
+// free search follows where no pair of it is worth it beside a custom set.
+//
 // Cost for 100 different lookups: the catalogue some milliseconds, a free search some hundred.
 // Pure functions.
 #pragma once
