@@ -216,6 +216,25 @@ TEST(Plan, AMixedCircuitHasTwoKeySets) {
   }
 }
 
+// Limits of tolerant lookups are fractions of their intervals; few values are read exactly.
+TEST(Plan, TwoKeySetsKeepTheTolerance) {
+  const Circuit circuit = mixed();
+  int split = 0;
+  for (const double tolerance : {0x1p-8, 0x1p-9, 0x1p-10, 0x1p-11, 0x1p-12}) {
+    const PlanOptions options{.precision = Precision::tolerant, .tolerance = tolerance};
+    const Plan plan = make_plan(circuit, options);
+    split += plan.key_sets.size() == 2 ? 1 : 0;
+    for (const auto& [node, lookup] : plan.lookups) {
+      const TensorPlan& tensor = plan.tensors[std::get<Lut>(circuit.nodes[node].op).operand];
+      const double width = node == 1 ? 7 : 252, sigma = std::sqrt(lookup.noise.value);
+      const double exact = tensor.scale / (2 * kappa(plan.options.p_error));
+      EXPECT_LE(sigma, std::max(exact, tolerance * width * tensor.scale) * (1 + 1e-9));
+      EXPECT_LE(lookup.wrap_probability, 0x1p-40 * (1 + 1e-9));
+    }
+  }
+  EXPECT_GT(split, 0);
+}
+
 TEST(Plan, TwoKeySetsAsText) {
   const Circuit circuit = step(0, 1);
   TfheParameters small{.small_dimension = {600},
