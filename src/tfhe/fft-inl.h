@@ -169,6 +169,45 @@ struct NaturalArray {
   }
 };
 
+// With eight lanes the two lowest levels are one pass over runs: a vector holds the same part, four
+// points, of two blocks of 16. Forward, the level before leaves a run that way.
+#undef TORUSML_PAIRS
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+#define TORUSML_PAIRS 1
+#else
+#define TORUSML_PAIRS 0
+#endif
+
+#if TORUSML_PAIRS
+
+inline constexpr std::size_t kPairBlock = 16;
+
+// The halves of a vector to places of their own. Halves cost no shuffle on their way to memory.
+HWY_INLINE void store_halves(hn::Vec<Wide> v, double* lower, double* upper) {
+  const hn::Half<Wide> d;
+  hn::StoreU(hn::LowerHalf(d, v), d, lower);
+  hn::StoreU(hn::UpperHalf(d, v), d, upper);
+}
+
+// Points j to j + 7 of part `part`, a block of 16 points, of a larger block whose runs begin at
+// `run`: to both places of the parts that they are.
+HWY_INLINE void store_paired(Complex<Wide> z, double* run, std::size_t part, std::size_t j) {
+  double* p = run + part / 2 * 2 * kWorkPoints + part % 2 * 4 + 2 * j;
+  store_halves(z.re, p, p + 8);
+  store_halves(z.im, p + kWorkPoints, p + kWorkPoints + 8);
+}
+
+// What a first pass leaves where its parts are blocks of 16 points.
+struct PairedArray {
+  double* work;
+
+  HWY_INLINE void put(Wide, std::size_t first, std::size_t part, Complex<Wide> z) const {
+    store_paired(z, work, part, first);
+  }
+};
+
+#endif
+
 template <class D, class Source, class Sink>
 HWY_INLINE void split_four_pass(D d, std::size_t points, const FftPlan::Level& level,
                                 const Source& source, const Sink& sink) {
@@ -246,6 +285,28 @@ HWY_INLINE void split_parts(D d, double* p, const std::size_t (&offsets)[3], std
   }
 }
 
+#if TORUSML_PAIRS
+// A block of 64 points from p on, whose parts are left in pairs.
+HWY_INLINE void split_into_pairs(double* p, const Twiddles<Wide>& w) {
+  const Wide d;
+  const WorkArray<double> parts(p, kPairBlock);
+  // All points are read before the first is written: pairs lie elsewhere.
+  const auto read = [&](std::size_t j) HWY_ATTR {
+    return Quad<Wide>{parts.get(d, j, 0), parts.get(d, j, 1), parts.get(d, j, 2),
+                      parts.get(d, j, 3)};
+  };
+  const auto low = split_four<Wide>(read(0), w), high = split_four<Wide>(read(8), w);
+  store_paired(low.z0, p, 0, 0);
+  store_paired(low.z1, p, 1, 0);
+  store_paired(low.z2, p, 2, 0);
+  store_paired(low.z3, p, 3, 0);
+  store_paired(high.z0, p, 0, 8);
+  store_paired(high.z1, p, 1, 8);
+  store_paired(high.z2, p, 2, 8);
+  store_paired(high.z3, p, 3, 8);
+}
+#endif
+
 template <class D>
 HWY_INLINE void join_parts(D d, double* p, const std::size_t (&offsets)[3], std::size_t count,
                            const Twiddles<D>& w) {
@@ -290,7 +351,14 @@ HWY_INLINE void level_in_place(std::size_t points, const FftPlan::Level& level, 
   if (level.block == 64) {
     constexpr std::size_t kOffsets[3] = {16, kRun, kRun + 16};
     for (double* p = work; p < end; p += 2 * kRun, twiddles += 6) {
-      parts(d, p, kOffsets, 16, broadcast_twiddles(d, twiddles));
+      const auto w = broadcast_twiddles(d, twiddles);
+#if TORUSML_PAIRS
+      if constexpr (kForward) {
+        split_into_pairs(p, w);
+        continue;
+      }
+#endif
+      parts(d, p, kOffsets, 16, w);
     }
     return;
   }
@@ -308,25 +376,38 @@ HWY_INLINE std::size_t first_part(const FftPlan& plan) {
   return plan.points / (plan.has_head ? 2 : 4);
 }
 
-// All levels but the last; the first reads from `source`, the others work in place.
+// Levels that a pass over runs leaves to the passes before it: not the last nor, in pairs, that of
+// blocks of 16.
+HWY_INLINE std::size_t levels_before_runs(const FftPlan& plan) {
+  return plan.levels.size() - TORUSML_PAIRS;
+}
+
+template <class Source, class Sink>
+HWY_INLINE void split_first(const FftPlan& plan, const Source& source, const Sink& sink) {
+  if (plan.has_head) {
+    split_two_pass(plan, source, sink);
+  } else {
+    split_four_pass(Wide(), plan.points, plan.levels[0], source, sink);
+  }
+}
+
+// All levels before the pass over runs; the first reads from `source`, the others work in place.
 template <class Source>
 HWY_INLINE void split_levels(const FftPlan& plan, const Source& source, double* work) {
-  std::size_t next = 0;
-  const WorkArray<double> first(work, first_part(plan));
-  if (plan.has_head) {
-    split_two_pass(plan, source, first);
-  } else {
-    split_four_pass(Wide(), plan.points, plan.levels[next++], source, first);
-  }
-  for (; next < plan.levels.size(); ++next)
+  const std::size_t part = first_part(plan);
+#if TORUSML_PAIRS
+  if (part == kPairBlock) return split_first(plan, source, PairedArray{work});
+#endif
+  split_first(plan, source, WorkArray<double>(work, part));
+  for (std::size_t next = plan.has_head ? 0 : 1; next < levels_before_runs(plan); ++next)
     level_in_place<true>(plan.points, plan.levels[next], work);
 }
 
-// The inverse of all levels but the last; the one that comes first in the forward direction writes
-// to `sink`.
+// The inverse of split_levels; the level that comes first in the forward direction writes to
+// `sink`.
 template <class Sink>
 HWY_INLINE void join_levels(const FftPlan& plan, double* work, const Sink& sink) {
-  for (std::size_t next = plan.levels.size(); next-- > (plan.has_head ? 0 : 1);) {
+  for (std::size_t next = levels_before_runs(plan); next-- > (plan.has_head ? 0 : 1);) {
     level_in_place<false>(plan.points, plan.levels[next], work);
   }
   const WorkArray<double> array(work, first_part(plan));
@@ -337,13 +418,54 @@ HWY_INLINE void join_levels(const FftPlan& plan, double* work, const Sink& sink)
   }
 }
 
-// The last level on blocks b, b + 1, ...: a vector holds one point of several blocks.
+#if TORUSML_PAIRS
+
+// Twiddles of two blocks of 16 points, each in its half.
+HWY_INLINE Twiddles<Wide> pair_twiddles(Wide d, const FftPlan& plan, std::size_t b) {
+  const double* t = plan.levels.back().twiddles.data() + b / 4 * 6;
+  const auto first_half = hn::FirstN(d, 4);
+  const auto both = [&](std::size_t i) HWY_ATTR {
+    return hn::IfThenElse(first_half, hn::Set(d, t[i]), hn::Set(d, t[6 + i]));
+  };
+  return {{both(0), both(1)}, {both(2), both(3)}, {both(4), both(5)}};
+}
+
+// In each half: lane t of vector s against lane s of vector t.
+HWY_INLINE void transpose_halves(Wide d, hn::Vec<Wide>& v0, hn::Vec<Wide>& v1, hn::Vec<Wide>& v2,
+                                 hn::Vec<Wide>& v3) {
+  const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
+  const __m512i high = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
+  const auto even01 = hn::InterleaveLower(d, v0, v1), odd01 = hn::InterleaveUpper(d, v0, v1);
+  const auto even23 = hn::InterleaveLower(d, v2, v3), odd23 = hn::InterleaveUpper(d, v2, v3);
+  v0.raw = _mm512_permutex2var_pd(even01.raw, low, even23.raw);
+  v1.raw = _mm512_permutex2var_pd(odd01.raw, low, odd23.raw);
+  v2.raw = _mm512_permutex2var_pd(even01.raw, high, even23.raw);
+  v3.raw = _mm512_permutex2var_pd(odd01.raw, high, odd23.raw);
+}
+
+HWY_INLINE Quad<Wide> transpose_halves(Wide d, Quad<Wide> z) {
+  transpose_halves(d, z.z0.re, z.z1.re, z.z2.re, z.z3.re);
+  transpose_halves(d, z.z0.im, z.z1.im, z.z2.im, z.z3.im);
+  return z;
+}
+
+#endif
+
+// The pass over runs, and the last level of it: a vector holds one point of the blocks of four b,
+// b + 1, ..., as many as it has lanes.
 template <class D>
 HWY_INLINE Quad<D> split_last(D d, const FftPlan& plan, const double* work, std::size_t b) {
   const double* in = work + work_index(4 * b);
+#if TORUSML_PAIRS
+  const WorkArray<const double> pairs(in, 8);
+  const Quad<D> parts = {pairs.get(d, 0, 0), pairs.get(d, 0, 1), pairs.get(d, 0, 2),
+                         pairs.get(d, 0, 3)};
+  const auto z = transpose_halves(d, split_four<D>(parts, pair_twiddles(d, plan, b)));
+#else
   Quad<D> z;
   hn::LoadInterleaved4(d, in, z.z0.re, z.z1.re, z.z2.re, z.z3.re);
   hn::LoadInterleaved4(d, in + kWorkPoints, z.z0.im, z.z1.im, z.z2.im, z.z3.im);
+#endif
   return split_four<D>(z, last_twiddles(d, plan, b));
 }
 
@@ -351,8 +473,18 @@ template <class D>
 HWY_INLINE void join_last(D d, const FftPlan& plan, Quad<D> y, std::size_t b, double* work) {
   double* out = work + work_index(4 * b);
   const auto z = join_four<D>(y, last_twiddles(d, plan, b));
+#if TORUSML_PAIRS
+  const auto parts = join_four<D>(transpose_halves(d, z), pair_twiddles(d, plan, b));
+  const Complex<D> in_order[4] = {parts.z0, parts.z1, parts.z2, parts.z3};
+  for (std::size_t part = 0; part < 4; ++part) {
+    double* p = out + 4 * part;
+    store_halves(in_order[part].re, p, p + kPairBlock);
+    store_halves(in_order[part].im, p + kWorkPoints, p + kWorkPoints + kPairBlock);
+  }
+#else
   hn::StoreInterleaved4(z.z0.re, z.z1.re, z.z2.re, z.z3.re, d, out);
   hn::StoreInterleaved4(z.z0.im, z.z1.im, z.z2.im, z.z3.im, d, out + kWorkPoints);
+#endif
 }
 
 // Point s of blocks b, b + 1, ... in a transformed polynomial.
