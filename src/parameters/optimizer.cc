@@ -16,10 +16,6 @@ namespace {
 
 double square(double x) { return x * x; }
 
-std::uint64_t table_size(std::uint32_t polynomial_size, std::uint32_t extension) {
-  return std::uint64_t{polynomial_size} << extension;
-}
-
 // The smallest big key whose fresh noise every output bears; of equal dimensions the least k.
 std::optional<TfheParameters> choose_without_bootstrap(
     const std::vector<NoiseConstraint>& constraints, int security_bits) {
@@ -45,24 +41,25 @@ double operand_variance(const NoiseConstraint& c, const ParameterChoice& choice)
   return c.fresh_norm2 * choice.fresh.value + c.bootstrap_norm2 * choice.bootstrap.value;
 }
 
-Variance noise_at(const NoiseConstraint& c, const ParameterChoice& choice, std::uint32_t h) {
+Variance noise_at(const NoiseConstraint& c, const ParameterChoice& choice,
+                  const RotationShape& shape) {
   double total = operand_variance(c, choice);
   if (c.is_lookup) {
     const TfheParameters& p = choice.parameters;
-    const std::uint64_t modulus = 2 * table_size(p.polynomial_size.value, h);
+    const std::uint64_t modulus = 2 * shape.table_size(p.polynomial_size);
     total += choice.keyswitch.value + modulus_switch_variance(p.small_dimension, modulus).value;
   }
   return {total};
 }
 
-bool is_met(const NoiseConstraint& c, const ParameterChoice& choice, std::uint32_t h) {
+bool is_met(const NoiseConstraint& c, const ParameterChoice& choice, const RotationShape& shape) {
   double limit = c.limit_sigma;
   if (c.is_lookup) {
-    const std::uint64_t size = table_size(choice.parameters.polynomial_size.value, h);
+    const std::uint64_t size = shape.table_size(choice.parameters.polynomial_size);
     if (size / 2 < c.values || size > kMaxTableSize) return false;
     limit -= c.table_step_weight / (4 * static_cast<double>(size));
   }
-  return limit >= 0 && noise_at(c, choice, h).value <= square(limit);
+  return limit >= 0 && noise_at(c, choice, shape).value <= square(limit);
 }
 
 // Not the caller's limits but each class within them.
@@ -133,6 +130,8 @@ void check(const NoiseConstraint& c) {
                           c.index_bits, c.result_bits, kMostIndexBits, kMostResultBits));
   }
   if (c.is_lookup && c.values == 0) refuse(c, "values is 0; an interval has at least one");
+  if (c.is_lookup && (c.tables == 0 || c.tables > kMostTables))
+    refuse(c, fmt::format("{} tables of a value; 1 to {} are possible", c.tables, kMostTables));
 }
 
 void check(const ParameterRequest& request) {
@@ -166,21 +165,25 @@ std::string name_tightest(const std::vector<NoiseConstraint>& constraints,
 
 // How one lookup or output is served.
 struct Service {
-  std::uint32_t extension_log2 = 0;
+  RotationShape rotation;
   WideShape wide;
   Variance noise;
-  double ms = 0;  // of one lookup
+  double ms = 0;  // of one value with all its tables
 };
 
 std::optional<Service> serve_plainly(const NoiseConstraint& c, const ParameterChoice& choice,
                                      const ParameterRequest& request) {
-  Service service;
-  std::uint32_t& h = service.extension_log2;
-  while (c.is_lookup && h < request.max_extension_log2 && !is_met(c, choice, h)) ++h;
-  if (!is_met(c, choice, h)) return std::nullopt;
-  service.noise = noise_at(c, choice, h);
-  if (c.is_lookup) service.ms = lookup_ms(choice.parameters, h, request.cost_table);
-  return service;
+  if (!c.is_lookup) {
+    if (!is_met(c, choice, {})) return std::nullopt;
+    return Service{.noise = noise_at(c, choice, {})};
+  }
+  for (const RotationShape& shape : rotation_shapes(c.tables, request.max_extension_log2)) {
+    if (!is_met(c, choice, shape)) continue;
+    return Service{.rotation = shape,
+                   .noise = noise_at(c, choice, shape),
+                   .ms = lookup_ms(choice.parameters, shape, c.tables, request.cost_table)};
+  }
+  return std::nullopt;
 }
 
 // The cheapest wide lookup.
@@ -191,9 +194,9 @@ std::optional<Service> serve_widely(const NoiseConstraint& c, const ParameterCho
   if (c.index_bits == 0 || !p.has_circuit_bootstrap()) return best;
   const double variance = operand_variance(c, choice), allowed = allowed_failure(c);
   for (const WideShape& shape : wide_shapes(c)) {
-    const double ms = wide_lookup_ms(p, shape, request.cost_table);
+    const double ms = wide_lookup_ms(p, shape, request.cost_table, c.tables);
     if ((best && ms >= best->ms) || wide_failure(p, shape, variance) > allowed) continue;
-    best = Service{0, shape, wide_input_noise(p, shape, variance), ms};
+    best = Service{{}, shape, wide_input_noise(p, shape, variance), ms};
   }
   return best;
 }
@@ -206,7 +209,8 @@ std::optional<ParameterChoice> apply(const TfheParameters& p, const ParameterReq
     const std::optional<Service> wide = serve_widely(c, choice, request);
     if (wide && (!service || wide->ms < service->ms)) service = wide;
     if (!service) return std::nullopt;
-    choice.extension_log2.push_back(service->extension_log2);
+    choice.extension_log2.push_back(service->rotation.extension_log2);
+    choice.tables_log2.push_back(service->rotation.tables_log2);
     choice.wide.push_back(service->wide);
     choice.noise.push_back(service->noise);
     if (c.is_lookup) choice.cost_ms_per_core += static_cast<double>(c.lookup_count) * service->ms;

@@ -34,11 +34,17 @@ struct ParameterChoice {
   std::string key_set = "custom";  // or the catalogue's name
   TfheParameters parameters;
   std::vector<std::uint32_t> extension_log2;  // by constraint; 0 for outputs
+  std::vector<std::uint32_t> tables_log2;     // by constraint; empty: all 0
   std::vector<WideShape> wide;                // by constraint; index_bits 0: an ordinary lookup
   std::vector<Variance> noise;           // by constraint: predicted, at the lookup or the output
   Variance fresh, bootstrap, keyswitch;  // of one ciphertext
   double cost_ms_per_core = 0;           // of one sample, from the cost model
   KeyBytes key_bytes;                    // 0 without a bootstrap
+
+  // Of a constraint's lookup, if it is an ordinary one.
+  RotationShape rotation(std::size_t constraint) const {
+    return {extension_log2[constraint], tables_log2.empty() ? 0 : tables_log2[constraint]};
+  }
 };
 
 // Keys come in classes: a choice of a larger class must take at most kWorthLargerKeys of the time

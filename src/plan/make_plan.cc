@@ -44,10 +44,14 @@ struct Reader {
   double room = 1;           // part of the torus that the interval may fill: 1/2 before a lookup
   std::uint64_t values = 1;  // of the interval
   std::uint64_t count = 0;   // numbers read for one sample
-  std::int64_t bootstraps = 0;
+  std::uint64_t tables = 0;  // of each number; 0 for an output
   Precision policy = Precision::exact;
 
   double width() const { return static_cast<double>(values - 1); }
+  // Every table read, and every output value, may fail.
+  double events() const {
+    return static_cast<double>(count) * static_cast<double>(is_lookup ? tables : 1);
+  }
 };
 
 // Largest scale at which the interval and its guard bands of kappa * sigma (at least half a box)
@@ -176,18 +180,14 @@ class Planner {
     reader.room = reader.is_lookup ? 0.5 : 1;
     reader.values = type(operand).interval.size();
     reader.count = static_cast<std::uint64_t>(number_of_elements(type(operand).shape));
-    reader.bootstraps = static_cast<std::int64_t>(reader.count * tables);
+    reader.tables = tables;
     reader.policy = plan_.options.precision;
     readers_.push_back(reader);
   }
 
-  // Every table read, and every output value, is an event that may fail.
   double events() const {
     double total = 0;
-    for (const Reader& reader : readers_) {
-      total += static_cast<double>(reader.is_lookup ? reader.bootstraps
-                                                    : static_cast<std::int64_t>(reader.count));
-    }
+    for (const Reader& reader : readers_) total += reader.events();
     return total;
   }
 
@@ -297,7 +297,10 @@ class Planner {
       constraint.is_lookup = reader.is_lookup;
       constraint.fresh_norm2 = norms[reader.operand].fresh;
       constraint.bootstrap_norm2 = norms[reader.operand].bootstrap;
-      constraint.lookup_count = static_cast<std::uint64_t>(reader.bootstraps);
+      if (reader.is_lookup) {
+        constraint.lookup_count = reader.count;
+        constraint.tables = reader.tables;
+      }
       const double exact_limit = boxes[reader.group] / (2 * kappa_);
       const double tolerant_limit = tau * reader.width() * tolerant[reader.group];
       if (reader.policy == Precision::exact || exact_limit >= tolerant_limit) {
@@ -388,8 +391,7 @@ class Planner {
     const double operand = plan_.tensors[reader.operand].noise.value;
     if (!reader.is_lookup) return {operand};
     if (choice.wide[index].index_bits != 0) return wide_input_noise(p, choice.wide[index], operand);
-    const std::uint64_t modulus = 2 * std::uint64_t{p.polynomial_size.value}
-                                  << choice.extension_log2[index];
+    const std::uint64_t modulus = 2 * choice.rotation(index).table_size(p.polynomial_size);
     return {operand + choice.keyswitch.value +
             modulus_switch_variance(p.small_dimension, modulus).value};
   }
@@ -408,24 +410,21 @@ class Planner {
       flip = wrap =
           wide_failure(choice.parameters, shape, plan_.tensors[reader.operand].noise.value);
       plan_.lookups[reader.node] = {
-          reader.policy, 0, shape, guard, noise, tail_probability(0.5 / spread), flip, wrap};
+          reader.policy, {}, shape, guard, noise, tail_probability(0.5 / spread), flip, wrap};
     } else if (reader.is_lookup) {
-      const std::uint64_t table_size = std::uint64_t{plan_.parameters.polynomial_size.value}
-                                       << choice.extension_log2[index];
+      const RotationShape rotation = choice.rotation(index);
+      const std::size_t table_size = rotation.table_size(plan_.parameters.polynomial_size);
       const double half_step =
           borders_meet_entries(scale) ? 0 : 0.25 / static_cast<double>(table_size) / scale;
       const double step = tail_probability(std::max(0.0, 0.5 - half_step) / spread);
       flip = flip_probability(std::get<Lut>(circuit_.nodes[reader.node].op), spread, half_step);
-      plan_.lookups[reader.node] = {
-          reader.policy, choice.extension_log2[index], {}, guard, noise, step, flip, wrap};
+      plan_.lookups[reader.node] = {reader.policy, rotation, {}, guard, noise, step, flip, wrap};
     } else {
       flip = tail_probability(0.5 / spread);
       plan_.outputs[reader.node] = {reader.policy, guard, noise, flip, wrap};
     }
-    const double events = static_cast<double>(
-        reader.is_lookup ? reader.bootstraps : static_cast<std::int64_t>(reader.count));
     const double failure = reader.policy == Precision::exact ? std::max(flip, wrap) : wrap;
-    log_success_ += events * std::log1p(-std::min(failure, 0.5));
+    log_success_ += reader.events() * std::log1p(-std::min(failure, 0.5));
   }
 
   // Mean over the values of the interval and the elements of the probability that the noise leaves
@@ -502,6 +501,22 @@ Profile parse_profile(const std::string& text) {
   if (text == "shared_results") return Profile::shared_results;
   throw Error(ErrorCode::unknown_option, fmt::format("profile \"{}\" is not known", text), "",
               "\"private_results\" or \"shared_results\"");
+}
+
+BootstrapCount count_bootstraps(const Circuit& circuit, const Plan& plan) {
+  BootstrapCount total;
+  for (const auto& [node, lookup] : plan.lookups) {
+    const Lut& lut = std::get<Lut>(circuit.nodes[node].op);
+    const std::int64_t values = number_of_elements(circuit.values[lut.operand].shape);
+    const auto tables = static_cast<std::int64_t>(lut.tables.size());
+    const std::int64_t wide_rotations =
+        lookup.wide.rotations() + tables * std::int64_t{lookup.wide.digit_count};
+    const auto turns = static_cast<std::int64_t>(lookup.rotation.turns(lut.tables.size()));
+    const bool is_wide = lookup.wide.index_bits != 0;
+    total.rotations += values * (is_wide ? wide_rotations : turns);
+    total.keyswitches += values * (is_wide ? wide_rotations : 1);
+  }
+  return total;
 }
 
 Plan make_plan(const Circuit& circuit, const PlanOptions& options) {

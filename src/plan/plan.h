@@ -55,10 +55,10 @@ struct TensorPlan {
 
 struct LookupPlan {
   Precision policy = Precision::exact;
-  std::uint32_t extension_log2 = 0;  // the table has N * 2^extension_log2 entries
-  WideShape wide;                    // index_bits 0: one rotation of a table
-  double guard = 0;                  // band on each side of the interval, in units of one integer
-  Variance noise;                    // at the table: keyswitch and modulus switch included
+  RotationShape rotation;       // of an ordinary lookup
+  WideShape wide;               // index_bits 0: an ordinary lookup
+  double guard = 0;             // band on each side of the interval, in units of one integer
+  Variance noise;               // at the table: keyswitch and modulus switch included
   double step_probability = 0;  // that the table is read one entry off, for a value drawn uniformly
   double flip_probability = 0;  // that the result differs, for a value drawn uniformly
   double wrap_probability =
@@ -82,7 +82,7 @@ struct Plan {
   std::vector<TensorPlan> tensors;            // by ValueId
   std::map<std::size_t, LookupPlan> lookups;  // by node index
   std::map<std::size_t, OutputPlan> outputs;  // by node index
-  std::int64_t lookup_count = 0;              // PBS of one sample
+  std::int64_t lookup_count = 0;              // tables read for one sample, each once per value
   double cost_ms_per_core = 0;                // of one sample, from the cost model
   double sample_p_error = 0;  // that anything goes wrong in one sample (flips of tolerant apart)
 };
@@ -96,6 +96,13 @@ Plan make_plan(const Circuit& circuit, const PlanOptions& options);
 using ParameterSearch = std::function<std::optional<ParameterChoice>(
     const ParameterRequest& request, std::string* tightest)>;
 Plan make_plan(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search);
+
+// What the lookups of one sample take. Several tables of one value share keyswitches, and rotations
+// where the plan says so; a wide lookup has a keyswitch for each of its rotations.
+struct BootstrapCount {
+  std::int64_t rotations = 0, keyswitches = 0;
+};
+BootstrapCount count_bootstraps(const Circuit& circuit, const Plan& plan);
 
 std::string print(const Plan& plan, const Circuit& circuit);
 Plan parse_plan(const std::string& text);  // error invalid_circuit with the line

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "circuit/passes.h"
 #include "circuit/text.h"
 #include "parameters/noise.h"
 #include "plan/client_spec.h"
@@ -80,7 +81,7 @@ TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
 TEST(Plan, ExactLookupsOfMoreBitsExtendTheTable) {
   const Plan plan = make_plan(step(0, 63), {});
   const LookupPlan& lookup = plan.lookups.at(2);
-  EXPECT_GT(lookup.extension_log2, 0u);
+  EXPECT_GT(lookup.rotation.extension_log2, 0u);
   EXPECT_LE(plan.parameters.big_dimension().value, 4096u);
 }
 
@@ -94,7 +95,7 @@ TEST(Plan, TolerantFillsTheHalfTorusLessGuardBands) {
   EXPECT_LE(lookup.wrap_probability, 0x1p-40);
   EXPECT_GT(lookup.flip_probability, 1e-4);
   EXPECT_LT(lookup.flip_probability, 0.05);
-  EXPECT_EQ(lookup.extension_log2, 0u);
+  EXPECT_EQ(lookup.rotation.extension_log2, 0u);
 }
 
 // From some width on the value's bits are read, which takes values a power of two apart.
@@ -170,6 +171,66 @@ TEST(Plan, TextReadsBack) {
     EXPECT_EQ(again.options.key_set_source, plan.options.key_set_source);
     EXPECT_EQ(again.key_set, plan.key_set);
   }
+}
+
+// x in [0, values - 1], and two lookups of it with two tables and one.
+Circuit three_tables(std::int64_t values) {
+  Circuit circuit;
+  circuit.name = "three";
+  const TensorType type{{5}, {0, values - 1}};
+  circuit.values.assign(4, type);
+  const auto make_table = [&](const char* name, std::int64_t step) {
+    Table table{name, type.interval, 1, {}, {}};
+    for (std::int64_t v = 0; v < values; ++v) table.entries.push_back(v * step % values);
+    return table;
+  };
+  circuit.nodes = {{"x", Input{0}},
+                   {"ab", Lut{0, {make_table("a", 3), make_table("b", 5)}, {1, 2}}},
+                   {"c", Lut{0, {make_table("c", 7)}, {3}}},
+                   {"y", Output{1}},
+                   {"z", Output{2}},
+                   {"w", Output{3}}};
+  return circuit;
+}
+
+TEST(Plan, TablesOfOneValueShareRotations) {
+  const Circuit circuit = three_tables(8);
+  const Plan apart = make_plan(circuit, {}), shared = make_plan(run_passes(circuit), {});
+  EXPECT_EQ(apart.lookup_count, 15);
+  EXPECT_EQ(shared.lookup_count, 15);
+  EXPECT_EQ(apart.lookups.at(1).rotation.tables_log2, 1u);
+  EXPECT_EQ(apart.lookups.at(2).rotation.tables_log2, 0u);
+  EXPECT_EQ(count_bootstraps(circuit, apart).rotations, 10);
+  EXPECT_EQ(count_bootstraps(circuit, apart).keyswitches, 10);
+  EXPECT_EQ(shared.lookups.at(1).rotation.tables_log2, 2u);
+  EXPECT_EQ(count_bootstraps(run_passes(circuit), shared).rotations, 5);
+  EXPECT_LT(shared.cost_ms_per_core, 0.8 * apart.cost_ms_per_core);
+  EXPECT_LE(shared.lookups.at(1).flip_probability, 0x1p-40);
+
+  const std::string text = print(apart, circuit);
+  EXPECT_NE(text.find("sample lookups 15 (10 rotations, 10 keyswitches)"), std::string::npos);
+  EXPECT_NE(text.find("lookup node 1 \"ab\" exact h 0 tables_log2 1 guard"), std::string::npos);
+  EXPECT_EQ(print(parse_plan(text), circuit), text);
+  for (const std::string impossible : {"tables_log2 0", "tables_log2 -1", "tables_log2 40"}) {
+    std::string changed = text;
+    changed.replace(changed.find("tables_log2 1"), 13, impossible);
+    EXPECT_EQ(error_of([&] { parse_plan(changed); }).code(), ErrorCode::invalid_circuit)
+        << impossible;
+  }
+  std::string both = text;
+  both.replace(both.find("h 0 tables_log2 1"), 17, "h 1 tables_log2 1");
+  EXPECT_EQ(error_of([&] { parse_plan(both); }).code(), ErrorCode::invalid_circuit);
+}
+
+// Bits of a wide lookup are read once for all tables.
+TEST(Plan, CountsRotationsOfWideLookups) {
+  const Circuit circuit = run_passes(three_tables(1 << 10));
+  const Plan plan = make_plan(circuit, {});
+  const LookupPlan& lookup = plan.lookups.at(1);
+  ASSERT_EQ(lookup.wide.index_bits, 10u);
+  const std::int64_t rotations = lookup.wide.rotations() + 3 * lookup.wide.digit_count;
+  EXPECT_EQ(count_bootstraps(circuit, plan).rotations, 5 * rotations);
+  EXPECT_EQ(count_bootstraps(circuit, plan).keyswitches, 5 * rotations);
 }
 
 TEST(Plan, TextCutAnywhereIsRefused) {

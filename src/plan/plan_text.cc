@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <bit>
 #include <cmath>
 
 #include "circuit/scanner.h"
@@ -30,7 +31,13 @@ std::string wide(const WideShape& shape) {
                      shape.digit_count);
 }
 
-std::string header(const Plan& plan) {
+std::string rotation(const RotationShape& shape) {
+  std::string text = fmt::format("h {}", shape.extension_log2);
+  if (shape.tables_log2 != 0) text += fmt::format(" tables_log2 {}", shape.tables_log2);
+  return text;
+}
+
+std::string header(const Plan& plan, const Circuit& circuit) {
   const TfheParameters& p = plan.parameters;
   const PlanOptions& o = plan.options;
   std::string text = fmt::format("plan {}\n", quote(plan.circuit_name));
@@ -50,8 +57,11 @@ std::string header(const Plan& plan) {
       p.trace.level_count, p.trace.base_log2);
   text += fmt::format("  noise fresh {} bootstrap {} keyswitch {}\n", sigma(plan.fresh),
                       sigma(plan.bootstrap), sigma(plan.keyswitch));
-  text += fmt::format("  sample lookups {} cost_ms_per_core {} p_error {}\n", plan.lookup_count,
-                      plan.cost_ms_per_core, probability(plan.sample_p_error));
+  const BootstrapCount count = count_bootstraps(circuit, plan);
+  text += fmt::format(
+      "  sample lookups {} ({} rotations, {} keyswitches) cost_ms_per_core {} p_error {}\n",
+      plan.lookup_count, count.rotations, count.keyswitches, plan.cost_ms_per_core,
+      probability(plan.sample_p_error));
   return text;
 }
 
@@ -143,6 +153,7 @@ class PlanParser {
     plan_.keyswitch = variance("keyswitch");
     scan_.take("sample");
     plan_.lookup_count = integer<std::int64_t>("lookups", std::int64_t{1} << 40);
+    scan_.skip_remark();
     plan_.cost_ms_per_core = number("cost_ms_per_core");
     plan_.sample_p_error = number("p_error");
   }
@@ -190,7 +201,7 @@ class PlanParser {
     const auto node = integer<std::size_t>("node", std::int64_t{1} << 24);
     LookupPlan lookup;
     lookup.policy = policy();
-    lookup.extension_log2 = integer<std::uint32_t>("h", 16);
+    lookup.rotation = rotation_shape();
     if (scan_.try_take("wide")) lookup.wide = wide_shape();
     lookup.guard = number("guard");
     lookup.noise = variance("noise");
@@ -198,6 +209,18 @@ class PlanParser {
     lookup.flip_probability = number("flip");
     lookup.wrap_probability = number("wrap");
     plan_.lookups[node] = lookup;
+  }
+
+  RotationShape rotation_shape() {
+    RotationShape shape;
+    shape.extension_log2 = integer<std::uint32_t>("h", 16);
+    if (!scan_.try_take("tables_log2")) return shape;
+    const std::int64_t tables_log2 = scan_.take_integer();
+    const auto most = std::bit_width(plan_.parameters.polynomial_size.value) - 2;
+    if (tables_log2 < 1 || tables_log2 > most || shape.extension_log2 != 0)
+      scan_.fail("a rotation has no such shape");
+    shape.tables_log2 = static_cast<std::uint32_t>(tables_log2);
+    return shape;
   }
 
   WideShape wide_shape() {
@@ -231,18 +254,18 @@ class PlanParser {
 }  // namespace
 
 std::string print(const Plan& plan, const Circuit& circuit) {
-  std::string text = header(plan);
+  std::string text = header(plan, circuit);
   for (std::size_t v = 0; v < plan.tensors.size(); ++v) {
     const TensorPlan& tensor = plan.tensors[v];
     text += fmt::format("  %{} scale {} center {} noise {}\n", v, power(tensor.scale),
                         tensor.center, sigma(tensor.noise));
   }
   for (const auto& [node, lookup] : plan.lookups) {
-    text += fmt::format("  lookup node {} {} {} h {}{} guard {} noise {} step {} flip {} wrap {}\n",
+    text += fmt::format("  lookup node {} {} {} {}{} guard {} noise {} step {} flip {} wrap {}\n",
                         node, quote(circuit.nodes[node].name), to_string(lookup.policy),
-                        lookup.extension_log2, wide(lookup.wide), lookup.guard, sigma(lookup.noise),
-                        probability(lookup.step_probability), probability(lookup.flip_probability),
-                        probability(lookup.wrap_probability));
+                        rotation(lookup.rotation), wide(lookup.wide), lookup.guard,
+                        sigma(lookup.noise), probability(lookup.step_probability),
+                        probability(lookup.flip_probability), probability(lookup.wrap_probability));
   }
   for (const auto& [node, output] : plan.outputs) {
     text += fmt::format("  output node {} {} {} guard {} noise {} flip {} wrap {}\n", node,

@@ -38,7 +38,8 @@ nb::dict describe(const TfheParameters& p) {
   return result;
 }
 
-nb::dict describe(const Plan& plan) {
+nb::dict describe(const Circuit& circuit, const Plan& plan) {
+  const BootstrapCount count = count_bootstraps(circuit, plan);
   nb::dict result;
   result["precision"] = to_string(plan.options.precision);
   result["profile"] = to_string(plan.options.profile);
@@ -48,6 +49,8 @@ nb::dict describe(const Plan& plan) {
   result["security_level"] = plan.options.security_bits;
   result["sample_p_error"] = plan.sample_p_error;
   result["lookup_count"] = plan.lookup_count;
+  result["rotation_count"] = count.rotations;
+  result["keyswitch_count"] = count.keyswitches;
   result["cost_ms_per_core"] = plan.cost_ms_per_core;
   result["key_set"] = plan.key_set;
   result["key_memory_bytes"] = key_bytes(plan.parameters).memory;
@@ -106,7 +109,8 @@ void bind_compiled_model(nb::module_& module) {
   nb::class_<CompiledModel>(module, "CompiledModel")
       .def_prop_ro("name", [](const CompiledModel& self) { return self.circuit.name; })
       .def_prop_ro("client", [](const CompiledModel& self) { return self.client; })
-      .def_prop_ro("plan", [](const CompiledModel& self) { return describe(self.plan); })
+      .def_prop_ro("plan",
+                   [](const CompiledModel& self) { return describe(self.circuit, self.plan); })
       .def_prop_ro("inputs",
                    [](const CompiledModel& self) { return to_python(self.client.inputs); })
       .def_prop_ro("outputs",

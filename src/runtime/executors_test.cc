@@ -28,31 +28,47 @@ constexpr TfheParameters kInsecure{.small_dimension = {12},
                                    .small_variance = {0x1p-56},
                                    .glwe_variance = {0x1p-110}};
 
-// A search that knows one key set: its noise, and the smallest tables that meet the constraints.
-ParameterSearch only(const TfheParameters& parameters) {
-  return [parameters](const ParameterRequest& request,
-                      std::string*) -> std::optional<ParameterChoice> {
+// The first rotations that meet a constraint, of those with one table at a time or of all.
+std::optional<RotationShape> least_rotation(const NoiseConstraint& c, const ParameterChoice& choice,
+                                            bool may_share, double& noise) {
+  constexpr std::uint32_t kMostExtension = 7;
+  const TfheParameters& p = choice.parameters;
+  for (const RotationShape& shape : rotation_shapes(may_share ? c.tables : 1, kMostExtension)) {
+    const std::size_t size = shape.table_size(p.polynomial_size);
+    if (size < 2 * c.values) continue;
+    const double total =
+        noise + choice.keyswitch.value + modulus_switch_variance(p.small_dimension, 2 * size).value;
+    const double limit = c.limit_sigma - c.table_step_weight / (4.0 * static_cast<double>(size));
+    if (limit <= 0 || total > limit * limit) continue;
+    noise = total;
+    return shape;
+  }
+  return std::nullopt;
+}
+
+// A search that knows one key set: its noise, and the coarsest tables that meet the constraints.
+ParameterSearch only(const TfheParameters& parameters, bool may_share = true) {
+  return [parameters, may_share](const ParameterRequest& request,
+                                 std::string*) -> std::optional<ParameterChoice> {
     ParameterChoice choice;
     choice.parameters = parameters;
     choice.fresh = parameters.glwe_variance;
     choice.bootstrap = blind_rotation_variance(parameters);
     choice.keyswitch = keyswitch_variance(parameters);
     for (const NoiseConstraint& c : request.constraints) {
-      const double carried =
+      double noise =
           c.fresh_norm2 * choice.fresh.value + c.bootstrap_norm2 * choice.bootstrap.value;
-      std::uint32_t h = 0;
-      double total = carried;
-      for (; c.is_lookup && h < 8; ++h) {
-        const std::uint64_t size = std::uint64_t{parameters.polynomial_size.value} << h;
-        total = carried + choice.keyswitch.value +
-                modulus_switch_variance(parameters.small_dimension, 2 * size).value;
-        const double limit =
-            c.limit_sigma - c.table_step_weight / (4.0 * static_cast<double>(size));
-        if (size >= 2 * c.values && limit > 0 && total <= limit * limit) break;
+      RotationShape shape;
+      if (c.is_lookup) {
+        const auto found = least_rotation(c, choice, may_share, noise);
+        if (!found) return std::nullopt;
+        shape = *found;
+      } else if (noise > c.limit_sigma * c.limit_sigma) {
+        return std::nullopt;
       }
-      if (h == 8 || (!c.is_lookup && total > c.limit_sigma * c.limit_sigma)) return std::nullopt;
-      choice.extension_log2.push_back(h);
-      choice.noise.push_back({total});
+      choice.extension_log2.push_back(shape.extension_log2);
+      choice.tables_log2.push_back(shape.tables_log2);
+      choice.noise.push_back({noise});
     }
     return choice;
   };
@@ -102,7 +118,7 @@ struct Keys {
 TEST(Executors, AgreeOnRandomCircuitsAtTestSize) {
   SecretGenerator random;
   const Keys keys = Keys::make(kInsecure, random);
-  std::int64_t lookups = 0;
+  std::int64_t lookups = 0, shared = 0, apart = 0;
   for (std::uint64_t seed = 0; seed < 2000; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomCircuit generator(seed);
@@ -115,15 +131,21 @@ TEST(Executors, AgreeOnRandomCircuitsAtTestSize) {
     verify(rewritten);
     ASSERT_EQ(run_clear(rewritten, inputs), expected);
 
-    const Plan plan = make_plan(circuit, {.max_exact_bits = 16}, only(kInsecure));
+    const Plan plan = make_plan(circuit, {.max_exact_bits = 16}, only(kInsecure, seed % 4 != 0));
     ASSERT_EQ(print(parse_plan(print(plan, circuit)), circuit), print(plan, circuit));
     ASSERT_EQ(run_simulated(circuit, plan, inputs, seed), expected)
         << print(circuit) << print(plan, circuit);
     ASSERT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected)
         << print(circuit) << print(plan, circuit);
     lookups += 2 * lookup_count(circuit);
+    for (const auto& [node, lookup] : plan.lookups) {
+      const std::size_t tables = std::get<Lut>(circuit.nodes[node].op).tables.size();
+      if (tables > 1) ++(lookup.rotation.tables_log2 != 0 ? shared : apart);
+    }
   }
   EXPECT_GT(lookups, 10000);
+  EXPECT_GT(shared, 500);
+  EXPECT_GT(apart, 200);
 }
 
 // The same with a wide lookup of some shape wherever one is possible.

@@ -50,7 +50,7 @@ TorusTable make_torus_table(const Table& table, const TensorPlan& operand, const
 }
 
 std::size_t table_size(const Plan& plan, const LookupPlan& lookup) {
-  return std::size_t{plan.parameters.polynomial_size.value} << lookup.extension_log2;
+  return lookup.rotation.table_size(plan.parameters.polynomial_size);
 }
 
 Torus lookup_offset(std::size_t table_size) {

@@ -19,14 +19,14 @@ struct TorusTable {
   const Table* table = nullptr;
 
   const Torus* of_element(std::size_t element) const {
-    const std::size_t row = table->row_of_element.empty() ? 0 : table->row_of_element[element];
-    return words.data() + row * table_size;
+    return words.data() + table->row_of(element) * table_size;
   }
 };
 
 TorusTable make_torus_table(const Table& table, const TensorPlan& operand, const TensorPlan& result,
                             std::size_t table_size);
 
+// Entries of a table of an ordinary lookup.
 std::size_t table_size(const Plan& plan, const LookupPlan& lookup);
 
 // Added to the body before a lookup: a quarter turn, so that the interval's middle reads the

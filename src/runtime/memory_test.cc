@@ -32,7 +32,7 @@ Plan make_rough_plan(const Circuit& circuit, std::uint32_t extension_log2) {
   plan.tensors.resize(circuit.values.size(), {.scale = 0x1p-10});
   for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
     if (std::holds_alternative<Lut>(circuit.nodes[n].op))
-      plan.lookups[n].extension_log2 = extension_log2;
+      plan.lookups[n].rotation.extension_log2 = extension_log2;
   }
   return plan;
 }

@@ -15,8 +15,8 @@ class RandomCircuit {
   explicit RandomCircuit(std::uint64_t seed, std::uint64_t max_table_values = 32)
       : random_(seed), max_table_values_(max_table_values) {}
 
-  // Inputs, linear maps (dense, sparse, residual adds), tables of every kind, several outputs,
-  // among them duplicates, inputs and constants.
+  // Inputs, linear maps (dense, sparse, residual adds), tables of every kind, up to five of a value
+  // and more where two nodes read it, several outputs, among them duplicates, inputs and constants.
   Circuit make() {
     circuit_ = {};
     circuit_.name = "random";
@@ -25,7 +25,11 @@ class RandomCircuit {
     const int steps = below(5) + 1;
     for (int s = 0; s < steps; ++s) {
       add_linear(s);
-      if (circuit_.values.back().interval.size() <= max_table_values_ && below(4) != 0) add_lut(s);
+      if (circuit_.values.back().interval.size() <= max_table_values_ && below(4) != 0) {
+        const auto operand = static_cast<ValueId>(circuit_.values.size() - 1);
+        add_lut(s, operand);
+        if (below(6) == 0) add_lut(s, operand);
+      }
     }
     if (below(6) == 0) add_constant();
     add_output(static_cast<ValueId>(circuit_.values.size() - 1));
@@ -119,14 +123,14 @@ class RandomCircuit {
     return sparse;
   }
 
-  void add_lut(int step) {
+  void add_lut(int step, ValueId operand_id) {
     Lut lut;
-    lut.operand = static_cast<ValueId>(circuit_.values.size() - 1);
-    const TensorType operand = circuit_.values.back();
+    lut.operand = operand_id;
+    const TensorType operand = circuit_.values[operand_id];
     const std::int64_t count = number_of_elements(operand.shape);
-    for (int t = below(2) + 1; t > 0; --t) {
+    for (int t = below(4) == 0 ? below(3) + 3 : below(2) + 1; t > 0; --t) {
       Table table;
-      table.name = "t" + std::to_string(step) + "." + std::to_string(t);
+      table.name = "t" + std::to_string(circuit_.values.size());
       table.domain = operand.interval;
       table.rows = below(2) == 0 ? 1 : between(1, count);
       const Interval range{between(-3, 0), between(0, 3)};

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <map>
 #include <random>
+#include <span>
 
 #include "base/progress.h"
 #include "base/threads.h"
@@ -60,6 +61,11 @@ struct SimulatedCircuit {
     }
     fresh_sigma = std::sqrt(plan.fresh.value);
     bootstrap_sigma = std::sqrt(plan.bootstrap.value);
+    if (!plan.parameters.has_bootstrap()) return;
+    const double common =
+        std::min(plan.bootstrap.value, shared_rotation_covariance(plan.parameters).value);
+    common_sigma = std::sqrt(common);
+    own_sigma = std::sqrt(plan.bootstrap.value - common);
   }
 
   void add_wide(const Lut& lut, std::size_t node, const WideShape& shape) {
@@ -82,6 +88,8 @@ struct SimulatedCircuit {
   // Of a wide lookup: that another of its bootstraps fails than the first.
   std::map<std::size_t, double> later_failure;
   double fresh_sigma = 0, bootstrap_sigma = 0;
+  // Results of one rotation: what their noise has in common, and what each has of its own.
+  double common_sigma = 0, own_sigma = 0;
 };
 
 class SimulatedSample {
@@ -156,18 +164,34 @@ class SimulatedSample {
     if (wide.index_bits != 0) return evaluate_wide(lut, node, wide);
     const std::vector<TorusTable>& tables = shared_.tables.at(node);
     const std::size_t size = tables.front().table_size;
+    const std::size_t together = std::size_t{1}
+                                 << shared_.plan.lookups.at(node).rotation.tables_log2;
     const Torus offset = lookup_offset(size);
     const double sigma = shared_.lookup_sigma.at(node);
     const std::vector<Torus>& x = phases_[lut.operand];
     for (ValueId result : lut.results) phases_[result].resize(x.size());
     for (std::size_t i = 0; i < x.size(); ++i) {
-      // One keyswitch and one modulus switch serve all tables of the node, with the same noise.
+      // One keyswitch and one modulus switch serve all tables of the node, with the same noise,
+      // whether they share rotations or not.
       const std::uint64_t index = switch_modulus(x[i] + offset + noise_.draw(sigma), 2 * size);
-      for (std::size_t t = 0; t < tables.size(); ++t) {
-        const Torus* table = tables[t].of_element(i);
-        const Torus read = index < size ? table[index] : Torus{0} - table[index - size];
-        phases_[lut.results[t]][i] = read + noise_.draw(shared_.bootstrap_sigma);
+      for (std::size_t t = 0; t < tables.size(); t += together) {
+        const std::size_t end = std::min(t + together, tables.size());
+        read_together(lut, std::span(tables).subspan(t, end - t), t, i, index);
       }
+    }
+  }
+
+  // Results of one rotation: of tables first, first + 1, ... of the node, for one element.
+  void read_together(const Lut& lut, std::span<const TorusTable> tables, std::size_t first,
+                     std::size_t element, std::uint64_t index) {
+    const bool is_alone = tables.size() == 1;
+    const Torus common = is_alone ? 0 : noise_.draw(shared_.common_sigma);
+    const double sigma = is_alone ? shared_.bootstrap_sigma : shared_.own_sigma;
+    for (std::size_t t = 0; t < tables.size(); ++t) {
+      const Torus* table = tables[t].of_element(element);
+      const std::size_t size = tables[t].table_size;
+      const Torus read = index < size ? table[index] : Torus{0} - table[index - size];
+      phases_[lut.results[first + t]][element] = read + common + noise_.draw(sigma);
     }
   }
 
