@@ -4,7 +4,9 @@
 //
 // Encoding of a value v of tensor t: phase = scale * (v - center), on the torus [-1/2, 1/2).
 // A lookup, unless it is a wide one, adds 1/4, so that its interval lies in the half torus [0,
-// 1/2), guard bands on both sides.
+// 1/2), guard bands on both sides. An odd one fills the whole torus: its tables are steps between
+// two values, and the half torus beyond the table gives the other value, as its negative about the
+// mean of the two.
 #pragma once
 
 #include <cstdint>
@@ -57,6 +59,7 @@ struct LookupPlan {
   Precision policy = Precision::exact;
   RotationShape rotation;       // of an ordinary lookup
   WideShape wide;               // index_bits 0: an ordinary lookup
+  bool is_odd = false;          // without a bit of padding
   double guard = 0;             // band on each side of the interval, in units of one integer
   Variance noise;               // at the table: keyswitch and modulus switch included
   double step_probability = 0;  // that the table is read one entry off, for a value drawn uniformly

@@ -64,7 +64,7 @@ TEST(Encoding, DecodeClampsToTheInterval) {
 }
 
 TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
-  for (std::int64_t upper : {1, 3, 7, 10, 31}) {
+  for (std::int64_t upper : {3, 7, 10, 31}) {
     const Plan plan = make_plan(step(0, upper), {});
     const LookupPlan& lookup = plan.lookups.at(2);
     const double scale = plan.tensors[1].scale;
@@ -76,6 +76,46 @@ TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
     EXPECT_EQ(plan.lookup_count, 1);
     EXPECT_LE(plan.sample_p_error, 0x1p-39);
   }
+}
+
+// A step in the middle of 2^b values fills the whole torus: the padding's bit is free.
+TEST(Plan, StepsNeedNoPadding) {
+  const PlanOptions options{.key_set_source = KeySetSource::custom};
+  for (const std::int64_t half : {1, 2, 8, 16, 32}) {
+    const Circuit circuit = step(1 - half, half);
+    const Plan plan = make_plan(circuit, options);
+    const LookupPlan& lookup = plan.lookups.at(2);
+    EXPECT_TRUE(lookup.is_odd);
+    EXPECT_EQ(plan.tensors[1].scale, 0.5 / static_cast<double>(half));
+    EXPECT_EQ(lookup.guard, 0.5);
+    EXPECT_LE(lookup.flip_probability, 0x1p-40);
+    EXPECT_LE(lookup.wrap_probability, 0x1p-40);
+    if (half >= 4) {  // as many values in the half torus, with the step elsewhere
+      const Plan padded = make_plan(step(0, half - 1), options);
+      EXPECT_FALSE(padded.lookups.at(2).is_odd);
+      EXPECT_EQ(plan.parameters, padded.parameters);
+      EXPECT_EQ(lookup.rotation, padded.lookups.at(2).rotation);
+    }
+    const std::string text = print(plan, circuit);
+    EXPECT_NE(text.find(" odd guard "), std::string::npos) << text;
+    EXPECT_EQ(print(parse_plan(text), circuit), text);
+  }
+}
+
+// The interval is widened to as many values on both sides of the step, where that is worth it.
+TEST(Plan, StepsOffTheMiddleAreWidened) {
+  const Plan off = make_plan(step(-6, 7), {});  // 7 values on either side, widened to 8
+  EXPECT_TRUE(off.lookups.at(2).is_odd);
+  EXPECT_EQ(off.tensors[1].scale, 1.0 / 16);
+  EXPECT_EQ(off.lookups.at(2).guard, 1.5);
+  const Plan more = make_plan(step(-4, 10), {});  // 5 values below, 10 above
+  EXPECT_TRUE(more.lookups.at(2).is_odd);
+  EXPECT_EQ(more.tensors[1].scale, 0.5 / 10);
+  EXPECT_FALSE(make_plan(step(-1, 10), {}).lookups.at(2).is_odd);
+  const PlanOptions tolerant{.precision = Precision::tolerant};
+  EXPECT_FALSE(make_plan(step(-157, 158), tolerant).lookups.at(2).is_odd);
+  // What reads bits reads them of the half torus.
+  EXPECT_FALSE(make_plan(step(-2047, 2048), {}).lookups.at(2).is_odd);
 }
 
 TEST(Plan, ExactLookupsOfMoreBitsExtendTheTable) {

@@ -202,7 +202,10 @@ class PlanParser {
     LookupPlan lookup;
     lookup.policy = policy();
     lookup.rotation = rotation_shape();
-    if (scan_.try_take("wide")) lookup.wide = wide_shape();
+    if (scan_.try_take("wide"))
+      lookup.wide = wide_shape();
+    else
+      lookup.is_odd = scan_.try_take("odd");
     lookup.guard = number("guard");
     lookup.noise = variance("noise");
     lookup.step_probability = number("step");
@@ -263,8 +266,8 @@ std::string print(const Plan& plan, const Circuit& circuit) {
   for (const auto& [node, lookup] : plan.lookups) {
     text += fmt::format("  lookup node {} {} {} {}{} guard {} noise {} step {} flip {} wrap {}\n",
                         node, quote(circuit.nodes[node].name), to_string(lookup.policy),
-                        rotation(lookup.rotation), wide(lookup.wide), lookup.guard,
-                        sigma(lookup.noise), probability(lookup.step_probability),
+                        rotation(lookup.rotation), lookup.is_odd ? " odd" : wide(lookup.wide),
+                        lookup.guard, sigma(lookup.noise), probability(lookup.step_probability),
                         probability(lookup.flip_probability), probability(lookup.wrap_probability));
   }
   for (const auto& [node, output] : plan.outputs) {

@@ -184,20 +184,21 @@ class EncryptedRun {
   void evaluate(const Lut& lut, std::size_t node) {
     const LookupPlan& lookup = plan_.lookups.at(node);
     if (lookup.wide.index_bits != 0) return evaluate_wide(lut, node);
-    const std::size_t size = table_size(plan_, lookup);
     const std::size_t elements = size_of(circuit_, lut.operand);
-    const LweBatch x = take_operand(lut, node, lookup_offset(size));
+    const LweBatch x = take_operand(lut, node, lookup_offset(table_size(plan_, lookup)));
     // Tables can be large: they are made when it is their node's turn, and dropped after it.
-    std::vector<TorusTable> tables;
-    for (std::size_t t = 0; t < lut.tables.size(); ++t) {
-      tables.push_back(make_torus_table(lut.tables[t], plan_.tensors[lut.operand],
-                                        plan_.tensors[lut.results[t]], size));
-    }
+    const std::vector<TorusTable> tables = make_torus_tables(lut, plan_, lookup);
     std::vector<const Torus*> read;
     for (std::size_t i = 0; i < x.count; ++i) {
       for (const TorusTable& table : tables) read.push_back(table.of_element(i % elements));
     }
-    bootstrap_batch(keys_, x, read, lookup.rotation, make_all(lut.results), advance());
+    const std::vector<LweBatch*> results = make_all(lut.results);
+    bootstrap_batch(keys_, x, read, lookup.rotation, results, advance());
+    if (!lookup.is_odd) return;
+    for (std::size_t t = 0; t < tables.size(); ++t) {
+      for (std::size_t i = 0; i < x.count; ++i)
+        results[t]->row(i).back() += tables[t].constant_of(i % elements);
+    }
   }
 
   const Circuit& circuit_;

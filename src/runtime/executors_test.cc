@@ -118,7 +118,7 @@ struct Keys {
 TEST(Executors, AgreeOnRandomCircuitsAtTestSize) {
   SecretGenerator random;
   const Keys keys = Keys::make(kInsecure, random);
-  std::int64_t lookups = 0, shared = 0, apart = 0;
+  std::int64_t lookups = 0, shared = 0, apart = 0, odd = 0;
   for (std::uint64_t seed = 0; seed < 2000; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomCircuit generator(seed);
@@ -141,11 +141,13 @@ TEST(Executors, AgreeOnRandomCircuitsAtTestSize) {
     for (const auto& [node, lookup] : plan.lookups) {
       const std::size_t tables = std::get<Lut>(circuit.nodes[node].op).tables.size();
       if (tables > 1) ++(lookup.rotation.tables_log2 != 0 ? shared : apart);
+      odd += lookup.is_odd ? 1 : 0;
     }
   }
   EXPECT_GT(lookups, 10000);
   EXPECT_GT(shared, 500);
   EXPECT_GT(apart, 200);
+  EXPECT_GT(odd, 500);
 }
 
 // The same with a wide lookup of some shape wherever one is possible.
@@ -197,6 +199,70 @@ Circuit identity_table(std::int64_t lower, std::int64_t upper, std::int64_t elem
   for (std::int64_t v = lower; v <= upper; ++v) table.entries.push_back(v);
   circuit.nodes = {{"x", Input{0}}, {"id", Lut{0, {table}, {1}}}, {"y", Output{1}}};
   return circuit;
+}
+
+// Layers of signs with thresholds of their own, as a binary network has them.
+Circuit make_sign_network(std::uint64_t seed, std::int64_t width, int layers) {
+  std::mt19937_64 random(seed);
+  const auto between = [&](std::int64_t lower, std::int64_t upper) {
+    return std::uniform_int_distribution<std::int64_t>(lower, upper)(random);
+  };
+  Circuit circuit;
+  circuit.name = "signs";
+  circuit.values.push_back({{width}, {-1, 1}});
+  circuit.nodes.push_back({"x", Input{0}});
+  for (int layer = 0; layer < layers; ++layer) {
+    const auto operand = static_cast<ValueId>(circuit.values.size() - 1);
+    DenseWeight weight{width, width, {}};
+    for (std::int64_t i = 0; i < width * width; ++i) weight.data.push_back(2 * between(0, 1) - 1);
+    Linear linear{{{operand, weight}}, {}, operand + 1};
+    for (std::int64_t i = 0; i < width; ++i) linear.bias.push_back(between(-1, 1));
+    const Interval interval{-width - 1, width + 1};
+    circuit.values.push_back({{width}, interval});
+    circuit.nodes.push_back({"fc" + std::to_string(layer), std::move(linear)});
+    Table table{"sign" + std::to_string(layer), interval, width, {}, {}};
+    for (std::int64_t row = 0; row < width; ++row) {
+      const std::int64_t threshold = between(-1, 2);
+      for (std::int64_t v = interval.lower; v <= interval.upper; ++v)
+        table.entries.push_back(v < threshold ? -1 : 1);
+      table.row_of_element.push_back(static_cast<std::uint32_t>(row));
+    }
+    circuit.values.push_back({{width}, {-1, 1}});
+    circuit.nodes.push_back({"sign", Lut{operand + 1, {table}, {operand + 2}}});
+  }
+  circuit.nodes.push_back({"y", Output{static_cast<ValueId>(circuit.values.size() - 1)}});
+  return circuit;
+}
+
+TEST(Executors, AgreeOnSignNetworks) {
+  SecretGenerator random;
+  const Keys keys = Keys::make(kInsecure, random);
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const Circuit circuit = make_sign_network(seed, 4 + static_cast<std::int64_t>(seed % 12), 3);
+    verify(circuit);
+    const Integers inputs = RandomCircuit(seed).make_inputs(circuit, 3);
+    const Integers expected = run_clear(circuit, inputs);
+    const Plan plan = make_plan(circuit, {}, only(kInsecure));
+    for (const auto& [node, lookup] : plan.lookups) EXPECT_TRUE(lookup.is_odd) << node;
+    const std::string text = print(plan, circuit);
+    ASSERT_EQ(print(parse_plan(text), circuit), text);
+    ASSERT_EQ(run_simulated(circuit, plan, inputs, seed), expected) << print(circuit) << text;
+    ASSERT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected)
+        << print(circuit) << text;
+  }
+}
+
+TEST(Long, SignNetworkAt128Bits) {
+  SecretGenerator random;
+  const Circuit circuit = make_sign_network(1, 15, 2);
+  const Plan plan = make_plan(circuit, {});
+  for (const auto& [node, lookup] : plan.lookups) EXPECT_TRUE(lookup.is_odd) << node;
+  const Keys keys = Keys::make(plan.parameters, random);
+  const Integers inputs = RandomCircuit(1).make_inputs(circuit, 20);
+  const Integers expected = run_clear(circuit, inputs);
+  EXPECT_EQ(run_simulated(circuit, plan, inputs, 1), expected);
+  EXPECT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected);
 }
 
 // The plan under the first key set that serves the circuit.

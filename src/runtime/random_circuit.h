@@ -17,6 +17,7 @@ class RandomCircuit {
 
   // Inputs, linear maps (dense, sparse, residual adds), tables of every kind, up to five of a value
   // and more where two nodes read it, several outputs, among them duplicates, inputs and constants.
+  // Some tables are steps.
   Circuit make() {
     circuit_ = {};
     circuit_.name = "random";
@@ -128,14 +129,19 @@ class RandomCircuit {
     lut.operand = operand_id;
     const TensorType operand = circuit_.values[operand_id];
     const std::int64_t count = number_of_elements(operand.shape);
+    const bool are_steps = below(3) == 0;
     for (int t = below(4) == 0 ? below(3) + 3 : below(2) + 1; t > 0; --t) {
       Table table;
       table.name = "t" + std::to_string(circuit_.values.size());
       table.domain = operand.interval;
       table.rows = below(2) == 0 ? 1 : between(1, count);
       const Interval range{between(-3, 0), between(0, 3)};
-      for (std::size_t e = 0; e < static_cast<std::size_t>(table.rows) * table.domain.size(); ++e) {
-        table.entries.push_back(draw(range));
+      for (std::int64_t row = 0; row < table.rows; ++row) {
+        if (are_steps)
+          add_step(table, range);
+        else
+          for (std::uint64_t e = 0; e < table.domain.size(); ++e)
+            table.entries.push_back(draw(range));
       }
       if (table.rows > 1) {
         for (std::int64_t e = 0; e < count; ++e) {
@@ -147,6 +153,14 @@ class RandomCircuit {
       lut.tables.push_back(std::move(table));
     }
     circuit_.nodes.push_back({"lut" + std::to_string(step), std::move(lut)});
+  }
+
+  // Mostly somewhere in the middle, at times at an end or constant.
+  void add_step(Table& table, Interval range) {
+    const auto size = static_cast<std::int64_t>(table.domain.size());
+    const std::int64_t first = below(6) == 0 ? between(0, size) : between(size / 3, 2 * size / 3);
+    const std::int64_t low = draw(range), high = draw(range);
+    for (std::int64_t v = 0; v < size; ++v) table.entries.push_back(v < first ? low : high);
   }
 
   void add_output(ValueId value) {

@@ -49,13 +49,9 @@ struct SimulatedCircuit {
           add_wide(*lut, n, lookup.wide);
           continue;
         }
-        const std::size_t size = table_size(plan, lookup);
-        for (std::size_t t = 0; t < lut->tables.size(); ++t) {
-          tables[n].push_back(make_torus_table(lut->tables[t], plan.tensors[lut->operand],
-                                               plan.tensors[lut->results[t]], size));
-        }
-        const Variance mask =
-            modulus_switch_mask_variance(plan.parameters.small_dimension, 2 * size);
+        tables[n] = make_torus_tables(*lut, plan, lookup);
+        const Variance mask = modulus_switch_mask_variance(plan.parameters.small_dimension,
+                                                           2 * table_size(plan, lookup));
         lookup_sigma[n] = std::sqrt(plan.keyswitch.value + mask.value);
       }
     }
@@ -191,7 +187,8 @@ class SimulatedSample {
       const Torus* table = tables[t].of_element(element);
       const std::size_t size = tables[t].table_size;
       const Torus read = index < size ? table[index] : Torus{0} - table[index - size];
-      phases_[lut.results[first + t]][element] = read + common + noise_.draw(sigma);
+      phases_[lut.results[first + t]][element] =
+          read + tables[t].constant_of(element) + common + noise_.draw(sigma);
     }
   }
 
