@@ -135,8 +135,8 @@ void several_tables(benchmark::State& state) {
     for (const auto& table : words) read.push_back(table.data());
   }
   std::vector<Torus> phases(count);
-  for (std::size_t c = 0; c < count; ++c)
-    phases[c] = Torus{2 * (c % values) + 1} * (Torus{1} << 62) / values;
+  const Torus half_box = (Torus{1} << 62) / values;
+  for (std::size_t c = 0; c < count; ++c) phases[c] = (2 * (c % values) + 1) * half_box;
   const LweBatch inputs = expand(encrypt(fixture().secret, phases, fixture().random));
   for ([[maybe_unused]] auto _ : state) {
     with_threads(threads, [&] {
