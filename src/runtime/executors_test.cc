@@ -413,6 +413,88 @@ double chi_square_excess(const std::vector<double>& a, const std::vector<double>
   return statistic - freedom * std::pow(1 - spread + 4.753 * std::sqrt(spread), 3);
 }
 
+// Results that differ, by table, and values of which some results differ and others do not.
+struct Failures {
+  std::vector<double> by_output;
+  double values = 0, partial = 0;
+
+  Failures(const Integers& results, const Integers& expected) : by_output(results.size(), 0) {
+    for (std::size_t i = 0; i < expected[0].data.size(); ++i) {
+      std::size_t wrong = 0;
+      for (std::size_t o = 0; o < results.size(); ++o) {
+        const bool differs = results[o].data[i] != expected[o].data[i];
+        by_output[o] += differs ? 1 : 0;
+        wrong += differs ? 1 : 0;
+      }
+      values += wrong != 0 ? 1 : 0;
+      partial += wrong != 0 && wrong != results.size() ? 1 : 0;
+    }
+  }
+};
+
+// Wrong results of a circuit at a p_error that can be counted, encrypted and, of ten times as many
+// samples, simulated; and the number that the plan predicts.
+void expect_failures_as_simulated(const Circuit& circuit, const Plan& plan, const Integers& inputs,
+                                  double predicted) {
+  SecretGenerator random;
+  const Keys keys = Keys::make(plan.parameters, random);
+  const Failures encrypted(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random),
+                           run_clear(circuit, inputs));
+  double simulated = 0;
+  for (std::uint64_t seed = 0; seed < 10; ++seed) {
+    const Failures failures(run_simulated(circuit, plan, inputs, seed), run_clear(circuit, inputs));
+    EXPECT_EQ(failures.partial, 0);
+    simulated += failures.values / 10;
+  }
+  testing::Test::RecordProperty("encrypted_over_predicted",
+                                std::to_string(encrypted.values / predicted));
+  testing::Test::RecordProperty("simulated_over_predicted", std::to_string(simulated / predicted));
+  EXPECT_EQ(encrypted.partial, 0);  // all tables of a value are read at one index
+  EXPECT_NEAR(encrypted.values, predicted, 5 * std::sqrt(predicted));
+  EXPECT_NEAR(simulated, predicted, 5 * std::sqrt(predicted / 10));
+}
+
+TEST(Statistical, TablesOfOneValueFailTogether) {
+  constexpr std::int64_t kElements = 512, kBatch = 8;
+  Circuit circuit = identity_table(0, 7, kElements);
+  for (const std::int64_t factor : {3, 5, 7}) {
+    Table table{"times" + std::to_string(factor), {0, 7}, 1, {}, {}};
+    for (std::int64_t v = 0; v < 8; ++v) table.entries.push_back(factor * v % 8);
+    const auto result = static_cast<ValueId>(circuit.values.size());
+    circuit.values.push_back(circuit.values[1]);
+    auto& lut = std::get<Lut>(circuit.nodes[1].op);
+    lut.tables.push_back(std::move(table));
+    lut.results.push_back(result);
+    circuit.nodes.push_back({"y" + std::to_string(factor), Output{result}});
+  }
+  const Plan plan = make_plan(circuit, {.p_error = 0x1p-5, .key_set_source = KeySetSource::custom});
+  const LookupPlan& lookup = plan.lookups.at(1);
+  EXPECT_GT(lookup.rotation.tables_log2, 0u);
+  Integers inputs{{{kBatch, kElements}, {}}};
+  for (std::int64_t i = 0; i < kBatch * kElements; ++i)
+    inputs[0].data.push_back(1 + i % 6);  // a neighbour on either side
+  expect_failures_as_simulated(circuit, plan, inputs, kBatch * kElements * lookup.step_probability);
+}
+
+// Values beside the step, and beside the border opposite of it.
+TEST(Statistical, SignsFailAsOftenAsPredicted) {
+  constexpr std::int64_t kElements = 512, kBatch = 16;
+  Circuit circuit = identity_table(-8, 7, kElements);
+  Table& table = std::get<Lut>(circuit.nodes[1].op).tables[0];
+  for (std::size_t i = 0; i < 16; ++i) table.entries[i] = i < 8 ? 0 : 1;
+  circuit.values[1].interval = {0, 1};
+  const Plan plan = make_plan(circuit, {.p_error = 0x1p-5, .key_set_source = KeySetSource::custom});
+  const LookupPlan& lookup = plan.lookups.at(1);
+  EXPECT_TRUE(lookup.is_odd);
+  Integers inputs{{{kBatch, kElements}, {}}};
+  const std::int64_t ends[] = {-8, -1, 0, 7};
+  for (std::int64_t i = 0; i < kBatch * kElements; ++i) inputs[0].data.push_back(ends[i % 4]);
+  // Each leaves its box to one side; the output may err, too, which two errors undo.
+  const double sign = lookup.step_probability / 2, output = plan.outputs.at(2).flip_probability;
+  expect_failures_as_simulated(circuit, plan, inputs,
+                               kBatch * kElements * (sign + output - 2 * sign * output));
+}
+
 TEST(Statistical, TolerantErrorsAreDistributedAsSimulated) {
   constexpr std::int64_t kElements = 512, kBatch = 40;  // 20,480 lookups
   SecretGenerator random;
