@@ -57,7 +57,7 @@ class TORUSML_EXPORT Model {
 
   // The circuit's and the plan's text, without constants.
   std::string description() const;
-  std::int64_t lookup_count() const;  // bootstraps for one sample
+  std::int64_t lookup_count() const;  // tables read for one sample
 
   struct State;  // for Client and Server
   const State& state() const { return *state_; }

@@ -113,9 +113,11 @@ class CompiledModel:
     def statistics(self) -> dict[str, Any]:
         """Sizes in bytes, counts for one sample, and probabilities of failure.
 
-        complexity: the cost model's milliseconds on one core. key_sets: by set, what it is and what it serves; where there
-        are two, one_key_set is what they were preferred to. size_of_secret_keys and the sizes of the keys are those of
-        the material in its wire form, without the few hundred bytes that a file adds.
+        complexity: the cost model's milliseconds on one core. table_lookup_count: tables that are read;
+        programmable_bootstrap_count: the blind rotations that this takes, fewer where tables of one value share one,
+        more for wide lookups. key_sets: by set, what it is and what it serves; where there are two, one_key_set is what
+        they were preferred to. size_of_secret_keys and the sizes of the keys are those of the material in its wire form,
+        without the few hundred bytes that a file adds.
         """
         plan = self._core.plan
         key_sets = [key_set["parameters"] for key_set in plan["key_sets"]]
@@ -130,8 +132,9 @@ class CompiledModel:
             "p_error": plan["p_error"],
             "global_p_error": plan["sample_p_error"],
             "complexity": plan["cost_ms_per_core"],
-            "programmable_bootstrap_count": plan["lookup_count"],
-            "key_switch_count": plan["lookup_count"],
+            "table_lookup_count": plan["lookup_count"],
+            "programmable_bootstrap_count": plan["rotation_count"],
+            "key_switch_count": plan["keyswitch_count"],
             "packing_key_switch_count": 0,
             "clear_multiplication_count": self._core.linear_multiplications,
             **{

@@ -164,6 +164,8 @@ TEST(ModelCodec, ForgedContentsAreRefused) {
       {"plan", "lookup node 2", "lookup node 77"},
       {"plan", "sample lookups 3", "sample lookups 4"},
       {"plan", "bootstrap 2x20", "bootstrap 0x20"},
+      {"plan", "h 0 guard", "h 0 tables_log2 6 guard"},
+      {"plan", "h 0 guard", "h 1 tables_log2 1 guard"},
       {"client", "\"polynomial_size\":64", "\"polynomial_size\":65"},
       {"client", "\"polynomial_size\":64", "\"polynomial_size\":128"},
       {"client", "\"polynomial_size\":64", "\"polynomial_size\":4294967328"},
@@ -199,6 +201,18 @@ TEST(ModelCodec, ForgedContentsAreRefused) {
     EXPECT_EQ(code_of([&] { model_from_bytes(bytes); }), ErrorCode::file_corrupt)
         << forgery.section << ": " << forgery.from << " -> " << forgery.to;
   }
+}
+
+// Half of an odd lookup's table is taken from the other half: it must be a step.
+TEST(ModelCodec, OddLookupsOfOtherTablesAreRefused) {
+  const auto model = [](bool is_step) {
+    return forged_model([&](auto& texts) {
+      replace(texts["plan"], "h 0 guard", "h 0 odd guard");
+      if (!is_step) replace(texts["circuit"], "0, 1, 1", "1, 0, 1");
+    });
+  };
+  EXPECT_TRUE(model_from_bytes(model(true)).model.plan.lookups.at(2).is_odd);
+  EXPECT_EQ(code_of([&] { model_from_bytes(model(false)); }), ErrorCode::file_corrupt);
 }
 
 TEST_F(Folder, SecretKeysComeBackTheSameInAPrivateFile) {

@@ -6,6 +6,7 @@
 #include "artifact/codecs.h"
 #include "artifact/json_fields.h"
 #include "artifact/provenance.h"
+#include "circuit/step.h"
 #include "circuit/text.h"
 
 namespace torusml {
@@ -91,6 +92,9 @@ void check_plan(const ContainerReader& reader, const Circuit& circuit, const Pla
     const bool is_output = std::holds_alternative<Output>(node.op);
     if ((is_lookup && !plan.lookups.contains(n)) || (is_output && !plan.outputs.contains(n)))
       reader.corrupt("plan", fmt::format("node {}, '{}', is missing", n, node.name));
+    if (is_lookup && plan.lookups.at(n).is_odd && !step_reach(std::get<Lut>(node.op)))
+      reader.corrupt(
+          "plan", fmt::format("node {}, '{}', is odd, but its tables are no steps", n, node.name));
     lookups += is_lookup ? 1 : 0;
     outputs += is_output ? 1 : 0;
   }

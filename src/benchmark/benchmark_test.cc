@@ -74,6 +74,16 @@ TEST(Lookups, AreMeasuredAndRight) {
   expect_sizes(m);
 }
 
+TEST(Lookups, SeveralTablesOfAValue) {
+  LookupSettings settings = tiny();
+  settings.tables = 3;
+  const LookupMeasurement m = measure_lookups(settings);
+  EXPECT_GT(m.rotation.tables_log2, 0u);
+  EXPECT_EQ(m.timings[0].checked, 12u);
+  EXPECT_EQ(m.timings[0].correct, 12u);
+  EXPECT_EQ(lookup_request(settings).constraints[0].tables, 3u);
+}
+
 TEST(Lookups, TheRequestIsThatOfAnExactLookup) {
   LookupSettings settings = tiny();
   settings.norm2 = 3;
@@ -108,6 +118,8 @@ TEST(Lookups, SettingsThatMakeNoSense) {
   refused(ErrorCode::invalid_argument, {.batch = 0, .threads = {1}});
   refused(ErrorCode::invalid_argument, {.batch = 65537, .threads = {1}});
   refused(ErrorCode::invalid_argument, {.rounds = 0, .threads = {1}});
+  refused(ErrorCode::invalid_argument, {.tables = 0, .threads = {1}});
+  refused(ErrorCode::invalid_argument, {.tables = 257, .threads = {1}});
   for (const double norm2 : {-1.0, 1e300, std::nan("")}) {
     LookupSettings settings = tiny();
     settings.norm2 = norm2;

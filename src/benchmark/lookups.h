@@ -5,7 +5,7 @@
 //   measured.timings[1].ms_per_lookup.median;   // wall time of a batch on two threads, by its size
 //
 // Every result of every timed round is decrypted and compared. Keys are made with all threads.
-// Cost: key generation and (rounds + 1) * batch lookups for each thread count. Thread rule: runs
+// Cost: key generation and (rounds + 1) * batch values for each thread count. Thread rule: runs
 // one measurement at a time.
 #pragma once
 
@@ -20,12 +20,13 @@ namespace torusml {
 
 struct LookupSettings {
   int bits = 4;
+  std::size_t tables = 1;  // of each value; they share a keyswitch, and rotations where that pays
   double p_error = 0x1p-40;
   // L2 norm of the linear map before the lookup, over independent results of lookups: the input
   // counts with norm2^2 times the variance of a bootstrap.
   double norm2 = 1;
   int security_bits = 128;
-  std::size_t batch = 64;
+  std::size_t batch = 64;  // values
   int rounds = 3;
   std::vector<int> threads;  // measured in turn, round by round
 };
@@ -41,7 +42,7 @@ ParameterRequest lookup_request(const LookupSettings& settings);
 
 struct LookupTiming {
   int threads = 0;
-  Spread ms_per_lookup;                  // over rounds: wall time of the batch / batch
+  Spread ms_per_lookup;                  // of all tables of a value: wall time / batch, over rounds
   double predicted_ms = 0;               // the cost model's, on as many threads
   std::size_t checked = 0, correct = 0;  // results of all timed rounds
 };
@@ -49,8 +50,8 @@ struct LookupTiming {
 struct LookupMeasurement {
   LookupSettings settings;
   TfheParameters parameters;
-  std::uint32_t extension_log2 = 0;
-  WideShape wide;  // index_bits 0: one rotation of a table
+  RotationShape rotation;
+  WideShape wide;  // index_bits 0: an ordinary lookup
   double keygen_s = 0, prepare_s = 0;
   std::size_t evaluation_key_bytes = 0;  // as a file
   // In memory; keys of circuit bootstrapping count as bootstrapping keys.

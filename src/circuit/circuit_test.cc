@@ -4,6 +4,7 @@
 
 #include "circuit/norms.h"
 #include "circuit/passes.h"
+#include "circuit/step.h"
 #include "circuit/text.h"
 #include "torusml/error.h"
 
@@ -23,6 +24,31 @@ constants
   @step = table 2 rows [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] of [0, 1, 0]
   @n3.1 = sparse 3x3 [0, 1, 2, 3] [2, 0, 1] [1, -1, 1]
 )";
+
+TEST(Step, IsTwoRunsAtMost) {
+  const Table table{
+      "t", {-2, 2}, 4, {0, 0, 0, 5, 5, 3, 3, 3, 3, 3, 7, 1, 1, 1, 1, 0, 1, 1, 0, 0}, {}};
+  const auto expect_step = [&](std::size_t row, const Step& expected) {
+    const auto step = as_step(table, row);
+    ASSERT_TRUE(step) << row;
+    EXPECT_EQ(step->first, expected.first) << row;
+    EXPECT_EQ(step->below, expected.below) << row;
+    EXPECT_EQ(step->above, expected.above) << row;
+  };
+  expect_step(0, {1, 0, 5});
+  expect_step(1, {0, 3, 3});
+  expect_step(2, {-1, 7, 1});
+  EXPECT_FALSE(as_step(table, 3));
+
+  EXPECT_FALSE(step_reach({0, {table}, {1}}));
+  Table steps = table;
+  steps.rows = 1;
+  steps.entries.resize(5);
+  EXPECT_EQ(step_reach({0, {steps}, {1}}), 3u);  // -2, -1 and 0
+  steps.rows = 3;
+  steps.entries.assign(table.entries.begin(), table.entries.begin() + 15);
+  EXPECT_EQ(step_reach({0, {steps}, {1}}), 4u);  // -1 .. 2
+}
 
 ErrorCode code_of(const std::string& text) {
   try {

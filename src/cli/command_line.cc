@@ -164,11 +164,15 @@ void add_inspect(CLI::App& app, InspectArguments& a) {
 void add_bench_lut(CLI::App& bench, BenchLutArguments& a) {
   CLI::App& command = *bench.add_subcommand("lut", "Time of one lookup, by its bits");
   command.add_option("--bits", a.bits, "Widths, such as 4 or 2..8 or 2,4,8")->capture_default_str();
+  command
+      .add_option("--tables", a.tables,
+                  "Tables of each value, such as 1,2,4: one keyswitch for all")
+      ->capture_default_str();
   command.add_option("--p-error", a.p_error, "Probability of a wrong lookup, such as 2^-40")
       ->capture_default_str();
   command.add_option("--norm2", a.norm2, "L2 norm of the linear map before the lookup")
       ->capture_default_str();
-  command.add_option("--batch", a.batch, "Lookups at once; 64, and 16 from 7 bits on");
+  command.add_option("--batch", a.batch, "Values at once; 64, and 16 from 7 bits on");
   command.add_option("--threads", a.threads, "Thread counts, such as 1,2; all unless given");
   command.add_option("--security", a.security_bits, "Bits of security, 128 or 132")
       ->capture_default_str();

@@ -78,7 +78,7 @@ struct InspectArguments {
 void run_inspect(const InspectArguments& arguments);
 
 struct BenchLutArguments {
-  std::string bits = "2..8", threads;  // lists; no threads: all
+  std::string bits = "2..8", tables = "1", threads;  // lists; no threads: all
   std::string p_error = "2^-40";
   double norm2 = 1;
   std::optional<std::uint32_t> batch;  // none: the default for each width

@@ -82,6 +82,8 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
         {"bytes", bytes},
         {"seconds", seconds},
         {"lookups", plan.lookup_count},
+        {"rotations", count_bootstraps(model.circuit, plan).rotations},
+        {"keyswitches", count_bootstraps(model.circuit, plan).keyswitches},
         {"maximum_bits", maximum_bit_width(model.circuit)},
         {"p_error", plan.options.p_error},
         {"sample_p_error", plan.sample_p_error},
@@ -98,9 +100,11 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
   }
   fmt::print("{}: {}, model {}, compiled in {}\n", arguments.output, human_bytes(bytes),
              hash.substr(0, 12), human_seconds(seconds));
-  fmt::print("  {}, {} bits at most, {} per sample, about {} on one core\n",
+  fmt::print("  {}, {} bits at most, {} per sample ({}), about {} on one core\n",
              to_string(plan.options.precision), maximum_bit_width(model.circuit),
-             counted(plan.lookup_count, "lookup"), human_seconds(plan.cost_ms_per_core / 1000));
+             counted(plan.lookup_count, "lookup"),
+             counted(count_bootstraps(model.circuit, plan).rotations, "blind rotation"),
+             human_seconds(plan.cost_ms_per_core / 1000));
   fmt::print("  {}, {} bits of security, p_error {}", to_string(plan.options.profile),
              plan.options.security_bits, human_probability(plan.options.p_error));
   for (const KeySet& set : plan.key_sets) {

@@ -181,6 +181,8 @@ Json model_json(const CompiledModel& model) {
               {"p_error", plan.options.p_error},
               {"sample_p_error", plan.sample_p_error},
               {"lookups", plan.lookup_count},
+              {"rotations", count_bootstraps(model.circuit, plan).rotations},
+              {"keyswitches", count_bootstraps(model.circuit, plan).keyswitches},
               {"maximum_bits", maximum_bit_width(model.circuit)},
               {"cost_ms_per_core", plan.cost_ms_per_core},
               {"key_set", names_of(plan.key_sets)},
@@ -231,7 +233,10 @@ void print_model(const CompiledModel& model) {
              to_string(plan.options.profile), plan.options.security_bits);
   fmt::print("p_error {} per lookup and output, {} per sample\n",
              human_probability(plan.options.p_error), human_probability(plan.sample_p_error));
-  fmt::print("{} per sample, about {} on one core\n", counted(plan.lookup_count, "lookup"),
+  const BootstrapCount count = count_bootstraps(model.circuit, plan);
+  fmt::print("{} per sample ({}, {}), about {} on one core\n", counted(plan.lookup_count, "lookup"),
+             counted(count.rotations, "blind rotation"),
+             counted(count.keyswitches, "keyswitch", "keyswitches"),
              human_seconds(plan.cost_ms_per_core / 1000));
   print_key_sets(plan, model.circuit);
   print_memory(estimate_memory(model.circuit, plan, {}));

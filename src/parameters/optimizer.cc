@@ -16,10 +16,6 @@ namespace {
 
 double square(double x) { return x * x; }
 
-std::uint64_t table_size(std::uint32_t polynomial_size, std::uint32_t extension) {
-  return std::uint64_t{polynomial_size} << extension;
-}
-
 // The smallest big key whose fresh noise every output bears; of equal dimensions the least k.
 std::optional<TfheParameters> choose_without_bootstrap(
     const std::vector<NoiseConstraint>& constraints, int security_bits) {
@@ -56,22 +52,24 @@ double operand_variance(const NoiseConstraint& c, const ParameterChoice& choice)
 }
 
 // `operand`: the variance of what is read; `set`: the lookup's.
-Variance noise_at(const NoiseConstraint& c, const KeySet& set, double operand, std::uint32_t h) {
+Variance noise_at(const NoiseConstraint& c, const KeySet& set, double operand,
+                  const RotationShape& shape) {
   if (!c.is_lookup) return {operand};
   const TfheParameters& p = set.parameters;
-  const std::uint64_t modulus = 2 * table_size(p.polynomial_size.value, h);
+  const std::uint64_t modulus = 2 * shape.table_size(p.polynomial_size);
   return {operand + set.keyswitch.value +
           modulus_switch_variance(p.small_dimension, modulus).value};
 }
 
-bool is_met(const NoiseConstraint& c, const KeySet& set, double operand, std::uint32_t h) {
+bool is_met(const NoiseConstraint& c, const KeySet& set, double operand,
+            const RotationShape& shape) {
   double limit = c.limit_sigma;
   if (c.is_lookup) {
-    const std::uint64_t size = table_size(set.parameters.polynomial_size.value, h);
+    const std::uint64_t size = shape.table_size(set.parameters.polynomial_size);
     if (size / 2 < c.values || size > kMaxTableSize) return false;
     limit -= c.table_step_weight / (4 * static_cast<double>(size));
   }
-  return limit >= 0 && noise_at(c, set, operand, h).value <= square(limit);
+  return limit >= 0 && noise_at(c, set, operand, shape).value <= square(limit);
 }
 
 // Not the caller's limits but each class within them, less what other keys take.
@@ -145,6 +143,8 @@ void check(const NoiseConstraint& c) {
                           c.index_bits, c.result_bits, kMostIndexBits, kMostResultBits));
   }
   if (c.is_lookup && c.values == 0) refuse(c, "values is 0; an interval has at least one");
+  if (c.is_lookup && (c.tables == 0 || c.tables > kMostTables))
+    refuse(c, fmt::format("{} tables of a value; 1 to {} are possible", c.tables, kMostTables));
 }
 
 void check(const ParameterRequest& request) {
@@ -178,21 +178,25 @@ std::string name_tightest(const std::vector<NoiseConstraint>& constraints,
 
 // How one lookup or output is served.
 struct Service {
-  std::uint32_t extension_log2 = 0;
+  RotationShape rotation;
   WideShape wide;
   Variance noise;
-  double ms = 0;  // of one lookup
+  double ms = 0;  // of one value with all its tables
 };
 
 std::optional<Service> serve_plainly(const NoiseConstraint& c, const KeySet& set, double operand,
                                      const ParameterRequest& request) {
-  Service service;
-  std::uint32_t& h = service.extension_log2;
-  while (c.is_lookup && h < request.max_extension_log2 && !is_met(c, set, operand, h)) ++h;
-  if (!is_met(c, set, operand, h)) return std::nullopt;
-  service.noise = noise_at(c, set, operand, h);
-  if (c.is_lookup) service.ms = lookup_ms(set.parameters, h, request.cost_table);
-  return service;
+  if (!c.is_lookup) {
+    if (!is_met(c, set, operand, {})) return std::nullopt;
+    return Service{.noise = noise_at(c, set, operand, {})};
+  }
+  for (const RotationShape& shape : rotation_shapes(c.tables, request.max_extension_log2)) {
+    if (!is_met(c, set, operand, shape)) continue;
+    return Service{.rotation = shape,
+                   .noise = noise_at(c, set, operand, shape),
+                   .ms = lookup_ms(set.parameters, shape, c.tables, request.cost_table)};
+  }
+  return std::nullopt;
 }
 
 // The cheapest wide lookup, or the given service where none is cheaper.
@@ -202,9 +206,9 @@ std::optional<Service> serve_widely(const NoiseConstraint& c, const KeySet& set,
   if (c.index_bits == 0 || !p.has_circuit_bootstrap()) return best;
   const double allowed = allowed_failure(c);
   for (const WideShape& shape : wide_shapes(c)) {
-    const double ms = wide_lookup_ms(p, shape, request.cost_table);
+    const double ms = wide_lookup_ms(p, shape, request.cost_table, c.tables);
     if ((best && ms >= best->ms) || wide_failure(p, shape, operand) > allowed) continue;
-    best = Service{0, shape, wide_input_noise(p, shape, operand), ms};
+    best = Service{{}, shape, wide_input_noise(p, shape, operand), ms};
   }
   return best;
 }
@@ -223,7 +227,8 @@ std::optional<ParameterChoice> apply(const std::vector<TfheParameters>& sets,
     const std::optional<Service> service =
         serve_widely(c, set, operand, request, serve_plainly(c, set, operand, request));
     if (!service) return std::nullopt;
-    choice.extension_log2.push_back(service->extension_log2);
+    choice.extension_log2.push_back(service->rotation.extension_log2);
+    choice.tables_log2.push_back(service->rotation.tables_log2);
     choice.wide.push_back(service->wide);
     choice.noise.push_back(service->noise);
     if (c.is_lookup) choice.cost_ms_per_core += static_cast<double>(c.lookup_count) * service->ms;

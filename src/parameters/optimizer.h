@@ -46,6 +46,7 @@ struct ParameterChoice {
   std::vector<KeySet> key_sets;
   std::vector<std::size_t> set_of;            // by constraint: its key set's index; 0 for outputs
   std::vector<std::uint32_t> extension_log2;  // by constraint; 0 for outputs
+  std::vector<std::uint32_t> tables_log2;     // by constraint; empty: all 0
   std::vector<WideShape> wide;                // by constraint; index_bits 0: an ordinary lookup
   // By constraint: predicted, at the lookup or the output; with two key sets a bound.
   std::vector<Variance> noise;
@@ -54,6 +55,10 @@ struct ParameterChoice {
   KeyBytes key_bytes;           // of all key sets; 0 without a bootstrap
 
   const KeySet& key_set_of(std::size_t constraint) const { return key_sets[set_of[constraint]]; }
+  // Of a constraint's lookup, if it is an ordinary one.
+  RotationShape rotation(std::size_t constraint) const {
+    return {extension_log2[constraint], tables_log2.empty() ? 0 : tables_log2[constraint]};
+  }
 };
 
 // Keys come in classes: a choice of a larger class must take at most kWorthLargerKeys of the time

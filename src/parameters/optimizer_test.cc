@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <random>
 
 #include "parameters/cost.h"
@@ -40,18 +42,34 @@ NoiseConstraint output(double fresh_norm2, double bootstrap_norm2, double limit_
 }
 
 // Noise and limit, from the public formulas.
-bool satisfies(const TfheParameters& p, const NoiseConstraint& c, std::uint32_t h) {
+bool satisfies(const TfheParameters& p, const NoiseConstraint& c, const RotationShape& shape) {
   double noise = c.fresh_norm2 * p.glwe_variance.value;
   if (c.bootstrap_norm2 > 0) noise += c.bootstrap_norm2 * blind_rotation_variance(p).value;
   double limit = c.limit_sigma;
   if (c.is_lookup) {
-    const std::uint64_t size = std::uint64_t{p.polynomial_size.value} << h;
+    const std::uint64_t size = shape.table_size(p.polynomial_size);
     if (size < 2 * c.values) return false;
     noise +=
         keyswitch_variance(p).value + modulus_switch_variance(p.small_dimension, 2 * size).value;
     limit -= c.table_step_weight / (4 * static_cast<double>(size));
   }
   return limit > 0 && std::sqrt(noise) <= limit * (1 + 1e-12);
+}
+
+// The rotations that meet a constraint in the least time.
+std::optional<RotationShape> least_rotation(const TfheParameters& p, const NoiseConstraint& c,
+                                            std::uint32_t most_extension) {
+  std::optional<RotationShape> best;
+  double least = HUGE_VAL;
+  for (std::uint32_t h = 0; h <= most_extension; ++h) {
+    for (std::uint32_t v = 0; v <= (h == 0 && c.is_lookup ? 6 : 0); ++v) {
+      if (!satisfies(p, c, {h, v})) continue;
+      const double ms = lookup_ms(p, RotationShape{h, v}, c.tables, kShippedCostTable);
+      if (ms < least) best = RotationShape{h, v};
+      least = std::min(least, ms);
+    }
+  }
+  return best;
 }
 
 void expect_sound(const ParameterChoice& choice, const ParameterRequest& request) {
@@ -68,13 +86,16 @@ void expect_sound(const ParameterChoice& choice, const ParameterRequest& request
   double cost = linear_ms(p, request.linear_multiplications, request.cost_table);
   for (std::size_t i = 0; i < request.constraints.size(); ++i) {
     const NoiseConstraint& c = request.constraints[i];
-    const std::uint32_t h = choice.extension_log2[i];
-    EXPECT_TRUE(satisfies(p, c, h)) << c.name;
-    EXPECT_TRUE(h == 0 || (c.is_lookup && !satisfies(p, c, h - 1))) << c.name;
-    EXPECT_LE(h, request.max_extension_log2);
+    const RotationShape rotation = choice.rotation(i);
+    EXPECT_TRUE(satisfies(p, c, rotation)) << c.name;
+    const auto least = least_rotation(p, c, request.max_extension_log2);
+    ASSERT_TRUE(least) << c.name;
+    EXPECT_EQ(rotation.turns(c.tables), least->turns(c.tables)) << c.name;
+    EXPECT_EQ(rotation.extension_log2, least->extension_log2) << c.name;
     EXPECT_LE(choice.noise[i].value, c.limit_sigma * c.limit_sigma);
     if (c.is_lookup)
-      cost += static_cast<double>(c.lookup_count) * lookup_ms(p, h, request.cost_table);
+      cost += static_cast<double>(c.lookup_count) *
+              lookup_ms(p, rotation, c.tables, request.cost_table);
   }
   EXPECT_NEAR(choice.cost_ms_per_core, cost, 1e-9 * cost);
 }
@@ -145,14 +166,11 @@ class BruteForce {
     ++tried;
     double cost = 0;
     for (const NoiseConstraint& c : request_.constraints) {
-      std::uint32_t h = 0;
-      while (h <= kMaxH && !satisfies(p, c, h)) {
-        if (!c.is_lookup) return;
-        ++h;
-      }
-      if (h > kMaxH) return;
+      const auto rotation = least_rotation(p, c, c.is_lookup ? kMaxH : 0);
+      if (!rotation) return;
       if (c.is_lookup)
-        cost += static_cast<double>(c.lookup_count) * lookup_ms(p, h, kShippedCostTable);
+        cost += static_cast<double>(c.lookup_count) *
+                lookup_ms(p, *rotation, c.tables, kShippedCostTable);
     }
     ++sound;
     best = std::min(best, cost);
@@ -192,6 +210,56 @@ TEST(Optimizer, IsOptimalForSeveral) {
 
 TEST(Optimizer, IsOptimalAt132Bits) {
   expect_optimal({.security_bits = 132, .constraints = {exact_lookup(5)}});
+}
+
+TEST(Optimizer, IsOptimalForSeveralTables) {
+  ParameterRequest request{.constraints = {exact_lookup(3), exact_lookup(4, 9), exact_lookup(6)}};
+  request.constraints[0].tables = 4;
+  request.constraints[0].lookup_count = 20;
+  request.constraints[1].tables = 3;
+  request.constraints[2].tables = 2;
+  expect_optimal(request);
+}
+
+// So many tables of one value take the time of one lookup of as many bits more, where that is less.
+TEST(Optimizer, TablesShareRotations) {
+  for (const int bits : {1, 2, 3, 4}) {
+    for (const std::uint64_t tables : {2, 3, 4, 8}) {
+      NoiseConstraint c = exact_lookup(bits);
+      const double apart =
+          static_cast<double>(tables) * choose({.constraints = {c}}).cost_ms_per_core;
+      c.tables = tables;
+      const ParameterChoice choice = choose({.constraints = {c}});
+      EXPECT_LT(choice.cost_ms_per_core, 0.85 * apart) << bits << " bits, " << tables << " tables";
+      EXPECT_GT(choice.rotation(0).tables_log2, 0u) << bits << " bits, " << tables << " tables";
+      const int more = std::bit_width(tables - 1);
+      const double longer = choose({.constraints = {exact_lookup(bits + more)}}).cost_ms_per_core;
+      EXPECT_LE(choice.cost_ms_per_core, longer * (1 + 1e-9) / kWorthLargerKeys);
+    }
+  }
+}
+
+// In several shards each table takes a rotation; the keyswitch serves all.
+TEST(Optimizer, TablesOfExtendedBootstrapsShareTheKeyswitch) {
+  NoiseConstraint c = exact_lookup(8);
+  c.tables = 3;
+  const ParameterChoice choice = choose({.constraints = {c}});
+  const RotationShape rotation = choice.rotation(0);
+  EXPECT_GT(rotation.extension_log2, 0u);
+  EXPECT_EQ(rotation.tables_log2, 0u);
+  EXPECT_EQ(
+      choice.cost_ms_per_core,
+      3 * rotation_ms(choice.key_sets[0].parameters, rotation.extension_log2, kShippedCostTable) +
+          keyswitch_ms(choice.key_sets[0].parameters, kShippedCostTable));
+}
+
+TEST(Optimizer, RotationShapesGoFromCoarseToFine) {
+  const std::vector<RotationShape> shapes = rotation_shapes(5, 2);
+  EXPECT_EQ(shapes, (std::vector<RotationShape>{{0, 3}, {0, 2}, {0, 1}, {0, 0}, {1, 0}, {2, 0}}));
+  EXPECT_EQ(rotation_shapes(1, 0), (std::vector<RotationShape>{{0, 0}}));
+  EXPECT_EQ((RotationShape{0, 1}.turns(5)), 3u);
+  EXPECT_EQ((RotationShape{4, 0}.turns(5)), 5u);
+  EXPECT_EQ((RotationShape{0, 3}.table_size({2048})), 256u);
 }
 
 // Lookups of 2^bits values that fill the half torus. Table borders meet value borders, so nothing
@@ -497,6 +565,11 @@ TEST(Optimizer, BadRequestsAreRefused) {
   request = {.constraints = {exact_lookup(3)}};
   request.constraints[0].values = 0;
   expect_refused(request);
+  for (const std::uint64_t tables : {std::uint64_t{0}, kMostTables + 1}) {
+    request = {.constraints = {exact_lookup(3)}};
+    request.constraints[0].tables = tables;
+    expect_refused(request);
+  }
 }
 
 TEST(LongOptimizer, FiftyConstraintsTakeMilliseconds) {

@@ -24,9 +24,15 @@ double square(double x) { return x * x; }
 // One of the two sets, and how it serves lookups; by constraint of the whole request.
 struct Side {
   KeySet set;
-  std::vector<std::uint32_t> extension_log2;
+  std::vector<RotationShape> rotation;
   std::vector<WideShape> wide;
 };
+
+Side side_of(const ParameterChoice& choice, std::size_t set) {
+  Side side{choice.key_sets[set], {}, choice.wide};
+  for (std::size_t i = 0; i < choice.wide.size(); ++i) side.rotation.push_back(choice.rotation(i));
+  return side;
+}
 
 // The largest variance of its input at which a wide lookup is right.
 double wide_room(const NoiseConstraint& c, const TfheParameters& p, const WideShape& shape) {
@@ -44,8 +50,7 @@ double wide_room(const NoiseConstraint& c, const TfheParameters& p, const WideSh
 double operand_room(const NoiseConstraint& c, const Side& side, std::size_t constraint) {
   const TfheParameters& p = side.set.parameters;
   if (side.wide[constraint].index_bits != 0) return wide_room(c, p, side.wide[constraint]);
-  const std::uint64_t size = std::uint64_t{p.polynomial_size.value}
-                             << side.extension_log2[constraint];
+  const std::uint64_t size = side.rotation[constraint].table_size(p.polynomial_size);
   return square(c.limit_sigma - c.table_step_weight / (4 * static_cast<double>(size))) -
          side.set.keyswitch.value - modulus_switch_variance(p.small_dimension, 2 * size).value;
 }
@@ -98,12 +103,12 @@ class Splitter {
 
   std::optional<ParameterChoice> run() {
     for (const Division& division : divisions()) {
-      if (may_keep_set_) add_others(division, {one_.key_sets[0], one_.extension_log2, one_.wide});
+      if (may_keep_set_) add_others(division, side_of(one_, 0));
       for (const Side& demanding : solve(division, kDemanding, nullptr))
         add_others(division, demanding);
     }
     if (const std::optional<ParameterChoice> pair = best(pairs_)) {
-      const Side other{pair->key_sets[kOther], pair->extension_log2, pair->wide};
+      const Side other = side_of(*pair, kOther);
       for (const Side& demanding : solve(pair->set_of, kDemanding, &other))
         consider(demanding.set, other.set, pair->set_of);
     }
@@ -147,10 +152,10 @@ class Splitter {
                                              ? choose_by_class_among(catalogue(), *request, held)
                                              : choose_by_class(*request, held)) {
       const std::size_t count = request_.constraints.size();
-      Side& solved = sides.emplace_back(Side{choice.key_sets[0], std::vector<std::uint32_t>(count),
+      Side& solved = sides.emplace_back(Side{choice.key_sets[0], std::vector<RotationShape>(count),
                                              std::vector<WideShape>(count)});
       for (std::size_t i = 0; i < index.size(); ++i) {
-        solved.extension_log2[index[i]] = choice.extension_log2[i];
+        solved.rotation[index[i]] = choice.rotation(i);
         solved.wide[index[i]] = choice.wide[i];
       }
     }

@@ -74,12 +74,12 @@ void expect_sound(const ParameterChoice& choice, const ParameterRequest& request
         cost += count * wide_lookup_ms(p, wide, request.cost_table);
         continue;
       }
-      const std::uint64_t size = std::uint64_t{p.polynomial_size.value} << choice.extension_log2[i];
+      const std::uint64_t size = choice.rotation(i).table_size(p.polynomial_size);
       EXPECT_GE(size, 2 * c.values) << c.name;
       noise +=
           keyswitch_variance(p).value + modulus_switch_variance(p.small_dimension, 2 * size).value;
       limit -= c.table_step_weight / (4 * static_cast<double>(size));
-      cost += count * lookup_ms(p, choice.extension_log2[i], request.cost_table);
+      cost += count * lookup_ms(p, choice.rotation(i), c.tables, request.cost_table);
     }
     EXPECT_LE(std::sqrt(noise), limit * (1 + 1e-9)) << c.name;
   }

@@ -4,7 +4,9 @@
 //
 // Encoding of a value v of tensor t: phase = scale * (v - center), on the torus [-1/2, 1/2).
 // A lookup, unless it is a wide one, adds 1/4, so that its interval lies in the half torus [0,
-// 1/2), guard bands on both sides.
+// 1/2), guard bands on both sides. An odd one fills the whole torus: its tables are steps between
+// two values, and the half torus beyond the table gives the other value, as its negative about the
+// mean of the two.
 #pragma once
 
 #include <cstdint>
@@ -61,11 +63,12 @@ struct TensorPlan {
 
 struct LookupPlan {
   Precision policy = Precision::exact;
-  std::size_t key_set = 0;           // which of the plan's bootstraps it
-  std::uint32_t extension_log2 = 0;  // the table has N * 2^extension_log2 entries
-  WideShape wide;                    // index_bits 0: one rotation of a table
-  double guard = 0;                  // band on each side of the interval, in units of one integer
-  Variance noise;                    // at the table: keyswitch and modulus switch included
+  std::size_t key_set = 0;      // which of the plan's bootstraps it
+  RotationShape rotation;       // of an ordinary lookup
+  WideShape wide;               // index_bits 0: an ordinary lookup
+  bool is_odd = false;          // without a bit of padding
+  double guard = 0;             // band on each side of the interval, in units of one integer
+  Variance noise;               // at the table: keyswitch and modulus switch included
   double step_probability = 0;  // that the table is read one entry off, for a value drawn uniformly
   double flip_probability = 0;  // that the result differs, for a value drawn uniformly
   double wrap_probability =
@@ -97,7 +100,7 @@ struct Plan {
   std::vector<TensorPlan> tensors;            // by ValueId
   std::map<std::size_t, LookupPlan> lookups;  // by node index
   std::map<std::size_t, OutputPlan> outputs;  // by node index
-  std::int64_t lookup_count = 0;              // PBS of one sample
+  std::int64_t lookup_count = 0;              // tables read for one sample, each once per value
   double cost_ms_per_core = 0;                // of one sample, from the cost model
   double sample_p_error = 0;  // that anything goes wrong in one sample (flips of tolerant apart)
   std::optional<OneKeySet> one_key_set;  // with two key sets: the best choice of one
@@ -123,6 +126,13 @@ Plan make_plan(const Circuit& circuit, const PlanOptions& options);
 using ParameterSearch = std::function<std::optional<ParameterChoice>(
     const ParameterRequest& request, std::string* tightest)>;
 Plan make_plan(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search);
+
+// What the lookups of one sample take. Several tables of one value share keyswitches, and rotations
+// where the plan says so; a wide lookup has a keyswitch for each of its rotations.
+struct BootstrapCount {
+  std::int64_t rotations = 0, keyswitches = 0;
+};
+BootstrapCount count_bootstraps(const Circuit& circuit, const Plan& plan);
 
 std::string print(const Plan& plan, const Circuit& circuit);
 Plan parse_plan(const std::string& text);  // error invalid_circuit with the line

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "circuit/passes.h"
 #include "circuit/text.h"
 #include "parameters/noise.h"
 #include "parameters/split.h"
@@ -85,7 +86,7 @@ TEST(Encoding, DecodeClampsToTheInterval) {
 }
 
 TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
-  for (std::int64_t upper : {1, 3, 7, 10, 31}) {
+  for (std::int64_t upper : {3, 7, 10, 31}) {
     const Plan plan = make_plan(step(0, upper), {});
     const LookupPlan& lookup = plan.lookups.at(2);
     const double scale = plan.tensors[1].scale;
@@ -99,10 +100,50 @@ TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
   }
 }
 
+// A step in the middle of 2^b values fills the whole torus: the padding's bit is free.
+TEST(Plan, StepsNeedNoPadding) {
+  const PlanOptions options{.key_set_source = KeySetSource::custom};
+  for (const std::int64_t half : {1, 2, 8, 16, 32}) {
+    const Circuit circuit = step(1 - half, half);
+    const Plan plan = make_plan(circuit, options);
+    const LookupPlan& lookup = plan.lookups.at(2);
+    EXPECT_TRUE(lookup.is_odd);
+    EXPECT_EQ(plan.tensors[1].scale, 0.5 / static_cast<double>(half));
+    EXPECT_EQ(lookup.guard, 0.5);
+    EXPECT_LE(lookup.flip_probability, 0x1p-40);
+    EXPECT_LE(lookup.wrap_probability, 0x1p-40);
+    if (half >= 4) {  // as many values in the half torus, with the step elsewhere
+      const Plan padded = make_plan(step(0, half - 1), options);
+      EXPECT_FALSE(padded.lookups.at(2).is_odd);
+      EXPECT_EQ(parameters_of(plan.key_sets), parameters_of(padded.key_sets));
+      EXPECT_EQ(lookup.rotation, padded.lookups.at(2).rotation);
+    }
+    const std::string text = print(plan, circuit);
+    EXPECT_NE(text.find(" odd guard "), std::string::npos) << text;
+    EXPECT_EQ(print(parse_plan(text), circuit), text);
+  }
+}
+
+// The interval is widened to as many values on both sides of the step, where that is worth it.
+TEST(Plan, StepsOffTheMiddleAreWidened) {
+  const Plan off = make_plan(step(-6, 7), {});  // 7 values on either side, widened to 8
+  EXPECT_TRUE(off.lookups.at(2).is_odd);
+  EXPECT_EQ(off.tensors[1].scale, 1.0 / 16);
+  EXPECT_EQ(off.lookups.at(2).guard, 1.5);
+  const Plan more = make_plan(step(-4, 10), {});  // 5 values below, 10 above
+  EXPECT_TRUE(more.lookups.at(2).is_odd);
+  EXPECT_EQ(more.tensors[1].scale, 0.5 / 10);
+  EXPECT_FALSE(make_plan(step(-1, 10), {}).lookups.at(2).is_odd);
+  const PlanOptions tolerant{.precision = Precision::tolerant};
+  EXPECT_FALSE(make_plan(step(-157, 158), tolerant).lookups.at(2).is_odd);
+  // What reads bits reads them of the half torus.
+  EXPECT_FALSE(make_plan(step(-2047, 2048), {}).lookups.at(2).is_odd);
+}
+
 TEST(Plan, ExactLookupsOfMoreBitsExtendTheTable) {
   const Plan plan = make_plan(step(0, 63), {});
   const LookupPlan& lookup = plan.lookups.at(2);
-  EXPECT_GT(lookup.extension_log2, 0u);
+  EXPECT_GT(lookup.rotation.extension_log2, 0u);
   EXPECT_LE(plan.big_dimension().value, 4096u);
 }
 
@@ -116,7 +157,7 @@ TEST(Plan, TolerantFillsTheHalfTorusLessGuardBands) {
   EXPECT_LE(lookup.wrap_probability, 0x1p-40);
   EXPECT_GT(lookup.flip_probability, 1e-4);
   EXPECT_LT(lookup.flip_probability, 0.05);
-  EXPECT_EQ(lookup.extension_log2, 0u);
+  EXPECT_EQ(lookup.rotation.extension_log2, 0u);
 }
 
 // From some width on the value's bits are read, which takes values a power of two apart.
@@ -178,8 +219,7 @@ void expect_sound_mixed(const Plan& plan) {
   const double sigmas = kappa(plan.options.p_error);
   const auto expect_plain = [&](const LookupPlan& lookup, const KeySet& set, ValueId operand) {
     const TfheParameters& p = set.parameters;
-    const std::uint64_t modulus = 2 * std::uint64_t{p.polynomial_size.value}
-                                  << lookup.extension_log2;
+    const std::uint64_t modulus = 2 * lookup.rotation.table_size(p.polynomial_size);
     const double noise = plan.tensors[operand].noise.value + keyswitch_variance(p).value +
                          modulus_switch_variance(p.small_dimension, modulus).value;
     EXPECT_NEAR(lookup.noise.value / noise, 1, 1e-9);
@@ -272,7 +312,7 @@ TEST(Plan, TwoKeySetsAsText) {
   parameters n 600 k 2 N 1024 bootstrap 1x23 keyswitch 6x2 grouping 2 accumulator 32 small 1.4901161193847656e-08 (sigma 2^-13.00) glwe 7.888609052210118e-31 (sigma 2^-50.00) circuit_bootstrap 0x0 trace 0x0
   noise bootstrap 9.313225746154785e-10 (sigma 2^-15.00) keyswitch 6.103515625e-05 (sigma 2^-7.00)
   fresh 7.888609052210118e-31 (sigma 2^-50.00)
-  sample lookups 1 cost_ms_per_core 4.5 p_error 0
+  sample lookups 1 (1 rotations, 1 keyswitches) cost_ms_per_core 4.5 p_error 0
   one_key_set "precise" cost_ms_per_core 8.25 memory_bytes 100000000 wire_bytes 30000000
   %0 scale 0.25 (2^-2.00) center 0.5 noise 0
   %1 scale 0.25 (2^-2.00) center 0.5 noise 0
@@ -329,6 +369,66 @@ TEST(Plan, TextReadsBack) {
     EXPECT_EQ(again.options.key_set_source, plan.options.key_set_source);
     EXPECT_EQ(names_of(again.key_sets), names_of(plan.key_sets));
   }
+}
+
+// x in [0, values - 1], and two lookups of it with two tables and one.
+Circuit three_tables(std::int64_t values) {
+  Circuit circuit;
+  circuit.name = "three";
+  const TensorType type{{5}, {0, values - 1}};
+  circuit.values.assign(4, type);
+  const auto make_table = [&](const char* name, std::int64_t step) {
+    Table table{name, type.interval, 1, {}, {}};
+    for (std::int64_t v = 0; v < values; ++v) table.entries.push_back(v * step % values);
+    return table;
+  };
+  circuit.nodes = {{"x", Input{0}},
+                   {"ab", Lut{0, {make_table("a", 3), make_table("b", 5)}, {1, 2}}},
+                   {"c", Lut{0, {make_table("c", 7)}, {3}}},
+                   {"y", Output{1}},
+                   {"z", Output{2}},
+                   {"w", Output{3}}};
+  return circuit;
+}
+
+TEST(Plan, TablesOfOneValueShareRotations) {
+  const Circuit circuit = three_tables(8);
+  const Plan apart = make_plan(circuit, {}), shared = make_plan(run_passes(circuit), {});
+  EXPECT_EQ(apart.lookup_count, 15);
+  EXPECT_EQ(shared.lookup_count, 15);
+  EXPECT_EQ(apart.lookups.at(1).rotation.tables_log2, 1u);
+  EXPECT_EQ(apart.lookups.at(2).rotation.tables_log2, 0u);
+  EXPECT_EQ(count_bootstraps(circuit, apart).rotations, 10);
+  EXPECT_EQ(count_bootstraps(circuit, apart).keyswitches, 10);
+  EXPECT_EQ(shared.lookups.at(1).rotation.tables_log2, 2u);
+  EXPECT_EQ(count_bootstraps(run_passes(circuit), shared).rotations, 5);
+  EXPECT_LT(shared.cost_ms_per_core, 0.8 * apart.cost_ms_per_core);
+  EXPECT_LE(shared.lookups.at(1).flip_probability, 0x1p-40);
+
+  const std::string text = print(apart, circuit);
+  EXPECT_NE(text.find("sample lookups 15 (10 rotations, 10 keyswitches)"), std::string::npos);
+  EXPECT_NE(text.find("lookup node 1 \"ab\" exact h 0 tables_log2 1 guard"), std::string::npos);
+  EXPECT_EQ(print(parse_plan(text), circuit), text);
+  for (const std::string impossible : {"tables_log2 0", "tables_log2 -1", "tables_log2 40"}) {
+    std::string changed = text;
+    changed.replace(changed.find("tables_log2 1"), 13, impossible);
+    EXPECT_EQ(error_of([&] { parse_plan(changed); }).code(), ErrorCode::invalid_circuit)
+        << impossible;
+  }
+  std::string both = text;
+  both.replace(both.find("h 0 tables_log2 1"), 17, "h 1 tables_log2 1");
+  EXPECT_EQ(error_of([&] { parse_plan(both); }).code(), ErrorCode::invalid_circuit);
+}
+
+// Bits of a wide lookup are read once for all tables.
+TEST(Plan, CountsRotationsOfWideLookups) {
+  const Circuit circuit = run_passes(three_tables(1 << 10));
+  const Plan plan = make_plan(circuit, {});
+  const LookupPlan& lookup = plan.lookups.at(1);
+  ASSERT_EQ(lookup.wide.index_bits, 10u);
+  const std::int64_t rotations = lookup.wide.rotations() + 3 * lookup.wide.digit_count;
+  EXPECT_EQ(count_bootstraps(circuit, plan).rotations, 5 * rotations);
+  EXPECT_EQ(count_bootstraps(circuit, plan).keyswitches, 5 * rotations);
 }
 
 TEST(Plan, TextCutAnywhereIsRefused) {

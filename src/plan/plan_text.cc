@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <bit>
 #include <cmath>
 
 #include "circuit/scanner.h"
@@ -30,6 +31,12 @@ std::string wide(const WideShape& shape) {
                      shape.digit_count);
 }
 
+std::string rotation(const RotationShape& shape) {
+  std::string text = fmt::format("h {}", shape.extension_log2);
+  if (shape.tables_log2 != 0) text += fmt::format(" tables_log2 {}", shape.tables_log2);
+  return text;
+}
+
 std::string key_set_text(const KeySet& set) {
   const TfheParameters& p = set.parameters;
   std::string text = fmt::format("  key_set {}\n", quote(set.name));
@@ -45,7 +52,7 @@ std::string key_set_text(const KeySet& set) {
                             sigma(set.keyswitch));
 }
 
-std::string header(const Plan& plan) {
+std::string header(const Plan& plan, const Circuit& circuit) {
   const PlanOptions& o = plan.options;
   std::string text = fmt::format("plan {}\n", quote(plan.circuit_name));
   text += fmt::format(
@@ -56,8 +63,11 @@ std::string header(const Plan& plan) {
       o.max_key_sets);
   for (const KeySet& set : plan.key_sets) text += key_set_text(set);
   text += fmt::format("  fresh {}\n", sigma(plan.fresh));
-  text += fmt::format("  sample lookups {} cost_ms_per_core {} p_error {}\n", plan.lookup_count,
-                      plan.cost_ms_per_core, probability(plan.sample_p_error));
+  const BootstrapCount count = count_bootstraps(circuit, plan);
+  text += fmt::format(
+      "  sample lookups {} ({} rotations, {} keyswitches) cost_ms_per_core {} p_error {}\n",
+      plan.lookup_count, count.rotations, count.keyswitches, plan.cost_ms_per_core,
+      probability(plan.sample_p_error));
   if (const auto& one = plan.one_key_set) {
     text += fmt::format("  one_key_set {} cost_ms_per_core {} memory_bytes {} wire_bytes {}\n",
                         quote(one->name), one->cost_ms_per_core, one->key_bytes.memory,
@@ -167,6 +177,7 @@ class PlanParser {
     plan_.fresh = variance("fresh");
     scan_.take("sample");
     plan_.lookup_count = integer<std::int64_t>("lookups", std::int64_t{1} << 40);
+    scan_.skip_remark();
     plan_.cost_ms_per_core = number("cost_ms_per_core");
     plan_.sample_p_error = number("p_error");
     if (!scan_.try_take("one_key_set")) return;
@@ -222,14 +233,29 @@ class PlanParser {
     LookupPlan lookup;
     lookup.policy = policy();
     if (plan_.key_sets.size() > 1) lookup.key_set = integer<std::size_t>("set", kMostKeySets - 1);
-    lookup.extension_log2 = integer<std::uint32_t>("h", 16);
-    if (scan_.try_take("wide")) lookup.wide = wide_shape();
+    lookup.rotation = rotation_shape(plan_.key_set_of(lookup).parameters.polynomial_size);
+    if (scan_.try_take("wide"))
+      lookup.wide = wide_shape();
+    else
+      lookup.is_odd = scan_.try_take("odd");
     lookup.guard = number("guard");
     lookup.noise = variance("noise");
     lookup.step_probability = number("step");
     lookup.flip_probability = number("flip");
     lookup.wrap_probability = number("wrap");
     plan_.lookups[node] = lookup;
+  }
+
+  RotationShape rotation_shape(PolynomialSize size) {
+    RotationShape shape;
+    shape.extension_log2 = integer<std::uint32_t>("h", 16);
+    if (!scan_.try_take("tables_log2")) return shape;
+    const std::int64_t tables_log2 = scan_.take_integer();
+    const auto most = std::bit_width(size.value) - 2;
+    if (tables_log2 < 1 || tables_log2 > most || shape.extension_log2 != 0)
+      scan_.fail("a rotation has no such shape");
+    shape.tables_log2 = static_cast<std::uint32_t>(tables_log2);
+    return shape;
   }
 
   WideShape wide_shape() {
@@ -263,7 +289,7 @@ class PlanParser {
 }  // namespace
 
 std::string print(const Plan& plan, const Circuit& circuit) {
-  std::string text = header(plan);
+  std::string text = header(plan, circuit);
   for (std::size_t v = 0; v < plan.tensors.size(); ++v) {
     const TensorPlan& tensor = plan.tensors[v];
     text += fmt::format("  %{} scale {} center {} noise {}\n", v, power(tensor.scale),
@@ -271,11 +297,11 @@ std::string print(const Plan& plan, const Circuit& circuit) {
   }
   for (const auto& [node, lookup] : plan.lookups) {
     const std::string set = plan.key_sets.size() == 1 ? "" : fmt::format("set {} ", lookup.key_set);
-    text += fmt::format(
-        "  lookup node {} {} {} {}h {}{} guard {} noise {} step {} flip {} wrap {}\n", node,
-        quote(circuit.nodes[node].name), to_string(lookup.policy), set, lookup.extension_log2,
-        wide(lookup.wide), lookup.guard, sigma(lookup.noise), probability(lookup.step_probability),
-        probability(lookup.flip_probability), probability(lookup.wrap_probability));
+    text += fmt::format("  lookup node {} {} {} {}{}{} guard {} noise {} step {} flip {} wrap {}\n",
+                        node, quote(circuit.nodes[node].name), to_string(lookup.policy), set,
+                        rotation(lookup.rotation), lookup.is_odd ? " odd" : wide(lookup.wide),
+                        lookup.guard, sigma(lookup.noise), probability(lookup.step_probability),
+                        probability(lookup.flip_probability), probability(lookup.wrap_probability));
   }
   for (const auto& [node, output] : plan.outputs) {
     text += fmt::format("  output node {} {} {} guard {} noise {} flip {} wrap {}\n", node,

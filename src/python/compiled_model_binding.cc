@@ -58,7 +58,8 @@ nb::dict describe(const OneKeySet& one) {
   return result;
 }
 
-nb::dict describe(const Plan& plan, const Circuit& circuit) {
+nb::dict describe(const Circuit& circuit, const Plan& plan) {
+  const BootstrapCount count = count_bootstraps(circuit, plan);
   nb::dict result;
   result["precision"] = to_string(plan.options.precision);
   result["profile"] = to_string(plan.options.profile);
@@ -68,6 +69,8 @@ nb::dict describe(const Plan& plan, const Circuit& circuit) {
   result["security_level"] = plan.options.security_bits;
   result["sample_p_error"] = plan.sample_p_error;
   result["lookup_count"] = plan.lookup_count;
+  result["rotation_count"] = count.rotations;
+  result["keyswitch_count"] = count.keyswitches;
   result["cost_ms_per_core"] = plan.cost_ms_per_core;
   const KeyBytes bytes = key_bytes(plan.key_sets);
   result["key_set"] = names_of(plan.key_sets);
@@ -135,7 +138,7 @@ void bind_compiled_model(nb::module_& module) {
       .def_prop_ro("name", [](const CompiledModel& self) { return self.circuit.name; })
       .def_prop_ro("client", [](const CompiledModel& self) { return self.client; })
       .def_prop_ro("plan",
-                   [](const CompiledModel& self) { return describe(self.plan, self.circuit); })
+                   [](const CompiledModel& self) { return describe(self.circuit, self.plan); })
       .def_prop_ro("inputs",
                    [](const CompiledModel& self) { return to_python(self.client.inputs); })
       .def_prop_ro("outputs",

@@ -105,6 +105,12 @@ class EncryptedRun {
     return values_[value];
   }
 
+  std::vector<LweBatch*> make_all(const std::vector<ValueId>& values) {
+    std::vector<LweBatch*> batches;
+    for (const ValueId value : values) batches.push_back(&make(value));
+    return batches;
+  }
+
   void take(const Input& input, const LweBatch& source, std::size_t first) {
     LweBatch& target = make(input.result);
     const std::size_t elements = size_of(circuit_, input.result);
@@ -159,18 +165,17 @@ class EncryptedRun {
     const LweBatch x =
         take_operand(lut, node, wide_offset(interval, plan_.tensors[lut.operand], shape));
     const std::size_t elements = size_of(circuit_, lut.operand);
+    std::vector<std::vector<WideTable>> tables;
     for (std::size_t t = 0; t < lut.tables.size(); ++t) {
-      const Table& table = lut.tables[t];
-      const std::vector<WideTable> rows = make_wide_tables(
-          table, interval, plan_.tensors[lut.results[t]], shape, keys.parameters().polynomial_size);
-      std::vector<const WideTable*> of_element(x.count);
-      for (std::size_t i = 0; i < x.count; ++i) {
-        const std::size_t row =
-            table.row_of_element.empty() ? 0 : table.row_of_element[i % elements];
-        of_element[i] = &rows[row];
-      }
-      wide_lookup_batch(keys, x, of_element, make(lut.results[t]), advance());
+      tables.push_back(make_wide_tables(lut.tables[t], interval, plan_.tensors[lut.results[t]],
+                                        shape, keys.parameters().polynomial_size));
     }
+    std::vector<const WideTable*> read;
+    for (std::size_t i = 0; i < x.count; ++i) {
+      for (std::size_t t = 0; t < tables.size(); ++t)
+        read.push_back(&tables[t][lut.tables[t].row_of(i % elements)]);
+    }
+    wide_lookup_batch(keys, x, read, make_all(lut.results), advance());
   }
 
   // Progress of one call on the progress of the run.
@@ -184,21 +189,21 @@ class EncryptedRun {
   void evaluate(const Lut& lut, std::size_t node) {
     const LookupPlan& lookup = plan_.lookups.at(node);
     if (lookup.wide.index_bits != 0) return evaluate_wide(lut, node);
-    const std::size_t size = table_size(plan_, lookup);
-    const LweBatch x = take_operand(lut, node, lookup_offset(size));
-    // Tables can be large: they are made when it is their turn, and dropped after it.
-    for (std::size_t t = 0; t < lut.tables.size(); ++t) {
-      const TorusTable table = make_torus_table(lut.tables[t], plan_.tensors[lut.operand],
-                                                plan_.tensors[lut.results[t]], size);
-      look_up(x, table, size_of(circuit_, lut.operand), lookup, make(lut.results[t]));
+    const std::size_t elements = size_of(circuit_, lut.operand);
+    const LweBatch x = take_operand(lut, node, lookup_offset(table_size(plan_, lookup)));
+    // Tables can be large: they are made when it is their node's turn, and dropped after it.
+    const std::vector<TorusTable> tables = make_torus_tables(lut, plan_, lookup);
+    std::vector<const Torus*> read;
+    for (std::size_t i = 0; i < x.count; ++i) {
+      for (const TorusTable& table : tables) read.push_back(table.of_element(i % elements));
     }
-  }
-
-  void look_up(const LweBatch& x, const TorusTable& table, std::size_t elements,
-               const LookupPlan& lookup, LweBatch& result) {
-    std::vector<const Torus*> rows(x.count);
-    for (std::size_t i = 0; i < x.count; ++i) rows[i] = table.of_element(i % elements);
-    bootstrap_batch(keys_[lookup.key_set], x, rows, lookup.extension_log2, result, advance());
+    const std::vector<LweBatch*> results = make_all(lut.results);
+    bootstrap_batch(keys_[lookup.key_set], x, read, lookup.rotation, results, advance());
+    if (!lookup.is_odd) return;
+    for (std::size_t t = 0; t < tables.size(); ++t) {
+      for (std::size_t i = 0; i < x.count; ++i)
+        results[t]->row(i).back() += tables[t].constant_of(i % elements);
+    }
   }
 
   const Circuit& circuit_;

@@ -33,7 +33,7 @@ std::vector<Tensor<std::int64_t>> run_simulated(const Circuit& circuit, const Pl
                                                 const ProgressCallback& progress = {});
 
 // keys: by key set of the plan, all of one secret key. inputs[i] holds batch * elements ciphertexts
-// of input i, row-major; the result likewise, by output. progress counts bootstraps. Errors:
+// of input i, row-major; the result likewise, by output. progress counts table reads. Errors:
 // wrong_key, wrong_shape, memory_limit_exceeded (memory.h), invalid_argument (limits).
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     std::span<const EvaluationKeys> keys,

@@ -31,32 +31,46 @@ constexpr TfheParameters kInsecure{.small_dimension = {12},
                                    .small_variance = {0x1p-56},
                                    .glwe_variance = {0x1p-110}};
 
-// A search that knows one key set: its noise, and the smallest tables that meet the constraints.
-ParameterSearch only(const TfheParameters& parameters) {
-  return [parameters](const ParameterRequest& request,
-                      std::string*) -> std::optional<ParameterChoice> {
+// The first rotations that meet a constraint, of those with one table at a time or of all.
+std::optional<RotationShape> least_rotation(const NoiseConstraint& c, const KeySet& set,
+                                            bool may_share, double& noise) {
+  constexpr std::uint32_t kMostExtension = 7;
+  const TfheParameters& p = set.parameters;
+  for (const RotationShape& shape : rotation_shapes(may_share ? c.tables : 1, kMostExtension)) {
+    const std::size_t size = shape.table_size(p.polynomial_size);
+    if (size < 2 * c.values) continue;
+    const double total =
+        noise + set.keyswitch.value + modulus_switch_variance(p.small_dimension, 2 * size).value;
+    const double limit = c.limit_sigma - c.table_step_weight / (4.0 * static_cast<double>(size));
+    if (limit <= 0 || total > limit * limit) continue;
+    noise = total;
+    return shape;
+  }
+  return std::nullopt;
+}
+
+// A search that knows one key set: its noise, and the coarsest tables that meet the constraints.
+ParameterSearch only(const TfheParameters& parameters, bool may_share = true) {
+  return [parameters, may_share](const ParameterRequest& request,
+                                 std::string*) -> std::optional<ParameterChoice> {
     ParameterChoice choice;
     choice.key_sets = {make_key_set(parameters)};
     choice.set_of.assign(request.constraints.size(), 0);
     choice.fresh = parameters.glwe_variance;
     const Variance bootstrap = blind_rotation_variance(parameters);
-    const Variance keyswitch = keyswitch_variance(parameters);
     for (const NoiseConstraint& c : request.constraints) {
-      const double carried =
-          c.fresh_norm2 * choice.fresh.value + c.bootstrap_norm2 * bootstrap.value;
-      std::uint32_t h = 0;
-      double total = carried;
-      for (; c.is_lookup && h < 8; ++h) {
-        const std::uint64_t size = std::uint64_t{parameters.polynomial_size.value} << h;
-        total = carried + keyswitch.value +
-                modulus_switch_variance(parameters.small_dimension, 2 * size).value;
-        const double limit =
-            c.limit_sigma - c.table_step_weight / (4.0 * static_cast<double>(size));
-        if (size >= 2 * c.values && limit > 0 && total <= limit * limit) break;
+      double noise = c.fresh_norm2 * choice.fresh.value + c.bootstrap_norm2 * bootstrap.value;
+      RotationShape shape;
+      if (c.is_lookup) {
+        const auto found = least_rotation(c, choice.key_sets[0], may_share, noise);
+        if (!found) return std::nullopt;
+        shape = *found;
+      } else if (noise > c.limit_sigma * c.limit_sigma) {
+        return std::nullopt;
       }
-      if (h == 8 || (!c.is_lookup && total > c.limit_sigma * c.limit_sigma)) return std::nullopt;
-      choice.extension_log2.push_back(h);
-      choice.noise.push_back({total});
+      choice.extension_log2.push_back(shape.extension_log2);
+      choice.tables_log2.push_back(shape.tables_log2);
+      choice.noise.push_back({noise});
     }
     return choice;
   };
@@ -109,7 +123,7 @@ struct Keys {
 TEST(Executors, AgreeOnRandomCircuitsAtTestSize) {
   SecretGenerator random;
   const Keys keys = Keys::make({kInsecure}, random);
-  std::int64_t lookups = 0;
+  std::int64_t lookups = 0, shared = 0, apart = 0, odd = 0;
   for (std::uint64_t seed = 0; seed < 2000; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomCircuit generator(seed);
@@ -122,15 +136,23 @@ TEST(Executors, AgreeOnRandomCircuitsAtTestSize) {
     verify(rewritten);
     ASSERT_EQ(run_clear(rewritten, inputs), expected);
 
-    const Plan plan = make_plan(circuit, {.max_exact_bits = 16}, only(kInsecure));
+    const Plan plan = make_plan(circuit, {.max_exact_bits = 16}, only(kInsecure, seed % 4 != 0));
     ASSERT_EQ(print(parse_plan(print(plan, circuit)), circuit), print(plan, circuit));
     ASSERT_EQ(run_simulated(circuit, plan, inputs, seed), expected)
         << print(circuit) << print(plan, circuit);
     ASSERT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected)
         << print(circuit) << print(plan, circuit);
     lookups += 2 * lookup_count(circuit);
+    for (const auto& [node, lookup] : plan.lookups) {
+      const std::size_t tables = std::get<Lut>(circuit.nodes[node].op).tables.size();
+      if (tables > 1) ++(lookup.rotation.tables_log2 != 0 ? shared : apart);
+      odd += lookup.is_odd ? 1 : 0;
+    }
   }
   EXPECT_GT(lookups, 10000);
+  EXPECT_GT(shared, 500);
+  EXPECT_GT(apart, 200);
+  EXPECT_GT(odd, 500);
 }
 
 // A search that gives each lookup one of two key sets by chance.
@@ -240,6 +262,70 @@ Circuit identity_table(std::int64_t lower, std::int64_t upper, std::int64_t elem
   for (std::int64_t v = lower; v <= upper; ++v) table.entries.push_back(v);
   circuit.nodes = {{"x", Input{0}}, {"id", Lut{0, {table}, {1}}}, {"y", Output{1}}};
   return circuit;
+}
+
+// Layers of signs with thresholds of their own, as a binary network has them.
+Circuit make_sign_network(std::uint64_t seed, std::int64_t width, int layers) {
+  std::mt19937_64 random(seed);
+  const auto between = [&](std::int64_t lower, std::int64_t upper) {
+    return std::uniform_int_distribution<std::int64_t>(lower, upper)(random);
+  };
+  Circuit circuit;
+  circuit.name = "signs";
+  circuit.values.push_back({{width}, {-1, 1}});
+  circuit.nodes.push_back({"x", Input{0}});
+  for (int layer = 0; layer < layers; ++layer) {
+    const auto operand = static_cast<ValueId>(circuit.values.size() - 1);
+    DenseWeight weight{width, width, {}};
+    for (std::int64_t i = 0; i < width * width; ++i) weight.data.push_back(2 * between(0, 1) - 1);
+    Linear linear{{{operand, weight}}, {}, operand + 1};
+    for (std::int64_t i = 0; i < width; ++i) linear.bias.push_back(between(-1, 1));
+    const Interval interval{-width - 1, width + 1};
+    circuit.values.push_back({{width}, interval});
+    circuit.nodes.push_back({"fc" + std::to_string(layer), std::move(linear)});
+    Table table{"sign" + std::to_string(layer), interval, width, {}, {}};
+    for (std::int64_t row = 0; row < width; ++row) {
+      const std::int64_t threshold = between(-1, 2);
+      for (std::int64_t v = interval.lower; v <= interval.upper; ++v)
+        table.entries.push_back(v < threshold ? -1 : 1);
+      table.row_of_element.push_back(static_cast<std::uint32_t>(row));
+    }
+    circuit.values.push_back({{width}, {-1, 1}});
+    circuit.nodes.push_back({"sign", Lut{operand + 1, {table}, {operand + 2}}});
+  }
+  circuit.nodes.push_back({"y", Output{static_cast<ValueId>(circuit.values.size() - 1)}});
+  return circuit;
+}
+
+TEST(Executors, AgreeOnSignNetworks) {
+  SecretGenerator random;
+  const Keys keys = Keys::make({kInsecure}, random);
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const Circuit circuit = make_sign_network(seed, 4 + static_cast<std::int64_t>(seed % 12), 3);
+    verify(circuit);
+    const Integers inputs = RandomCircuit(seed).make_inputs(circuit, 3);
+    const Integers expected = run_clear(circuit, inputs);
+    const Plan plan = make_plan(circuit, {}, only(kInsecure));
+    for (const auto& [node, lookup] : plan.lookups) EXPECT_TRUE(lookup.is_odd) << node;
+    const std::string text = print(plan, circuit);
+    ASSERT_EQ(print(parse_plan(text), circuit), text);
+    ASSERT_EQ(run_simulated(circuit, plan, inputs, seed), expected) << print(circuit) << text;
+    ASSERT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected)
+        << print(circuit) << text;
+  }
+}
+
+TEST(Long, SignNetworkAt128Bits) {
+  SecretGenerator random;
+  const Circuit circuit = make_sign_network(1, 15, 2);
+  const Plan plan = make_plan(circuit, {});
+  for (const auto& [node, lookup] : plan.lookups) EXPECT_TRUE(lookup.is_odd) << node;
+  const Keys keys = Keys::make(parameters_of(plan.key_sets), random);
+  const Integers inputs = RandomCircuit(1).make_inputs(circuit, 20);
+  const Integers expected = run_clear(circuit, inputs);
+  EXPECT_EQ(run_simulated(circuit, plan, inputs, 1), expected);
+  EXPECT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected);
 }
 
 // The plan under the first key set that serves the circuit.
@@ -422,6 +508,88 @@ double chi_square_excess(const std::vector<double>& a, const std::vector<double>
   // Wilson-Hilferty, 4.753 standard deviations: false alarms at 1e-6.
   const double spread = 2.0 / (9.0 * freedom);
   return statistic - freedom * std::pow(1 - spread + 4.753 * std::sqrt(spread), 3);
+}
+
+// Results that differ, by table, and values of which some results differ and others do not.
+struct Failures {
+  std::vector<double> by_output;
+  double values = 0, partial = 0;
+
+  Failures(const Integers& results, const Integers& expected) : by_output(results.size(), 0) {
+    for (std::size_t i = 0; i < expected[0].data.size(); ++i) {
+      std::size_t wrong = 0;
+      for (std::size_t o = 0; o < results.size(); ++o) {
+        const bool differs = results[o].data[i] != expected[o].data[i];
+        by_output[o] += differs ? 1 : 0;
+        wrong += differs ? 1 : 0;
+      }
+      values += wrong != 0 ? 1 : 0;
+      partial += wrong != 0 && wrong != results.size() ? 1 : 0;
+    }
+  }
+};
+
+// Wrong results of a circuit at a p_error that can be counted, encrypted and, of ten times as many
+// samples, simulated; and the number that the plan predicts.
+void expect_failures_as_simulated(const Circuit& circuit, const Plan& plan, const Integers& inputs,
+                                  double predicted) {
+  SecretGenerator random;
+  const Keys keys = Keys::make(parameters_of(plan.key_sets), random);
+  const Failures encrypted(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random),
+                           run_clear(circuit, inputs));
+  double simulated = 0;
+  for (std::uint64_t seed = 0; seed < 10; ++seed) {
+    const Failures failures(run_simulated(circuit, plan, inputs, seed), run_clear(circuit, inputs));
+    EXPECT_EQ(failures.partial, 0);
+    simulated += failures.values / 10;
+  }
+  testing::Test::RecordProperty("encrypted_over_predicted",
+                                std::to_string(encrypted.values / predicted));
+  testing::Test::RecordProperty("simulated_over_predicted", std::to_string(simulated / predicted));
+  EXPECT_EQ(encrypted.partial, 0);  // all tables of a value are read at one index
+  EXPECT_NEAR(encrypted.values, predicted, 5 * std::sqrt(predicted));
+  EXPECT_NEAR(simulated, predicted, 5 * std::sqrt(predicted / 10));
+}
+
+TEST(Statistical, TablesOfOneValueFailTogether) {
+  constexpr std::int64_t kElements = 512, kBatch = 8;
+  Circuit circuit = identity_table(0, 7, kElements);
+  for (const std::int64_t factor : {3, 5, 7}) {
+    Table table{"times" + std::to_string(factor), {0, 7}, 1, {}, {}};
+    for (std::int64_t v = 0; v < 8; ++v) table.entries.push_back(factor * v % 8);
+    const auto result = static_cast<ValueId>(circuit.values.size());
+    circuit.values.push_back(circuit.values[1]);
+    auto& lut = std::get<Lut>(circuit.nodes[1].op);
+    lut.tables.push_back(std::move(table));
+    lut.results.push_back(result);
+    circuit.nodes.push_back({"y" + std::to_string(factor), Output{result}});
+  }
+  const Plan plan = make_plan(circuit, {.p_error = 0x1p-5, .key_set_source = KeySetSource::custom});
+  const LookupPlan& lookup = plan.lookups.at(1);
+  EXPECT_GT(lookup.rotation.tables_log2, 0u);
+  Integers inputs{{{kBatch, kElements}, {}}};
+  for (std::int64_t i = 0; i < kBatch * kElements; ++i)
+    inputs[0].data.push_back(1 + i % 6);  // a neighbour on either side
+  expect_failures_as_simulated(circuit, plan, inputs, kBatch * kElements * lookup.step_probability);
+}
+
+// Values beside the step, and beside the border opposite of it.
+TEST(Statistical, SignsFailAsOftenAsPredicted) {
+  constexpr std::int64_t kElements = 512, kBatch = 16;
+  Circuit circuit = identity_table(-8, 7, kElements);
+  Table& table = std::get<Lut>(circuit.nodes[1].op).tables[0];
+  for (std::size_t i = 0; i < 16; ++i) table.entries[i] = i < 8 ? 0 : 1;
+  circuit.values[1].interval = {0, 1};
+  const Plan plan = make_plan(circuit, {.p_error = 0x1p-5, .key_set_source = KeySetSource::custom});
+  const LookupPlan& lookup = plan.lookups.at(1);
+  EXPECT_TRUE(lookup.is_odd);
+  Integers inputs{{{kBatch, kElements}, {}}};
+  const std::int64_t ends[] = {-8, -1, 0, 7};
+  for (std::int64_t i = 0; i < kBatch * kElements; ++i) inputs[0].data.push_back(ends[i % 4]);
+  // Each leaves its box to one side; the output may err, too, which two errors undo.
+  const double sign = lookup.step_probability / 2, output = plan.outputs.at(2).flip_probability;
+  expect_failures_as_simulated(circuit, plan, inputs,
+                               kBatch * kElements * (sign + output - 2 * sign * output));
 }
 
 TEST(Statistical, TolerantErrorsAreDistributedAsSimulated) {

@@ -107,21 +107,22 @@ class MemoryWalk {
     const LookupPlan& lookup = plan_.lookups.at(n);
     const TfheParameters& parameters = plan_.key_set_of(lookup).parameters;
     const std::uint64_t count = size_.at_once * size_of(circuit_, lut.operand);
+    const std::uint64_t reads = count * lut.tables.size();
     std::uint64_t rows = 0;
-    for (const Table& table : lut.tables)
-      rows = std::max(rows, static_cast<std::uint64_t>(table.rows));
+    for (const Table& table : lut.tables) rows += static_cast<std::uint64_t>(table.rows);
     if (last_use_[lut.operand] > n)  // then the executor works on a copy
       estimate.ciphertexts += of_value(lut.operand, size_.at_once);
     if (lookup.wide.index_bits != 0) {
       estimate.tables = rows * wide_table_bytes(parameters.polynomial_size, lookup.wide);
-      estimate.scratch = count * sizeof(const WideTable*) +
+      estimate.scratch = reads * sizeof(const WideTable*) +
                          wide_lookup_scratch_bytes(parameters, lookup.wide, count, size_.threads);
       return;
     }
     estimate.tables = rows * table_size(plan_, lookup) * sizeof(Torus);
     estimate.scratch =
-        count * sizeof(const Torus*) +
-        bootstrap_scratch_bytes(parameters, lookup.extension_log2, count, size_.threads);
+        reads * sizeof(const Torus*) +
+        bootstrap_scratch_bytes(parameters, lookup.rotation.extension_log2, count, size_.threads,
+                                lookup.rotation.turns(lut.tables.size()));
   }
 
   const Circuit& circuit_;

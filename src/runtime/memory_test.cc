@@ -32,7 +32,7 @@ Plan make_rough_plan(const Circuit& circuit, std::uint32_t extension_log2) {
   plan.tensors.resize(circuit.values.size(), {.scale = 0x1p-10});
   for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
     if (std::holds_alternative<Lut>(circuit.nodes[n].op))
-      plan.lookups[n].extension_log2 = extension_log2;
+      plan.lookups[n].rotation.extension_log2 = extension_log2;
   }
   return plan;
 }
@@ -78,6 +78,25 @@ TEST(MemoryEstimate, CountsWhatIsAliveAtEachLayer) {
   // The operand that is read again is copied for the lookup.
   const MemoryEstimate again = estimate_memory(make_network(100, true), plan, {});
   EXPECT_EQ(again.ciphertexts, 5 * of_tensor(100));
+}
+
+// All tables of a value stand in memory together; they are shorter where they share a rotation.
+TEST(MemoryEstimate, CountsAllTablesOfAValue) {
+  Circuit circuit = make_network(100);
+  auto& lut = std::get<Lut>(circuit.nodes[2].op);
+  for (const char* name : {"u", "v", "w"}) {
+    lut.tables.push_back(lut.tables.front());
+    lut.tables.back().name = name;
+    lut.results.push_back(static_cast<ValueId>(circuit.values.size()));
+    circuit.values.push_back(circuit.values[2]);
+  }
+  Plan plan = make_rough_plan(circuit, 0);
+  const MemoryEstimate apart = estimate_memory(circuit, plan, {});
+  EXPECT_EQ(apart.layer, "relu");
+  EXPECT_EQ(apart.tables, 4 * 100 * 256 * 8 + 2 * 100 * 8u);
+  EXPECT_EQ(apart.scratch, 4 * 100 * 8 + bootstrap_scratch_bytes(kInsecure, 0, 100, 1, 4));
+  plan.lookups[2].rotation.tables_log2 = 2;
+  EXPECT_EQ(estimate_memory(circuit, plan, {}).tables, 4 * 100 * 64 * 8 + 2 * 100 * 8u);
 }
 
 TEST(MemoryEstimate, GrowsWithBatchSamplesThreadsAndTables) {

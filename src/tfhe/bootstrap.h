@@ -5,7 +5,8 @@
 //   bootstrap_batch(keys, inputs, tables, extension_log2, outputs);
 //
 // Cost per ciphertext: one keyswitch (k*N*l_ks*(n+1) multiply-adds) and, at grouping factor g, n/g
-// steps of degree N on 2^extension_log2 shards, less what their order saves (stages.h). Thread
+// steps of degree N on 2^extension_log2 shards, less what their order saves (stages.h). Several
+// tables of one ciphertext share the keyswitch, and a rotation where the shape says so. Thread
 // rule: const keys are shared by all threads; the call is parallel inside.
 #pragma once
 
@@ -57,5 +58,13 @@ std::uint64_t switch_modulus(Torus word, std::uint64_t modulus);
 void bootstrap_batch(const EvaluationKeys& keys, const LweBatch& inputs,
                      std::span<const Torus* const> tables, std::uint32_t extension_log2,
                      LweBatch& outputs, const ProgressCallback& progress = {});
+
+// The same with outputs.size() tables of each ciphertext: table t of ciphertext c is tables[c *
+// outputs.size() + t], its result row c of outputs[t]. Tables have M = shape.table_size(N) words,
+// and all of a ciphertext are read at the same index. Cost per ciphertext: one keyswitch and
+// shape.turns(outputs.size()) rotations. progress counts results.
+void bootstrap_batch(const EvaluationKeys& keys, const LweBatch& inputs,
+                     std::span<const Torus* const> tables, const RotationShape& shape,
+                     std::span<LweBatch* const> outputs, const ProgressCallback& progress = {});
 
 }  // namespace torusml

@@ -194,7 +194,8 @@ def test_inspect_names_every_kind(life):
     }
     model = described["m.tml"]["model"]
     assert described["m.tml"]["kind"] == "model"
-    assert model["lookups"] == 3 and model["p_error"] == 2.0**-40 and model["security_bits"] == 128
+    assert model["lookups"] == model["rotations"] == model["keyswitches"] == 3
+    assert model["p_error"] == 2.0**-40 and model["security_bits"] == 128
     assert model["profile"] == "private_results" and model["precision"] == "exact"
     kinds = [layer["kind"] for layer in model["layers"]]
     assert kinds == ["input", "linear", "lookup", "linear", "output"]
@@ -222,7 +223,8 @@ def test_json_summaries(life):
             folder=life,
         )
     )
-    assert summary["lookups"] == 3 and summary["p_error"] == 2.0**-40
+    assert summary["lookups"] == summary["rotations"] == summary["keyswitches"] == 3
+    assert summary["p_error"] == 2.0**-40
     _, text = predict(life, "clear", "--json")
     assert json.loads(text)["samples"] == 3
 
@@ -501,6 +503,10 @@ def test_bench_measures_lookups(tmp_path):
         assert {"grouping_factor", "accumulator_bits", "extension_log2"} < line["parameters"].keys()
     text = torusml("bench", "lut", "--bits", 2, "--batch", 4, "--rounds", 1, folder=tmp_path)
     assert "128 bits of security" in text and "2^-40" in text
+    options = ("--bits", 2, "--tables", "1,3", "--batch", 2, "--rounds", 1, "--json")
+    alone, shared = (json.loads(line) for line in torusml("bench", "lut", *options, folder=tmp_path).splitlines())
+    assert (alone["tables"], shared["tables"]) == (1, 3) and shared["correct"] == 6
+    assert alone["parameters"]["tables_log2"] == 0 and shared["parameters"]["tables_log2"] > 0
 
 
 def test_bench_measures_kernels(tmp_path):

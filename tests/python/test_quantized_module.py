@@ -159,6 +159,7 @@ def test_graph_and_statistics(module):
     assert "= lut" in str(circuit) and "lookup" in circuit.plan_text()
     statistics = circuit.statistics
     assert statistics["programmable_bootstrap_count"] == 5
+    assert statistics["table_lookup_count"] == statistics["key_switch_count"] == 5
     assert statistics["p_error"] == 2.0**-40
     assert 0 < statistics["global_p_error"] < 1e-9
     circuit.keygen()
