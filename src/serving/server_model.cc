@@ -51,13 +51,15 @@ std::vector<LweBatch> expand_inputs(const EncryptedInputs& inputs) {
 
 }  // namespace
 
-void ServerModel::load_keys(const EvaluationKeySet& keys, const Limits& limits) {
+void ServerModel::load_keys(const EvaluationKeySet& keys, const Limits& limits,
+                            const std::string& prepared_keys) {
   if (!(keys.keys.parameters == model_.model.plan.parameters)) {
     throw Error(ErrorCode::wrong_key, "the evaluation keys have other parameters than the model",
                 "", "keys made by `torusml keygen` for this model");
   }
   check_key_memory(keys.keys.parameters, key_bytes(), limits);
-  with_threads(limits.threads, [&] { keys_.emplace(EvaluationKeys::prepare(keys.keys)); });
+  with_threads(limits.threads,
+               [&] { keys_.emplace(load_prepared_keys(keys.keys, prepared_keys)); });
   provenance_ = keys.provenance;
 }
 
@@ -72,8 +74,8 @@ EncryptedOutputs ServerModel::run(const EncryptedInputs& inputs, const ProgressC
   const std::int64_t batch = inputs.tensors.empty() ? 1 : inputs.tensors[0].shape[0];
   // Before inputs are expanded: they are most of what a large batch takes.
   choose_samples_at_once(model.circuit, model.plan, static_cast<std::size_t>(batch), limits);
-  std::vector<LweBatch> results =
-      run_encrypted(model.circuit, model.plan, *keys_, expand_inputs(inputs), progress, limits);
+  std::vector<LweBatch> results = run_encrypted(model.circuit, model.plan, keys_->keys,
+                                                expand_inputs(inputs), progress, limits);
   EncryptedOutputs outputs{inputs.provenance, {}};
   for (std::size_t o = 0; o < results.size(); ++o) {
     const OutputSpec& spec = model.client.outputs[o];

@@ -1,8 +1,10 @@
 #include "serving/server_model.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 
 #include "artifact/sample_model.h"
@@ -78,6 +80,34 @@ TEST_F(ServerModelTest, WhatExceedsTheLimitIsRefused) {
   EXPECT_TRUE(server_.has_keys());
   const std::string text = refusal([&] { server_.run(encrypt(5), {}, {1, 1000}); }, code);
   EXPECT_NE(text.find("the limit is 1.00 kB (layer 'relu1')"), std::string::npos) << text;
+}
+
+TEST_F(ServerModelTest, MappedKeysChangeNoResult) {
+  namespace fs = std::filesystem;
+  const fs::path folder =
+      fs::temp_directory_path() / ("torusml_server_keys_" + std::to_string(getpid()));
+  server_.load_keys(evaluation_);
+  EXPECT_FALSE(server_.keys_are_mapped());
+  const EncryptedInputs x = encrypt(3);
+  const EncryptedOutputs expected = server_.run(x);
+  for (int start = 0; start < 2; ++start) {
+    ServerModel server{stored_};
+    server.load_keys(evaluation_, {.threads = 1}, folder.string());
+    EXPECT_TRUE(server.keys_are_mapped());
+    EXPECT_EQ(server.key_warning(), "");
+    EXPECT_EQ(server.key_bytes(), server_.key_bytes());
+    const EncryptedOutputs y = server.run(x);
+    EXPECT_TRUE(
+        std::ranges::equal(y.tensors[0].ciphertexts.words, expected.tensors[0].ciphertexts.words));
+  }
+  fs::remove_all(folder);
+  server_.load_keys(evaluation_, {}, (folder / "below").string());
+  EXPECT_FALSE(server_.keys_are_mapped());
+  EXPECT_NE(server_.key_warning(), "");
+  EXPECT_TRUE(std::ranges::equal(server_.run(x).tensors[0].ciphertexts.words,
+                                 expected.tensors[0].ciphertexts.words));
+  server_.load_keys(evaluation_);
+  EXPECT_EQ(server_.key_warning(), "");
 }
 
 TEST_F(ServerModelTest, WrongUseIsRefused) {
