@@ -97,7 +97,13 @@ class TORUSML_EXPORT Server {
   Server(Server&&) noexcept;
   Server& operator=(Server&&) noexcept;
 
-  void load_evaluation_keys(std::string_view bytes, const Limits& limits = {});
+  // prepared_keys: a folder that keeps keys in the form that the kernels read, for this process and
+  // others to map; without it, or where it cannot be used, this process prepares them for itself
+  // (docs/memory.md).
+  void load_evaluation_keys(std::string_view bytes, const Limits& limits = {},
+                            const std::string& prepared_keys = "");
+  bool keys_are_mapped() const;
+  std::string key_warning() const;  // what was wrong with the folder, or empty
   std::string run(std::string_view encrypted, const ProgressCallback& progress = {},
                   const Limits& limits = {}) const;
 

@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "base/threads.h"
 #include "benchmark/fma_peak.h"
@@ -71,6 +73,7 @@ TEST(Lookups, AreMeasuredAndRight) {
   EXPECT_DOUBLE_EQ(most * m.timings[0].predicted_ms, m.timings[1].predicted_ms);
   EXPECT_GT(m.keygen_s, 0);
   EXPECT_GT(m.prepare_s, 0);
+  EXPECT_EQ(m.key_map_s, 0);
   expect_sizes(m);
 }
 
@@ -82,6 +85,23 @@ TEST(Lookups, SeveralTablesOfAValue) {
   EXPECT_EQ(m.timings[0].checked, 12u);
   EXPECT_EQ(m.timings[0].correct, 12u);
   EXPECT_EQ(lookup_request(settings).constraints[0].tables, 3u);
+}
+
+TEST(Lookups, AreRightWithMappedKeys) {
+  namespace fs = std::filesystem;
+  const fs::path folder =
+      fs::temp_directory_path() / ("torusml_bench_keys_" + std::to_string(getpid()));
+  LookupSettings settings = tiny();
+  settings.prepared_keys = folder.string();
+  refused(ErrorCode::file_unwritable, settings);
+  fs::create_directory(folder);
+  const LookupMeasurement m = measure_lookups(settings);
+  expect_right(m.timings[0], 1);
+  expect_sizes(m);
+  EXPECT_GT(m.key_store_s, 0);
+  EXPECT_GT(m.key_map_s, 0);
+  EXPECT_TRUE(fs::is_empty(folder));
+  fs::remove(folder);
 }
 
 TEST(Lookups, TheRequestIsThatOfAnExactLookup) {

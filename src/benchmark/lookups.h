@@ -10,6 +10,8 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "benchmark/spread.h"
@@ -29,6 +31,9 @@ struct LookupSettings {
   std::size_t batch = 64;  // values
   int rounds = 3;
   std::vector<int> threads;  // measured in turn, round by round
+  // Prepared keys are written to a file in this folder, mapped and used from there; the file goes
+  // with the measurement. Empty: keys stay in this process's own memory.
+  std::string prepared_keys;
 };
 
 // 64, and 16 from 7 bits on.
@@ -53,6 +58,9 @@ struct LookupMeasurement {
   RotationShape rotation;
   WideShape wide;  // index_bits 0: an ordinary lookup
   double keygen_s = 0, prepare_s = 0;
+  double key_store_s = 0, key_map_s = 0;  // 0 without a folder
+  // Of the bootstrapping key as lookups read it; none if the system does not tell.
+  std::optional<std::size_t> huge_page_bytes;
   std::size_t evaluation_key_bytes = 0;  // as a file
   // In memory; keys of circuit bootstrapping count as bootstrapping keys.
   std::size_t bootstrap_key_bytes = 0, keyswitch_key_bytes = 0;
@@ -60,8 +68,8 @@ struct LookupMeasurement {
   std::vector<LookupTiming> timings;  // by thread count
 };
 
-// Errors: those of check; no_parameters; internal if more results are wrong than p_error explains.
-// progress counts steps: keys, and a step for each batch.
+// Errors: those of check; no_parameters; file_unwritable; internal if more results are wrong than
+// p_error explains. progress counts steps: keys, and a step for each batch.
 LookupMeasurement measure_lookups(const LookupSettings& settings,
                                   const ProgressCallback& progress = {});
 

@@ -84,6 +84,11 @@ void print_lookups_json(const Json& machine, const LookupMeasurement& measured) 
     json["predicted_ms"] = timing.predicted_ms;
     json["keygen_s"] = measured.keygen_s;
     json["prepare_s"] = measured.prepare_s;
+    if (!settings.prepared_keys.empty()) {
+      json["key_store_s"] = measured.key_store_s;
+      json["key_map_s"] = measured.key_map_s;
+    }
+    if (measured.huge_page_bytes) json["huge_page_bytes"] = *measured.huge_page_bytes;
     json["evaluation_key_bytes"] = measured.evaluation_key_bytes;
     json["bootstrap_key_bytes"] = measured.bootstrap_key_bytes;
     json["keyswitch_key_bytes"] = measured.keyswitch_key_bytes;
@@ -147,6 +152,7 @@ std::vector<LookupSettings> lookup_settings(const BenchLutArguments& arguments) 
   settings.norm2 = arguments.norm2;
   settings.security_bits = arguments.security_bits;
   settings.rounds = arguments.rounds;
+  settings.prepared_keys = arguments.prepared_keys;
   settings.threads = arguments.threads.empty() ? std::vector<int>{available_threads()}
                                                : parse_integers(arguments.threads, "--threads");
   std::vector<LookupSettings> all;

@@ -57,6 +57,15 @@ void add_memory_limit(CLI::App& command, std::string& limit) {
       ->type_name("SIZE");
 }
 
+void add_prepared_keys(CLI::App& command, std::string& folder) {
+  command
+      .add_option("--prepared-keys", folder,
+                  "Folder that keeps prepared keys for all processes to map; the next start is "
+                  "faster")
+      ->envname("TORUSML_PREPARED_KEYS")
+      ->type_name("FOLDER");
+}
+
 void add_compile(CLI::App& app, CompileArguments& a) {
   CLI::App& command = *app.add_subcommand("compile", "Compile a network for encrypted inputs");
   file(command, "model", a.model, "Network (.onnx)");
@@ -122,6 +131,7 @@ void add_run(CLI::App& app, RunArguments& a) {
   file(command, "-o,--output", a.output, "Ciphertext of the results to write");
   add_threads(command, a.threads);
   add_memory_limit(command, a.memory_limit);
+  add_prepared_keys(command, a.prepared_keys);
   command.callback([&a] { run_run(a); });
 }
 
@@ -149,6 +159,7 @@ void add_predict(CLI::App& app, PredictArguments& a) {
   command.add_option("--seed", a.seed, "Seed of the noise (simulated)")->capture_default_str();
   add_threads(command, a.threads);
   add_memory_limit(command, a.memory_limit);
+  add_prepared_keys(command, a.prepared_keys);
   command.add_flag("--json", a.json, "Print the summary as JSON");
   file_list(command, "-o,--output", a.output, "Results to write (.npy)");
   command.callback([&a] { run_predict(a); });
@@ -178,6 +189,10 @@ void add_bench_lut(CLI::App& bench, BenchLutArguments& a) {
       ->capture_default_str();
   command.add_option("--rounds", a.rounds, "Timed batches for each thread count")
       ->capture_default_str();
+  command
+      .add_option("--prepared-keys", a.prepared_keys,
+                  "Folder to keep the prepared keys in while they are measured, mapped from there")
+      ->type_name("FOLDER");
   command.add_flag("--json", a.json, "Print a JSON object for each width and thread count");
   command.callback([&a] { run_bench_lut(a); });
 }

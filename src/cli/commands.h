@@ -47,8 +47,9 @@ void run_encrypt(const EncryptArguments& arguments);
 
 struct RunArguments {
   std::string model, evaluation, input, output;
-  int threads = 0;           // 0: all
-  std::string memory_limit;  // such as "2GB"; empty: none
+  int threads = 0;            // 0: all
+  std::string memory_limit;   // such as "2GB"; empty: none
+  std::string prepared_keys;  // a folder; empty: none
 };
 void run_run(const RunArguments& arguments);
 
@@ -67,6 +68,7 @@ struct PredictArguments {
   std::uint64_t seed = 0;          // simulated only
   int threads = 0;                 // 0: all
   std::string memory_limit;        // encrypted only; empty: none
+  std::string prepared_keys;       // a folder, for keys that are given; empty: none
   bool json = false;
 };
 void run_predict(const PredictArguments& arguments);
@@ -84,6 +86,7 @@ struct BenchLutArguments {
   std::optional<std::uint32_t> batch;  // none: the default for each width
   int security_bits = 128;
   int rounds = 3;
+  std::string prepared_keys;  // a folder; empty: none
   bool json = false;
 };
 void run_bench_lut(const BenchLutArguments& arguments);

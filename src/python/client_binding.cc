@@ -135,10 +135,12 @@ void bind_server_model(nb::module_& module) {
            })
       .def("load_keys",
            [](ServerModel& self, const EvaluationKeySet& keys, int threads,
-              std::uint64_t memory_limit_bytes) {
+              std::uint64_t memory_limit_bytes, const std::string& prepared_keys) {
              const nb::gil_scoped_release release;
-             self.load_keys(keys, {threads, memory_limit_bytes});
+             self.load_keys(keys, {threads, memory_limit_bytes}, prepared_keys);
+             return self.key_warning();
            })
+      .def_prop_ro("keys_are_mapped", &ServerModel::keys_are_mapped)
       .def_prop_ro("key_bytes", &ServerModel::key_bytes)
       .def(
           "run",

@@ -51,17 +51,26 @@ std::vector<LweBatch> expand_inputs(const EncryptedInputs& inputs) {
 
 }  // namespace
 
-void ServerModel::load_keys(const EvaluationKeySet& keys, const Limits& limits) {
+void ServerModel::load_keys(const EvaluationKeySet& keys, const Limits& limits,
+                            const std::string& prepared_keys) {
   const std::vector<TfheParameters> needed = parameters_of(model_.model.plan.key_sets);
   check_key_sets(needed, parameters_of(keys.keys), "the evaluation keys");
   check_key_memory(needed, key_bytes(), limits);
-  std::vector<EvaluationKeys> prepared;
+  std::vector<EvaluationKeys> loaded;
+  bool are_mapped = true;
+  std::string warning;
   with_threads(limits.threads, [&] {
-    for (const TfheParameters& p : needed)
-      prepared.push_back(EvaluationKeys::prepare(
-          *std::ranges::find(keys.keys, p, &SeededEvaluationKeys::parameters)));
+    for (const TfheParameters& p : needed) {
+      LoadedKeys set = load_prepared_keys(
+          *std::ranges::find(keys.keys, p, &SeededEvaluationKeys::parameters), prepared_keys);
+      loaded.push_back(std::move(set.keys));
+      are_mapped = are_mapped && set.is_mapped;
+      if (warning.empty()) warning = set.warning;
+    }
   });
-  keys_ = std::move(prepared);
+  keys_ = std::move(loaded);
+  keys_are_mapped_ = are_mapped;
+  key_warning_ = std::move(warning);
   provenance_ = keys.provenance;
 }
 

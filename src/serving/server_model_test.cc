@@ -1,8 +1,10 @@
 #include "serving/server_model.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 
 #include "artifact/sample_model.h"
@@ -99,6 +101,52 @@ TEST_F(ServerModelTest, KeysMustHaveTheModelsKeySets) {
   EXPECT_EQ(server_.key_bytes(), bytes);
   const EncryptedInputs x = client_.encrypt(shared, {{{1, 2}, {-3, 4}}});
   EXPECT_EQ(client_.decrypt(shared, server_.run(x))[0].data.size(), 3u);
+}
+
+TEST_F(ServerModelTest, MappedKeysChangeNoResult) {
+  namespace fs = std::filesystem;
+  const fs::path folder =
+      fs::temp_directory_path() / ("torusml_server_keys_" + std::to_string(getpid()));
+  server_.load_keys(evaluation_);
+  EXPECT_FALSE(server_.keys_are_mapped());
+  const EncryptedInputs x = encrypt(3);
+  const EncryptedOutputs expected = server_.run(x);
+  for (int start = 0; start < 2; ++start) {
+    ServerModel server{stored_};
+    server.load_keys(evaluation_, {.threads = 1}, folder.string());
+    EXPECT_TRUE(server.keys_are_mapped());
+    EXPECT_EQ(server.key_warning(), "");
+    EXPECT_EQ(server.key_bytes(), server_.key_bytes());
+    const EncryptedOutputs y = server.run(x);
+    EXPECT_TRUE(
+        std::ranges::equal(y.tensors[0].ciphertexts.words, expected.tensors[0].ciphertexts.words));
+  }
+  fs::remove_all(folder);
+  server_.load_keys(evaluation_, {}, (folder / "below").string());
+  EXPECT_FALSE(server_.keys_are_mapped());
+  EXPECT_NE(server_.key_warning(), "");
+  EXPECT_TRUE(std::ranges::equal(server_.run(x).tensors[0].ciphertexts.words,
+                                 expected.tensors[0].ciphertexts.words));
+  server_.load_keys(evaluation_);
+  EXPECT_EQ(server_.key_warning(), "");
+}
+
+TEST_F(ServerModelTest, EachKeySetHasItsFile) {
+  namespace fs = std::filesystem;
+  StoredModel stored = stored_;
+  TfheParameters second = stored.model.client.key_sets[0];
+  second.small_dimension = {12};
+  stored.model.plan.key_sets.push_back(make_key_set(second));
+  stored.model.client.key_sets.push_back(second);
+  const ModelClient client(stored.model.client, stored.hash);
+  const EvaluationKeySet keys = client.make_evaluation_keys(client.make_secret_keys());
+  const fs::path folder =
+      fs::temp_directory_path() / ("torusml_two_key_sets_" + std::to_string(getpid()));
+  ServerModel server{stored};
+  server.load_keys(keys, {}, folder.string());
+  EXPECT_TRUE(server.keys_are_mapped());
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder), fs::directory_iterator()), 2);
+  fs::remove_all(folder);
 }
 
 TEST_F(ServerModelTest, WrongUseIsRefused) {

@@ -10,6 +10,7 @@
 // rule: const keys are shared by all threads; the call is parallel inside.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -19,12 +20,26 @@
 
 namespace torusml {
 
+class FileMapping;
+
+// The arrays that kernels read: bootstrapping key, keyswitch key, keys of the trace. Sizes and
+// offsets in bytes.
+using PreparedParts = std::array<std::span<const std::uint8_t>, 3>;
+using PartSizes = std::array<std::size_t, 3>;
+// Another layout of the parts (tfhe/prepared_keys.h), or other numbers in them, takes another
+// number here: files of prepared keys carry it.
+inline constexpr std::uint32_t kPreparedLayout = 1;
+
 class EvaluationKeys {
  public:
   // Expands masks and transforms the bootstrapping key; parallel. Error wrong_key when sizes do not
   // match the parameters.
   static EvaluationKeys prepare(const SeededEvaluationKeys& seeded,
                                 const ProgressCallback& progress = {});
+  // Keys in a file that holds such parts() at these offsets, multiples of 64. The caller has
+  // checked that the file is as large as that, and what is in it.
+  static EvaluationKeys over(FileMapping file, const TfheParameters& parameters,
+                             const PartSizes& offsets);
   ~EvaluationKeys();
   EvaluationKeys(EvaluationKeys&&) noexcept;
   EvaluationKeys& operator=(EvaluationKeys&&) noexcept;
@@ -34,6 +49,13 @@ class EvaluationKeys {
   std::size_t bytes() const { return bootstrap_bytes() + keyswitch_bytes(); }
   std::size_t bootstrap_bytes() const;
   std::size_t keyswitch_bytes() const;
+
+  PreparedParts parts() const;
+  // Of what prepare() makes. Errors as for prepare().
+  static PartSizes part_sizes(const SeededEvaluationKeys& seeded);
+  // Whether the first and the last piece of each part are, bit for bit, what prepare() makes of
+  // these keys here and now. Cost: some thousandths of prepare().
+  bool begin_and_end_as(const SeededEvaluationKeys& seeded) const;
 
   struct State;
   const State& state() const { return *state_; }
