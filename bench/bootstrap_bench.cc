@@ -8,6 +8,7 @@
 // less.
 #include <benchmark/benchmark.h>
 
+#include <bit>
 #include <cmath>
 #include <ctime>
 #include <vector>
@@ -106,6 +107,57 @@ void bootstrap(benchmark::State& state) {
   if (!right(outputs)) state.SkipWithError("a bootstrap gave a wrong value");
 }
 
+// Arguments: values, threads, tables of each value, whether the tables share a rotation or are
+// looked up one after the other. Values have 5 bits less those of the tables: these share 2048
+// entries.
+void several_tables(benchmark::State& state) {
+  const auto count = static_cast<std::size_t>(state.range(0));
+  const auto threads = static_cast<int>(state.range(1));
+  const auto tables = static_cast<std::size_t>(state.range(2));
+  const bool is_shared = state.range(3) != 0;
+  const std::size_t values = kValues / tables;
+  const RotationShape shape{0,
+                            is_shared ? static_cast<std::uint32_t>(std::bit_width(tables - 1)) : 0};
+  const std::size_t entries = shape.table_size({2048});
+  const auto entry = [&](std::size_t table, std::size_t value) {
+    return Torus{(value * 5 + 3 + table) % kValues} << 58;
+  };
+  std::vector<std::vector<Torus>> words(tables, std::vector<Torus>(entries));
+  std::vector<LweBatch> outputs;
+  std::vector<LweBatch*> rooms;
+  std::vector<const Torus*> read;
+  for (std::size_t t = 0; t < tables; ++t) {
+    for (std::size_t i = 0; i < entries; ++i) words[t][i] = entry(t, i / (entries / values));
+    outputs.emplace_back(parameters().big_dimension(), count);
+  }
+  for (LweBatch& output : outputs) rooms.push_back(&output);
+  for (std::size_t c = 0; c < count; ++c) {
+    for (const auto& table : words) read.push_back(table.data());
+  }
+  std::vector<Torus> phases(count);
+  const Torus half_box = (Torus{1} << 62) / values;
+  for (std::size_t c = 0; c < count; ++c) phases[c] = (2 * (c % values) + 1) * half_box;
+  const LweBatch inputs = expand(encrypt(fixture().secret, phases, fixture().random));
+  for ([[maybe_unused]] auto _ : state) {
+    with_threads(threads, [&] {
+      if (is_shared) return bootstrap_batch(fixture().evaluation, inputs, read, shape, rooms);
+      for (std::size_t t = 0; t < tables; ++t) {
+        const std::vector<const Torus*> alone(count, words[t].data());
+        bootstrap_batch(fixture().evaluation, inputs, alone, 0, outputs[t]);
+      }
+    });
+  }
+  const double done = static_cast<double>(state.iterations()) * static_cast<double>(count * tables);
+  state.counters["tables_per_s"] = benchmark::Counter(done, benchmark::Counter::kIsRate);
+  for (std::size_t t = 0; t < tables; ++t) {
+    const auto results = decrypt(fixture().secret, outputs[t]);
+    for (std::size_t c = 0; c < count; ++c) {
+      if ((results[c] + (Torus{1} << 57)) >> 58 != entry(t, c % values) >> 58)
+        state.SkipWithError("a table gave a wrong value");
+    }
+  }
+}
+
 void keyswitch(benchmark::State& state) {
   const auto count = static_cast<std::size_t>(state.range(0));
   const auto& keys = fixture().evaluation.state();
@@ -145,6 +197,11 @@ BENCHMARK(bootstrap)
     ->ArgNames({"count", "threads", "extension"})
     ->ArgsProduct({{1, 8, 16}, {1, 2}, {0}})
     ->Args({8, 1, 1})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+BENCHMARK(several_tables)
+    ->ArgNames({"count", "threads", "tables", "shared"})
+    ->ArgsProduct({{8}, {1, 2}, {2, 4}, {0, 1}})
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 BENCHMARK(keyswitch)->Arg(1)->Arg(8)->Arg(16)->Arg(32)->Unit(benchmark::kMillisecond);

@@ -177,6 +177,86 @@ INSTANTIATE_TEST_SUITE_P(Cases, StatisticalBlindRotation,
                                               c.extension_log2);
                          });
 
+// Errors of results that one rotation reads side by side. As all blocks of 2^v coefficients are
+// alike, whole polynomials are looked at.
+struct SharedErrors {
+  Errors each;
+  double product = 0;  // of neighbours in a block
+  std::size_t pairs = 0;
+
+  double covariance() const { return product / static_cast<double>(pairs); }
+};
+
+void add_shared_errors(const std::vector<Torus>& phase, const std::vector<Torus>& exact,
+                       std::size_t tables, SharedErrors& errors) {
+  for (std::size_t j = 0; j < phase.size(); ++j) {
+    const double error = centred(phase[j] - exact[j]);
+    errors.each.add(error);
+    if (j % tables == 0) continue;
+    errors.product += error * centred(phase[j - 1] - exact[j - 1]);
+    ++errors.pairs;
+  }
+}
+
+void measure_shared_rotations(const RotationCase& c, std::uint32_t tables_log2, std::uint64_t seed,
+                              SharedErrors& errors) {
+  const Keys keys = Keys::make(parameters_of(c), seed);
+  const std::size_t count = std::size_t{1} << tables_log2, entries = c.size >> tables_log2;
+  std::mt19937_64 random(seed);
+  std::vector<Torus> side_by_side(c.size);
+  std::vector<std::vector<Torus>> words(count, std::vector<Torus>(entries));
+  std::vector<const Torus*> tables;
+  for (std::size_t f = 0; f < count; ++f) {
+    for (std::size_t u = 0; u < entries; ++u) side_by_side[u * count + f] = words[f][u] = random();
+    tables.push_back(words[f].data());
+  }
+  BlindRotation rotation(keys.evaluation.state(), 0, 1);
+  std::vector<std::uint32_t> row(c.n + 1);
+  const std::vector<const std::uint32_t*> rows = {row.data()};
+  for (std::size_t turn = 0; turn < c.rotations_per_key; ++turn) {
+    for (auto& word : row) word = static_cast<std::uint32_t>(random() % (2 * entries) * count);
+    std::size_t index = row[c.n];
+    for (std::size_t i = 0; i < c.n; ++i)
+      index += (2 * std::size_t{c.size} - row[i]) * keys.secret.small()[i];
+    rotation.run(rows, tables, tables_log2);
+    std::vector<Torus> phase = rotation.accumulator(0, 0, c.k);
+    for (std::size_t r = 0; r < c.k; ++r)
+      subtract_mask(keys, r, rotation.accumulator(0, 0, r), phase);
+    add_shared_errors(phase, rotated(side_by_side, index % (2 * c.size)), count, errors);
+  }
+}
+
+class StatisticalSharedRotation
+    : public testing::TestWithParam<std::tuple<RotationCase, std::uint32_t>> {};
+
+TEST_P(StatisticalSharedRotation, HasVarianceAndCovarianceOfTheFormulas) {
+  const auto& [c, tables_log2] = GetParam();
+  SharedErrors errors;
+  for (std::uint64_t seed = 1; seed <= c.keys; ++seed)
+    measure_shared_rotations(c, tables_log2, seed, errors);
+  const Variance variance = blind_rotation_variance(parameters_of(c));
+  const Variance covariance = shared_rotation_covariance(parameters_of(c));
+  expect_variance(errors.each, variance);
+  RecordProperty("covariance_over_formula",
+                 fmt::format("{:.3f}", errors.covariance() / covariance.value));
+  RecordProperty("correlation",
+                 fmt::format("{:.3f}", errors.covariance() / errors.each.variance()));
+  EXPECT_NEAR(errors.covariance() / errors.each.variance(), covariance.value / variance.value,
+              0.05);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, StatisticalSharedRotation,
+    testing::Combine(testing::Values(RotationCase{200, 1, 2048, {23, 1}, 2, 32, 0, 10, 100},
+                                     RotationCase{200, 1, 2048, {15, 2}, 2, 64, 0, 10, 100},
+                                     RotationCase{200, 2, 1024, {23, 1}, 1, 64, 0, 10, 100}),
+                     testing::Values(1, 3)),
+    [](const auto& info) {
+      const RotationCase& c = std::get<0>(info.param);
+      return fmt::format("k{}N{}l{}g{}w{}v{}", c.k, c.size, c.gadget.level_count, c.grouping_factor,
+                         c.accumulator_bits, std::get<1>(info.param));
+    });
+
 // A part for the default run.
 class BlindRotationNoise : public StatisticalBlindRotation {};
 
@@ -660,6 +740,7 @@ struct ErrorRateCase {
   int bits;
   double p_error;
   std::size_t lookups;
+  std::size_t tables = 1;  // of each value; more than one share a rotation
 };
 
 class StatisticalErrorRate : public testing::TestWithParam<ErrorRateCase> {};
@@ -672,6 +753,7 @@ TEST_P(StatisticalErrorRate, IsThatOfTheTail) {
   constraint.fresh_norm2 = 1;
   constraint.lookup_count = 1;
   constraint.values = values;
+  constraint.tables = c.tables;
   constraint.limit_sigma = 0.25 / static_cast<double>(values) / kappa(c.p_error);
   // The results are read without failures of their own.
   NoiseConstraint output;
@@ -681,8 +763,9 @@ TEST_P(StatisticalErrorRate, IsThatOfTheTail) {
   output.limit_sigma = 0.25 / static_cast<double>(values) / kappa(0x1p-40);
   const auto choice = choose_parameters({.constraints = {constraint, output}});
   ASSERT_TRUE(choice);
-  const std::uint32_t h = choice->extension_log2[0];
-  const std::size_t size = std::size_t{choice->parameters.polynomial_size.value} << h;
+  const RotationShape rotation = choice->rotation(0);
+  ASSERT_EQ(rotation.turns(c.tables), 1u);
+  const std::size_t size = rotation.table_size(choice->key_sets[0].parameters.polynomial_size);
   const double half_box = 0.25 / static_cast<double>(values);
   const double predicted = tail_probability(half_box / std::sqrt(choice->noise[0].value));
 
@@ -692,7 +775,7 @@ TEST_P(StatisticalErrorRate, IsThatOfTheTail) {
   const Torus half_index = (Torus{1} << 62) / size;
   std::size_t failures = 0, done = 0;
   for (std::uint64_t seed = 1; done < c.lookups; ++seed) {
-    const Keys keys = Keys::make(choice->parameters, seed);
+    const Keys keys = Keys::make(choice->key_sets[0].parameters, seed);
     auto random = TestSeed::make(seed + 1000);
     std::vector<Torus> phases(std::min<std::size_t>(2048, c.lookups - done));
     for (std::size_t i = 0; i < phases.size(); ++i) {
@@ -700,13 +783,22 @@ TEST_P(StatisticalErrorRate, IsThatOfTheTail) {
       phases[i] = (Torus{i % values} << shift) + (Torus{1} << (shift - 1)) - half_index;
     }
     const LweBatch inputs = expand(encrypt(keys.secret, phases, random));
-    LweBatch outputs(inputs.dimension, inputs.count);
-    const std::vector<const Torus*> tables(inputs.count, table.data());
-    bootstrap_batch(keys.evaluation, inputs, tables, h, outputs);
-    const auto results = decrypt(keys.secret, outputs);
-    for (std::size_t i = 0; i < results.size(); ++i) {
-      const Torus value = (results[i] + (Torus{1} << (shift - 1))) >> shift;
-      failures += value % (2 * values) != i % values;
+    std::vector<LweBatch> outputs(c.tables, LweBatch(inputs.dimension, inputs.count));
+    std::vector<LweBatch*> rooms;
+    for (LweBatch& output : outputs) rooms.push_back(&output);
+    const std::vector<const Torus*> tables(inputs.count * c.tables, table.data());
+    bootstrap_batch(keys.evaluation, inputs, tables, rotation, rooms);
+    const auto value_of = [&](Torus result) {
+      return ((result + (Torus{1} << (shift - 1))) >> shift) % (2 * values);
+    };
+    const auto results = decrypt(keys.secret, outputs.front());
+    for (std::size_t i = 0; i < results.size(); ++i)
+      failures += value_of(results[i]) != i % values ? 1 : 0;
+    // All tables of a value are read at one index.
+    for (const LweBatch& output : outputs) {
+      const auto others = decrypt(keys.secret, output);
+      for (std::size_t i = 0; i < results.size(); ++i)
+        ASSERT_EQ(value_of(others[i]), value_of(results[i]));
     }
     done += phases.size();
   }
@@ -720,8 +812,11 @@ TEST_P(StatisticalErrorRate, IsThatOfTheTail) {
 INSTANTIATE_TEST_SUITE_P(Cases, StatisticalErrorRate,
                          testing::Values(ErrorRateCase{4, 0x1p-6, 20480},
                                          ErrorRateCase{3, 0x1p-8, 40960},
-                                         ErrorRateCase{6, 0x1p-6, 10240}),
-                         [](const auto& info) { return fmt::format("Bits{}", info.param.bits); });
+                                         ErrorRateCase{6, 0x1p-6, 10240},
+                                         ErrorRateCase{3, 0x1p-6, 20480, 4}),
+                         [](const auto& info) {
+                           return fmt::format("Bits{}Tables{}", info.param.bits, info.param.tables);
+                         });
 
 // The same for wide lookups, whose prediction is a sum over the events of one: an upper bound, and
 // not every event gives a wrong result.
@@ -757,7 +852,7 @@ TEST_P(StatisticalWideErrorRate, IsBelowTheSumOverEvents) {
   const std::optional<ParameterChoice> choice = choose_widely(c);
   ASSERT_TRUE(choice);
   ASSERT_TRUE(has_wide_lookup(*choice));
-  TfheParameters p = choice->parameters;
+  TfheParameters p = choice->key_sets[0].parameters;
   const WideShape& shape = choice->wide[0];
   const auto failure = [&] { return wide_failure(p, shape, p.glwe_variance.value); };
   // What is chosen may be much better than what was asked for.

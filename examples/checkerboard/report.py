@@ -31,7 +31,7 @@ def circuit_facts(module: QuantizedModule) -> dict[str, float]:
     statistics = module.fhe_circuit.statistics
     return {
         "accumulator_bits": module.fhe_circuit.graph.maximum_integer_bit_width(),
-        "lookups": statistics["programmable_bootstrap_count"],
+        "lookups": statistics["table_lookup_count"],
         "p_error": statistics["p_error"],
         "security_bits": statistics["security_level"],
     }

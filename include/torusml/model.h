@@ -36,6 +36,9 @@ struct CompileSettings {
   // Key sets come from the published catalogue (docs/parameters.md) where it serves; "custom"
   // searches freely.
   std::string parameters = "catalogue";
+  // 1 or 2: whether demanding lookups may have a key set of their own, where that saves enough
+  // time.
+  int max_key_sets = 2;
 };
 
 enum class Executor { clear, simulated };
@@ -54,7 +57,7 @@ class TORUSML_EXPORT Model {
 
   // The circuit's and the plan's text, without constants.
   std::string description() const;
-  std::int64_t lookup_count() const;  // bootstraps for one sample
+  std::int64_t lookup_count() const;  // tables read for one sample
 
   struct State;  // for Client and Server
   const State& state() const { return *state_; }
@@ -94,7 +97,13 @@ class TORUSML_EXPORT Server {
   Server(Server&&) noexcept;
   Server& operator=(Server&&) noexcept;
 
-  void load_evaluation_keys(std::string_view bytes, const Limits& limits = {});
+  // prepared_keys: a folder that keeps keys in the form that the kernels read, for this process and
+  // others to map; without it, or where it cannot be used, this process prepares them for itself
+  // (docs/memory.md).
+  void load_evaluation_keys(std::string_view bytes, const Limits& limits = {},
+                            const std::string& prepared_keys = "");
+  bool keys_are_mapped() const;
+  std::string key_warning() const;  // what was wrong with the folder, or empty
   std::string run(std::string_view encrypted, const ProgressCallback& progress = {},
                   const Limits& limits = {}) const;
 

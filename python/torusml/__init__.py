@@ -32,6 +32,7 @@ def compile(
     profile: str = "private_results",
     security_level: int = 128,
     parameters: str = "catalogue",
+    max_key_sets: int = 2,
 ) -> Any:
     """A network, quantized and compiled: gives a QuantizedModule.
 
@@ -43,7 +44,7 @@ def compile(
     return compile_any(
         model, calibration, bits, import_qat, margin,
         precision=precision, p_error=p_error, global_p_error=global_p_error, tolerance=tolerance, profile=profile,
-        security_level=security_level, parameters=parameters,
+        security_level=security_level, parameters=parameters, max_key_sets=max_key_sets,
     )  # fmt: skip
 
 

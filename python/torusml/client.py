@@ -15,6 +15,7 @@ y = client.decrypt(received)                       # floats
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,10 @@ class Server:
     Every call has its own limits. threads: at most so many; 0: all. memory_limit_bytes: keys, ciphertexts, tables and
     scratch together, by the estimate of docs/memory.md; 0: no limit. A batch is worked on in smaller parts first, and
     refused with MemoryLimitExceeded, before work begins, where that is not enough.
+
+    prepared_keys: a folder that keeps keys in the form that the kernels read. Every process that names it maps them, so
+    that only the first one prepares them and all share one copy in memory; without it, or where it cannot be used (a
+    RuntimeWarning says why), each process prepares its own.
     """
 
     def __init__(
@@ -218,8 +223,10 @@ class Server:
         *,
         threads: int = 0,
         memory_limit_bytes: int = 0,
+        prepared_keys: Path | None = None,
     ):
         self._core = _core.ServerModel(*model_and_hash(model))
+        self._prepared_keys = "" if prepared_keys is None else os.fspath(prepared_keys)
         self._keys: EvaluationKeys | None = None
         if evaluation_keys is not None:
             self.load_keys(evaluation_keys, threads=threads, memory_limit_bytes=memory_limit_bytes)
@@ -231,8 +238,15 @@ class Server:
         limits = limits_of(threads, memory_limit_bytes)
         keys = _keys_of(evaluation_keys)
         if keys is not self._keys:
-            self._core.load_keys(keys._core, *limits)
+            warning = self._core.load_keys(keys._core, *limits, self._prepared_keys)
             self._keys = keys
+            if warning:
+                warnings.warn(warning, RuntimeWarning, stacklevel=2)
+
+    @property
+    def keys_are_mapped(self) -> bool:
+        """Whether the keys lie in a file that other processes map too."""
+        return self._core.keys_are_mapped
 
     @property
     def key_bytes(self) -> int:

@@ -113,31 +113,33 @@ class CompiledModel:
     def statistics(self) -> dict[str, Any]:
         """Sizes in bytes, counts for one sample, and probabilities of failure.
 
-        complexity: the cost model's milliseconds on one core. size_of_secret_keys and the sizes of the keys are those of
-        the material in its wire form, without the few hundred bytes that a file adds.
+        complexity: the cost model's milliseconds on one core. table_lookup_count: tables that are read;
+        programmable_bootstrap_count: the blind rotations that this takes, fewer where tables of one value share one,
+        more for wide lookups. key_sets: by set, what it is and what it serves; where there are two, one_key_set is what
+        they were preferred to. size_of_secret_keys and the sizes of the keys are those of the material in its wire form,
+        without the few hundred bytes that a file adds.
         """
         plan = self._core.plan
-        parameters = plan["parameters"]
-        big = parameters["glwe_dimension"] * parameters["polynomial_size"]
-        small = parameters["small_dimension"]
-        keyswitch = (big - small) * parameters["keyswitch_level_count"] * 4
-        bootstrap = int(plan["key_wire_bytes"]) - keyswitch
-        has_bootstrap = parameters["bootstrap_level_count"] != 0
+        key_sets = [key_set["parameters"] for key_set in plan["key_sets"]]
+        big = key_sets[0]["glwe_dimension"] * key_sets[0]["polynomial_size"]
+        keyswitch = sum((big - p["small_dimension"]) * p["keyswitch_level_count"] * 4 for p in key_sets)
         return {
             "size_of_secret_keys": big * 8,
-            "size_of_bootstrap_keys": bootstrap if has_bootstrap else 0,
-            "size_of_keyswitch_keys": keyswitch if has_bootstrap else 0,
+            "size_of_bootstrap_keys": int(plan["key_wire_bytes"]) - keyswitch,
+            "size_of_keyswitch_keys": keyswitch,
             "size_of_inputs": sum(_elements(spec) for spec in self._core.inputs) * 8 + 16,
             "size_of_outputs": sum(_elements(spec) for spec in self._core.outputs) * 8 * (big + 1),
             "p_error": plan["p_error"],
             "global_p_error": plan["sample_p_error"],
             "complexity": plan["cost_ms_per_core"],
-            "programmable_bootstrap_count": plan["lookup_count"],
-            "key_switch_count": plan["lookup_count"],
+            "table_lookup_count": plan["lookup_count"],
+            "programmable_bootstrap_count": plan["rotation_count"],
+            "key_switch_count": plan["keyswitch_count"],
             "packing_key_switch_count": 0,
             "clear_multiplication_count": self._core.linear_multiplications,
             **{
-                name: plan[name] for name in ("precision", "profile", "security_level", "tolerance", "key_set", "parameters")
+                name: plan[name]
+                for name in ("precision", "profile", "security_level", "tolerance", "key_set", "key_sets", "one_key_set")
             },
         }
 

@@ -23,6 +23,7 @@ CompileOptions compile_options(const CompileSettings& settings) {
   if (settings.tolerance != 0) options.plan.tolerance = settings.tolerance;
   options.plan.security_bits = settings.security_bits;
   options.plan.key_set_source = parse_key_set_source(settings.parameters);
+  options.plan.max_key_sets = settings.max_key_sets;
   return options;
 }
 
@@ -131,9 +132,13 @@ Server::~Server() = default;
 Server::Server(Server&&) noexcept = default;
 Server& Server::operator=(Server&&) noexcept = default;
 
-void Server::load_evaluation_keys(std::string_view bytes, const Limits& limits) {
-  state_->model.load_keys(evaluation_keys_from_bytes(bytes), limits);
+void Server::load_evaluation_keys(std::string_view bytes, const Limits& limits,
+                                  const std::string& prepared_keys) {
+  state_->model.load_keys(evaluation_keys_from_bytes(bytes), limits, prepared_keys);
 }
+
+bool Server::keys_are_mapped() const { return state_->model.keys_are_mapped(); }
+std::string Server::key_warning() const { return state_->model.key_warning(); }
 
 std::string Server::run(std::string_view encrypted, const ProgressCallback& progress,
                         const Limits& limits) const {

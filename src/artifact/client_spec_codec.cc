@@ -35,7 +35,8 @@ Json options_json(const PlanOptions& o) {
           {"tolerance", o.tolerance},
           {"security_bits", o.security_bits},
           {"max_exact_bits", o.max_exact_bits},
-          {"parameters", to_string(o.key_set_source)}};
+          {"parameters", to_string(o.key_set_source)},
+          {"max_key_sets", o.max_key_sets}};
 }
 
 // What inputs and outputs have in common.
@@ -57,7 +58,7 @@ class SpecReader {
     ClientSpec spec;
     const Json& root = section_.root();
     spec.model_name = section_.text(root, "model_name");
-    spec.parameters = section_.parameters(root, "parameters");
+    spec.key_sets = section_.key_sets();
     spec.options = options(section_.object(root, "options"));
     for (const Json& input : section_.array(root, "inputs", kMaxTensors))
       spec.inputs.push_back(input_spec(input));
@@ -79,6 +80,7 @@ class SpecReader {
     o.tolerance = section_.number(json, "tolerance");
     o.security_bits = static_cast<int>(section_.integer(json, "security_bits", 0, 1024));
     o.max_exact_bits = static_cast<int>(section_.integer(json, "max_exact_bits", 0, 64));
+    o.max_key_sets = static_cast<int>(section_.integer(json, "max_key_sets", 1, kMostKeySets));
     return o;
   }
 
@@ -155,7 +157,7 @@ std::string client_spec_text(const ClientSpec& spec) {
     outputs.back()["zero_point"] = output.zero_point;
   }
   return json_text({{"model_name", spec.model_name},
-                    {"parameters", parameters_json(spec.parameters)},
+                    {"key_sets", key_sets_json(spec.key_sets)},
                     {"options", options_json(spec.options)},
                     {"inputs", std::move(inputs)},
                     {"outputs", std::move(outputs)}});

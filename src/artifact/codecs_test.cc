@@ -69,8 +69,8 @@ std::string file_bytes(const std::string& path) {
 void expect_equal(const CompiledModel& a, const CompiledModel& b) {
   EXPECT_EQ(a.circuit, b.circuit);
   EXPECT_EQ(print(a.plan, a.circuit), print(b.plan, b.circuit));
-  EXPECT_EQ(a.plan.parameters, b.plan.parameters);
-  EXPECT_EQ(a.client.parameters, b.client.parameters);
+  EXPECT_EQ(parameters_of(a.plan.key_sets), parameters_of(b.plan.key_sets));
+  EXPECT_EQ(a.client.key_sets, b.client.key_sets);
   EXPECT_EQ(a.client.model_name, b.client.model_name);
   EXPECT_EQ(a.client.options.p_error, b.client.options.p_error);
   EXPECT_EQ(a.client.options.tolerance, b.client.options.tolerance);
@@ -164,6 +164,8 @@ TEST(ModelCodec, ForgedContentsAreRefused) {
       {"plan", "lookup node 2", "lookup node 77"},
       {"plan", "sample lookups 3", "sample lookups 4"},
       {"plan", "bootstrap 2x20", "bootstrap 0x20"},
+      {"plan", "h 0 guard", "h 0 tables_log2 6 guard"},
+      {"plan", "h 0 guard", "h 1 tables_log2 1 guard"},
       {"client", "\"polynomial_size\":64", "\"polynomial_size\":65"},
       {"client", "\"polynomial_size\":64", "\"polynomial_size\":128"},
       {"client", "\"polynomial_size\":64", "\"polynomial_size\":4294967328"},
@@ -201,11 +203,24 @@ TEST(ModelCodec, ForgedContentsAreRefused) {
   }
 }
 
+// Half of an odd lookup's table is taken from the other half: it must be a step.
+TEST(ModelCodec, OddLookupsOfOtherTablesAreRefused) {
+  const auto model = [](bool is_step) {
+    return forged_model([&](auto& texts) {
+      replace(texts["plan"], "h 0 guard", "h 0 odd guard");
+      if (!is_step) replace(texts["circuit"], "0, 1, 1", "1, 0, 1");
+    });
+  };
+  EXPECT_TRUE(model_from_bytes(model(true)).model.plan.lookups.at(2).is_odd);
+  EXPECT_EQ(code_of([&] { model_from_bytes(model(false)); }), ErrorCode::file_corrupt);
+}
+
 TEST_F(Folder, SecretKeysComeBackTheSameInAPrivateFile) {
   const SecretKeySet keys = sample_secret_keys();
   save_secret_keys(keys, file("client.key"), false);
   const SecretKeySet back = load_secret_keys(file("client.key"));
   EXPECT_EQ(back.provenance, keys.provenance);
+  EXPECT_EQ(back.key_sets, keys.key_sets);
   EXPECT_EQ(back.keys.parameters, keys.keys.parameters);
   EXPECT_TRUE(std::ranges::equal(back.keys.small(), keys.keys.small()));
   EXPECT_TRUE(std::ranges::equal(std::span<const std::uint64_t>(back.keys.big),
@@ -242,12 +257,12 @@ TEST_F(Folder, ACutOrFlippedSecretKeyIsAnError) {
 
 TEST_F(Folder, KeysWithoutBootstrapHaveEmptySections) {
   SecretKeySet keys = sample_secret_keys();
-  keys.keys.parameters = sample_model(false).plan.parameters;
+  keys.key_sets = sample_model(false).client.key_sets;
   save_secret_keys(keys, file("client.key"), true);
   EXPECT_EQ(load_secret_keys(file("client.key")).keys.small().size(), 0u);
   EvaluationKeySet evaluation;
   evaluation.provenance = keys.provenance;
-  evaluation.keys.parameters = keys.keys.parameters;
+  evaluation.keys.emplace_back().parameters = keys.key_sets[0];
   save_evaluation_keys(evaluation, file("eval.key"));
   EXPECT_EQ(load_evaluation_keys(file("eval.key")), evaluation);
 }
@@ -298,7 +313,7 @@ TEST_F(Folder, KeysOfCircuitBootstrappingComeBackTheSame) {
   save_evaluation_keys(keys, file("eval.key"));
   EXPECT_EQ(load_evaluation_keys(file("eval.key")), keys);
   const std::string bytes = to_bytes(keys);
-  const std::size_t trace = keys.keys.trace_bodies.size();  // the end of the file
+  const std::size_t trace = keys.keys[0].trace_bodies.size();  // the end of the file
   EXPECT_EQ(code_of([&] { evaluation_keys_from_bytes(bytes.substr(0, bytes.size() - trace)); }),
             ErrorCode::file_truncated);
   std::string changed = bytes;
@@ -306,14 +321,64 @@ TEST_F(Folder, KeysOfCircuitBootstrappingComeBackTheSame) {
   EXPECT_EQ(code_of([&] { evaluation_keys_from_bytes(changed); }), ErrorCode::file_corrupt);
 }
 
+EvaluationKeySet two_sets() {
+  EvaluationKeySet keys = sample_evaluation_keys();
+  keys.keys.push_back(sample_keys_of(sample_second_parameters(), 0x78));
+  return keys;
+}
+
+TEST_F(Folder, KeysOfTwoSetsComeBackTheSame) {
+  const EvaluationKeySet keys = two_sets();
+  save_evaluation_keys(keys, file("eval.key"));
+  EXPECT_EQ(load_evaluation_keys(file("eval.key")), keys);
+  EXPECT_EQ(describe_file(file("eval.key")).key_sets, parameters_of(keys.keys));
+  const std::string bytes = to_bytes(keys);
+  for (std::size_t size : {bytes.size() - 1, bytes.size() / 2, std::size_t{100}}) {
+    EXPECT_EQ(code_of([&] { evaluation_keys_from_bytes(bytes.substr(0, size)); }),
+              ErrorCode::file_truncated);
+  }
+  SecretKeySet secret = sample_secret_keys();
+  secret.key_sets = parameters_of(keys.keys);
+  save_secret_keys(secret, file("client.key"), true);
+  EXPECT_EQ(load_secret_keys(file("client.key")).key_sets, secret.key_sets);
+}
+
+TEST(EvaluationKeyCodec, KeySetsThatDoNotGoTogetherAreRefused) {
+  EvaluationKeySet keys = two_sets();
+  keys.keys[1].seed = keys.keys[0].seed;
+  expect_corrupt(keys, "two key sets have one seed");
+  keys = two_sets();
+  keys.keys[1] = keys.keys[0];
+  expect_corrupt(keys, "comes twice");
+  keys = two_sets();
+  keys.keys[1].parameters.glwe_variance = {0x1p-90};
+  expect_corrupt(keys, "different big keys");
+  keys.keys.clear();
+  expect_corrupt(keys, "no key set");
+}
+
+TEST(KeySets, AMissingOneIsNamed) {
+  const TfheParameters first = sample_parameters(), second = sample_second_parameters();
+  EXPECT_NO_THROW(check_key_sets({first}, {second, first}, "the evaluation keys"));
+  EXPECT_NO_THROW(check_key_sets({first, second}, {second, first}, "the evaluation keys"));
+  try {
+    check_key_sets({first, second}, {first}, "the evaluation keys");
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::wrong_key);
+    EXPECT_NE(error.message().find("have no key set n64-k1-s12-g1-b1x25"), std::string::npos);
+    EXPECT_NE(error.message().find("they have n64-k1-s10-g1-b2x20"), std::string::npos);
+  }
+}
+
 TEST(EvaluationKeyCodec, TraceBodiesOfAnotherSizeAreRefused) {
   for (const bool with_trace : {false, true}) {
     EvaluationKeySet keys = sample_evaluation_keys(with_trace);
-    keys.keys.trace_bodies.push_back(0);
+    keys.keys[0].trace_bodies.push_back(0);
     expect_corrupt(keys, "trace_bodies");
   }
   EvaluationKeySet keys = sample_evaluation_keys(true);
-  keys.keys.trace_bodies.clear();
+  keys.keys[0].trace_bodies.clear();
   expect_corrupt(keys, "trace_bodies");
 }
 
@@ -351,7 +416,7 @@ TEST(EvaluationKeyCodec, ImpossibleCircuitBootstrappingIsRefused) {
   };
   for (const Case& c : cases) {
     EvaluationKeySet keys = sample_evaluation_keys(true);
-    c.change(keys.keys.parameters);
+    c.change(keys.keys[0].parameters);
     expect_corrupt(keys, c.part);
   }
 }
@@ -422,7 +487,7 @@ TEST_F(Folder, FilesDescribeThemselves) {
   EXPECT_EQ(keys.kind, FileKind::secret_key);
   EXPECT_EQ(keys.properties.at("key_id"), to_hex(sample_provenance().key));
   EXPECT_EQ(keys.properties.at("p_error"), "2.938735877055719e-39");
-  EXPECT_EQ(keys.parameters, sample_parameters());
+  EXPECT_EQ(keys.key_sets, std::vector{sample_parameters()});
   EXPECT_EQ(keys.file_bytes, fs::file_size(file("client.key")));
   save_encrypted_inputs(sample_inputs(), file("x.ct"));
   const FileDescription inputs = describe_file(file("x.ct"));

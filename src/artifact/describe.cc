@@ -32,8 +32,7 @@ FileDescription describe_file(const std::string& path) {
   file.properties = reader.properties();
   file.sections = reader.sections();
   if (file.kind == FileKind::secret_key || file.kind == FileKind::evaluation_keys) {
-    const JsonSection section(reader, "parameters");
-    file.parameters = section.parameters(section.root(), "parameters");
+    file.key_sets = JsonSection(reader, "key_sets").key_sets();
   }
   if (file.kind == FileKind::ciphertext) file.tensors = read_tensors(reader);
   return file;

@@ -31,7 +31,7 @@ struct FileDescription {
   std::uint64_t file_bytes = 0;
   Properties properties;
   std::vector<SectionInfo> sections;
-  std::optional<TfheParameters> parameters;         // of keys
+  std::vector<TfheParameters> key_sets;             // of keys
   std::vector<EncryptedTensorDescription> tensors;  // of ciphertexts
 };
 

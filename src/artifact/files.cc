@@ -86,6 +86,11 @@ void OutputFile::write(std::span<const std::uint8_t> bytes) {
 
 void OutputFile::write(std::string_view text) { write(as_bytes(text)); }
 
+void OutputFile::skip(std::uint64_t bytes) {
+  const off_t position = lseek(descriptor_, static_cast<off_t>(bytes), SEEK_CUR);
+  if (position < 0 || ftruncate(descriptor_, position) != 0) fail("cannot write", errno);
+}
+
 void OutputFile::commit() {
   if (fsync(descriptor_) != 0) fail("cannot write to disk", errno);
   const int closed = close(descriptor_);

@@ -31,6 +31,7 @@ class OutputFile {
 
   void write(std::span<const std::uint8_t> bytes);
   void write(std::string_view text);
+  void skip(std::uint64_t bytes);  // zeros, without room on disk where the file system can
   void commit();
 
  private:

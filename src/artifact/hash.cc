@@ -3,7 +3,9 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
+#include <vector>
 
+#include "base/threads.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -11,6 +13,7 @@ namespace {
 
 constexpr std::string_view kDigits = "0123456789abcdef";
 constexpr std::size_t kShortDigits = 12;
+constexpr std::size_t kTreePiece = std::size_t{1} << 20;
 
 void check(int openssl_result) {
   if (openssl_result != 1) throw Error(ErrorCode::internal, "SHA-256 is not available in OpenSSL");
@@ -47,6 +50,17 @@ Digest Sha256::finish() {
 Digest sha256(std::span<const std::uint8_t> bytes) {
   Sha256 hash;
   hash.update(bytes);
+  return hash.finish();
+}
+
+Digest tree_sha256(std::span<const std::uint8_t> bytes) {
+  std::vector<Digest> pieces((bytes.size() + kTreePiece - 1) / kTreePiece);
+  parallel_for(pieces.size(), [&](std::size_t i) {
+    const auto rest = bytes.subspan(i * kTreePiece);
+    pieces[i] = sha256(rest.first(std::min(rest.size(), kTreePiece)));
+  });
+  Sha256 hash;
+  for (const Digest& piece : pieces) hash.update(piece);
   return hash.finish();
 }
 

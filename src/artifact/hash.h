@@ -39,6 +39,8 @@ class Sha256 {
 };
 
 Digest sha256(std::span<const std::uint8_t> bytes);
+// SHA-256 of the SHA-256 of each MiB, one after the other; parallel.
+Digest tree_sha256(std::span<const std::uint8_t> bytes);
 
 std::string to_hex(std::span<const std::uint8_t> bytes);
 std::string short_hex(std::span<const std::uint8_t> bytes);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -11,6 +12,7 @@ namespace {
 
 constexpr std::size_t kMaxJsonBytes = std::size_t{1} << 26;
 constexpr std::size_t kMaxRank = 16;
+constexpr std::size_t kMaxKeySets = 16;
 constexpr std::int64_t kMaxElements = std::int64_t{1} << 40;
 constexpr std::int64_t kMaxDegree = 1 << 17;
 constexpr std::int64_t kMaxDimension = 1 << 20;
@@ -20,6 +22,20 @@ constexpr std::uint32_t kMaxLevelBits = 31, kMaxGadgetBits = 63;
 
 Json gadget_json(Gadget gadget) {
   return {{"base_log2", gadget.base_log2}, {"level_count", gadget.level_count}};
+}
+
+Json parameters_json(const TfheParameters& p) {
+  return {{"small_dimension", p.small_dimension.value},
+          {"glwe_dimension", p.glwe_dimension.value},
+          {"polynomial_size", p.polynomial_size.value},
+          {"bootstrap", gadget_json(p.bootstrap)},
+          {"keyswitch", gadget_json(p.keyswitch)},
+          {"circuit_bootstrap", gadget_json(p.circuit_bootstrap)},
+          {"trace", gadget_json(p.trace)},
+          {"grouping_factor", p.grouping_factor},
+          {"accumulator_bits", p.accumulator_bits},
+          {"small_variance", p.small_variance.value},
+          {"glwe_variance", p.glwe_variance.value}};
 }
 
 }  // namespace
@@ -165,8 +181,20 @@ void JsonSection::check_wide_gadget(const char* key, const Gadget& gadget) const
       gadget.level_count, gadget.base_log2, kMaxLevelBits, kMaxGadgetBits));
 }
 
-TfheParameters JsonSection::parameters(const Json& parent, const char* key) const {
-  const Json& value = object(parent, key);
+std::vector<TfheParameters> JsonSection::key_sets() const {
+  std::vector<TfheParameters> sets;
+  for (const Json& value : array(root_, "key_sets", kMaxKeySets)) {
+    const TfheParameters p = parameters(value);
+    if (!sets.empty() && !shares_big_key(p, sets.front()))
+      corrupt("the key sets have different big keys");
+    if (std::ranges::find(sets, p) != sets.end()) corrupt("a key set comes twice");
+    sets.push_back(p);
+  }
+  if (sets.empty()) corrupt("there is no key set");
+  return sets;
+}
+
+TfheParameters JsonSection::parameters(const Json& value) const {
   TfheParameters p;
   p.small_dimension.value =
       static_cast<std::uint32_t>(integer(value, "small_dimension", 0, kMaxDimension));
@@ -211,18 +239,10 @@ std::string json_text(const Json& value) {
 
 Json interval_json(Interval interval) { return {interval.lower, interval.upper}; }
 
-Json parameters_json(const TfheParameters& p) {
-  return {{"small_dimension", p.small_dimension.value},
-          {"glwe_dimension", p.glwe_dimension.value},
-          {"polynomial_size", p.polynomial_size.value},
-          {"bootstrap", gadget_json(p.bootstrap)},
-          {"keyswitch", gadget_json(p.keyswitch)},
-          {"circuit_bootstrap", gadget_json(p.circuit_bootstrap)},
-          {"trace", gadget_json(p.trace)},
-          {"grouping_factor", p.grouping_factor},
-          {"accumulator_bits", p.accumulator_bits},
-          {"small_variance", p.small_variance.value},
-          {"glwe_variance", p.glwe_variance.value}};
+Json key_sets_json(const std::vector<TfheParameters>& key_sets) {
+  Json list = Json::array();
+  for (const TfheParameters& p : key_sets) list.push_back(parameters_json(p));
+  return list;
 }
 
 }  // namespace torusml

@@ -40,12 +40,14 @@ class JsonSection {
   // No dimension is zero, and the number of elements is at most 2^40.
   Shape shape(const Json& parent, const char* key) const;
   Interval interval(const Json& parent, const char* key) const;
-  TfheParameters parameters(const Json& parent, const char* key) const;
+  // 'key_sets' of the root: one at least, all with the same big key, none twice.
+  std::vector<TfheParameters> key_sets() const;
 
   [[noreturn]] void corrupt(const std::string& what) const { reader_.corrupt(section_, what); }
 
  private:
   const Json& field(const Json& parent, const char* key) const;
+  TfheParameters parameters(const Json& value) const;
   std::int64_t integer_value(const Json& value, const char* key) const;
   Gadget gadget(const Json& parent, const char* key) const;
   void check_circuit_bootstrap(const TfheParameters& parameters) const;
@@ -61,7 +63,7 @@ std::string number_text(double value);
 // Errors: invalid_model if a string is not UTF-8.
 std::string json_text(const Json& value);
 Json interval_json(Interval interval);
-Json parameters_json(const TfheParameters& parameters);
+Json key_sets_json(const std::vector<TfheParameters>& key_sets);
 
 // Runs `read`; an error that is not about files becomes file_corrupt of the section.
 template <class Read>

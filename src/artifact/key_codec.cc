@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <bit>
+#include <set>
 
 #include "artifact/codecs.h"
 #include "artifact/json_fields.h"
@@ -39,19 +40,23 @@ SecretBuffer<std::uint64_t> read_bits(const ContainerReader& reader, const std::
   return bits;
 }
 
-std::string parameters_text(const TfheParameters& parameters) {
-  return json_text({{"parameters", parameters_json(parameters)}});
+std::string key_sets_text(const std::vector<TfheParameters>& key_sets) {
+  return json_text({{"key_sets", key_sets_json(key_sets)}});
 }
 
-TfheParameters read_parameters(const ContainerReader& reader) {
-  const JsonSection section(reader, "parameters");
-  return section.parameters(section.root(), "parameters");
+std::vector<TfheParameters> read_key_sets(const ContainerReader& reader) {
+  return JsonSection(reader, "key_sets").key_sets();
+}
+
+// Sections and properties of one key set.
+std::string numbered(const char* name, std::size_t index) {
+  return fmt::format("{}.{}", name, index);
 }
 
 ContainerWriter make_writer(const SecretKeySet& keys) {
   ContainerWriter writer(FileKind::secret_key);
   set_provenance(writer, keys.provenance);
-  writer.add_text("parameters", parameters_text(keys.keys.parameters));
+  writer.add_text("key_sets", key_sets_text(keys.key_sets));
   writer.add_secret("big", pack(keys.keys.big));
   return writer;
 }
@@ -59,11 +64,14 @@ ContainerWriter make_writer(const SecretKeySet& keys) {
 ContainerWriter make_writer(const EvaluationKeySet& keys) {
   ContainerWriter writer(FileKind::evaluation_keys);
   set_provenance(writer, keys.provenance);
-  writer.set("mask_seed", to_hex(keys.keys.seed));
-  writer.add_text("parameters", parameters_text(keys.keys.parameters));
-  writer.add_view("bootstrap_bodies", keys.keys.bootstrap_bodies);
-  writer.add_view("keyswitch_bodies", byte_view(keys.keys.keyswitch_bodies));
-  writer.add_view("trace_bodies", keys.keys.trace_bodies);
+  writer.add_text("key_sets", key_sets_text(parameters_of(keys.keys)));
+  for (std::size_t i = 0; i < keys.keys.size(); ++i) {
+    const SeededEvaluationKeys& set = keys.keys[i];
+    writer.set(numbered("mask_seed", i), to_hex(set.seed));
+    writer.add_view(numbered("bootstrap_bodies", i), set.bootstrap_bodies);
+    writer.add_view(numbered("keyswitch_bodies", i), byte_view(set.keyswitch_bodies));
+    writer.add_view(numbered("trace_bodies", i), set.trace_bodies);
+  }
   return writer;
 }
 
@@ -73,7 +81,7 @@ struct BodySizes {
   std::size_t trace = 0;      // bytes
 };
 
-// The bounds of read_parameters keep these products far from 2^64.
+// The bounds of JsonSection keep these products far from 2^64.
 BodySizes body_sizes(const TfheParameters& p) {
   BodySizes sizes;
   if (!p.has_bootstrap()) return sizes;
@@ -88,25 +96,51 @@ BodySizes body_sizes(const TfheParameters& p) {
   return sizes;
 }
 
+SeededEvaluationKeys read_set(const ContainerReader& reader, const TfheParameters& parameters,
+                              std::size_t index) {
+  const std::string bootstrap = numbered("bootstrap_bodies", index),
+                    keyswitch = numbered("keyswitch_bodies", index),
+                    trace = numbered("trace_bodies", index), seed = numbered("mask_seed", index);
+  SeededEvaluationKeys set;
+  set.parameters = parameters;
+  if (!from_hex(reader.property(seed), set.seed))
+    reader.corrupt("header", fmt::format("property '{}' is not a seed", seed));
+  const BodySizes sizes = body_sizes(parameters);
+  reader.check_raw_size(bootstrap, sizes.bootstrap);
+  reader.check_raw_size(keyswitch, sizes.keyswitch * sizeof(std::uint32_t));
+  reader.check_raw_size(trace, sizes.trace);
+  set.bootstrap_bodies.resize(sizes.bootstrap);
+  set.keyswitch_bodies.resize(sizes.keyswitch);
+  set.trace_bodies.resize(sizes.trace);
+  reader.read_words(bootstrap, std::span(set.bootstrap_bodies));
+  reader.read_words(keyswitch, std::span(set.keyswitch_bodies));
+  reader.read_words(trace, std::span(set.trace_bodies));
+  return set;
+}
+
+// Two sets with the same masks would give away differences of what they encrypt.
+void check_seeds(const ContainerReader& reader, const std::vector<SeededEvaluationKeys>& keys) {
+  std::set<PublicSeed> seeds;
+  for (const SeededEvaluationKeys& set : keys) {
+    if (!seeds.insert(set.seed).second) reader.corrupt("header", "two key sets have one seed");
+  }
+}
+
 EvaluationKeySet read_evaluation_keys(const ByteSource& source) {
   const ContainerReader reader(source, FileKind::evaluation_keys);
-  reader.expect_sections({"parameters", "bootstrap_bodies", "keyswitch_bodies", "trace_bodies"});
-  EvaluationKeySet set;
-  set.provenance = read_provenance(reader);
-  set.keys.parameters = read_parameters(reader);
-  if (!from_hex(reader.property("mask_seed"), set.keys.seed))
-    reader.corrupt("header", "property 'mask_seed' is not a seed");
-  const BodySizes sizes = body_sizes(set.keys.parameters);
-  reader.check_raw_size("bootstrap_bodies", sizes.bootstrap);
-  reader.check_raw_size("keyswitch_bodies", sizes.keyswitch * sizeof(std::uint32_t));
-  reader.check_raw_size("trace_bodies", sizes.trace);
-  set.keys.bootstrap_bodies.resize(sizes.bootstrap);
-  set.keys.keyswitch_bodies.resize(sizes.keyswitch);
-  set.keys.trace_bodies.resize(sizes.trace);
-  reader.read_words("bootstrap_bodies", std::span(set.keys.bootstrap_bodies));
-  reader.read_words("keyswitch_bodies", std::span(set.keys.keyswitch_bodies));
-  reader.read_words("trace_bodies", std::span(set.keys.trace_bodies));
-  return set;
+  EvaluationKeySet keys;
+  keys.provenance = read_provenance(reader);
+  const std::vector<TfheParameters> key_sets = read_key_sets(reader);
+  std::vector<std::string> sections{"key_sets"};
+  for (std::size_t i = 0; i < key_sets.size(); ++i) {
+    for (const char* name : {"bootstrap_bodies", "keyswitch_bodies", "trace_bodies"})
+      sections.push_back(numbered(name, i));
+  }
+  reader.expect_sections(sections);
+  for (std::size_t i = 0; i < key_sets.size(); ++i)
+    keys.keys.push_back(read_set(reader, key_sets[i], i));
+  check_seeds(reader, keys.keys);
+  return keys;
 }
 
 }  // namespace
@@ -128,12 +162,12 @@ void save_key_pair(const SecretKeySet& secret, const std::string& secret_path, b
 SecretKeySet load_secret_keys(const std::string& path) {
   const FileSource source(path);
   const ContainerReader reader(source, FileKind::secret_key);
-  reader.expect_sections({"parameters", "big"});
+  reader.expect_sections({"key_sets", "big"});
   SecretKeySet set;
   set.provenance = read_provenance(reader);
-  set.keys.parameters = read_parameters(reader);
-  const TfheParameters& p = set.keys.parameters;
-  set.keys.big = read_bits(reader, "big", p.big_dimension().value);
+  set.key_sets = read_key_sets(reader);
+  set.keys.parameters = set.key_sets.front();
+  set.keys.big = read_bits(reader, "big", set.keys.parameters.big_dimension().value);
   return set;
 }
 

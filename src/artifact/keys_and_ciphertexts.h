@@ -2,8 +2,8 @@
 // it belongs to.
 //
 // A secret key set, its evaluation keys and all ciphertexts under it carry the same KeyId. Keys fit
-// every model of the same parameters; ciphertexts belong to one model. Thread rule: value types;
-// const use is concurrent. SecretKeySet is never copied.
+// every model whose key sets are among theirs; ciphertexts belong to one model. Thread rule: value
+// types; const use is concurrent. SecretKeySet is never copied.
 #pragma once
 
 #include <string>
@@ -29,12 +29,13 @@ struct Provenance {
 
 struct SecretKeySet {
   Provenance provenance;
-  SecretKeys keys;
+  std::vector<TfheParameters> key_sets;  // all with the same big key
+  SecretKeys keys;                       // with the parameters of the first
 };
 
 struct EvaluationKeySet {
   Provenance provenance;
-  SeededEvaluationKeys keys;
+  std::vector<SeededEvaluationKeys> keys;  // by key set, under one secret key
 
   friend bool operator==(const EvaluationKeySet&, const EvaluationKeySet&) = default;
 };
@@ -68,5 +69,11 @@ struct EncryptedOutputs {
 // Errors wrong_model and wrong_key, with both ids. `what` is "the ciphertext", say.
 void check_model(const ModelHash& expected, const ModelHash& found, const std::string& what);
 void check_key(const KeyId& expected, const KeyId& found, const std::string& what);
+
+// Error wrong_key naming the first key set of those that a model needs which is not among the given
+// ones. `what`: whose they are, "the evaluation keys", say.
+void check_key_sets(const std::vector<TfheParameters>& needed,
+                    const std::vector<TfheParameters>& given, const std::string& what);
+std::vector<TfheParameters> parameters_of(const std::vector<SeededEvaluationKeys>& keys);
 
 }  // namespace torusml

@@ -6,6 +6,7 @@
 #include "artifact/codecs.h"
 #include "artifact/json_fields.h"
 #include "artifact/provenance.h"
+#include "circuit/step.h"
 #include "circuit/text.h"
 
 namespace torusml {
@@ -91,6 +92,9 @@ void check_plan(const ContainerReader& reader, const Circuit& circuit, const Pla
     const bool is_output = std::holds_alternative<Output>(node.op);
     if ((is_lookup && !plan.lookups.contains(n)) || (is_output && !plan.outputs.contains(n)))
       reader.corrupt("plan", fmt::format("node {}, '{}', is missing", n, node.name));
+    if (is_lookup && plan.lookups.at(n).is_odd && !step_reach(std::get<Lut>(node.op)))
+      reader.corrupt(
+          "plan", fmt::format("node {}, '{}', is odd, but its tables are no steps", n, node.name));
     lookups += is_lookup ? 1 : 0;
     outputs += is_output ? 1 : 0;
   }
@@ -99,8 +103,10 @@ void check_plan(const ContainerReader& reader, const Circuit& circuit, const Pla
   if (plan.lookup_count != lookup_count(circuit))
     reader.corrupt("plan", fmt::format("it counts {} lookups, the circuit has {}",
                                        plan.lookup_count, lookup_count(circuit)));
-  if (lookups != 0 && !plan.parameters.has_bootstrap())
-    reader.corrupt("plan", "its parameters have no bootstrap, but the circuit has lookups");
+  for (const auto& [node, lookup] : plan.lookups) {
+    if (!plan.key_set_of(lookup).parameters.has_bootstrap())
+      reader.corrupt("plan", "a key set has no bootstrap, but the circuit has lookups");
+  }
 }
 
 // The client's half describes the same tensors as the circuit and the plan.
@@ -122,8 +128,8 @@ void check_client(const ContainerReader& reader, const CompiledModel& model) {
   const std::vector<const Node*> outputs = output_nodes(model.circuit);
   if (model.client.inputs.size() != inputs.size() || model.client.outputs.size() != outputs.size())
     reader.corrupt("client", "it has another number of inputs or outputs than the circuit");
-  if (!(model.client.parameters == model.plan.parameters))
-    reader.corrupt("client", "its parameters are not the plan's");
+  if (model.client.key_sets != parameters_of(model.plan.key_sets))
+    reader.corrupt("client", "its key sets are not the plan's");
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     check_spec(reader, model, model.client.inputs[i], *inputs[i],
                std::get<Input>(inputs[i]->op).result);

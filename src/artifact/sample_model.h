@@ -54,7 +54,7 @@ inline CompiledModel sample_model(bool with_lookup = true) {
   Plan& plan = model.plan;
   plan.circuit_name = "sample";
   plan.options.p_error = std::exp2(-40);
-  plan.parameters = parameters;
+  plan.key_sets = {make_key_set(parameters)};
   plan.tensors = {{1.0 / 162, 0.5, {1e-30}}, {1.0 / 162, 0, {3e-29}}, {0.25, 0.5, {1.1e-20}}};
   plan.tensors.resize(result + 1);
   if (with_lookup) plan.lookups[2] = {.guard = 0.5, .noise = {1e-10}, .flip_probability = 1e-13};
@@ -64,7 +64,7 @@ inline CompiledModel sample_model(bool with_lookup = true) {
 
   ClientSpec& client = model.client;
   client.model_name = "sample";
-  client.parameters = parameters;
+  client.key_sets = {parameters};
   client.options = plan.options;
   const UniformQuantizer quantizer({.n_bits = 3, .is_signed = true},
                                    {{0.1}, {0}, 3});  // integers in [-3, 4]
@@ -90,32 +90,46 @@ inline Provenance sample_provenance() {
 inline SecretKeySet sample_secret_keys() {
   SecretKeySet set;
   set.provenance = sample_provenance();
+  set.key_sets = {sample_parameters()};
   set.keys.parameters = sample_parameters();
   set.keys.big = SecretBuffer<std::uint64_t>(64);
   for (std::size_t i = 0; i < 64; ++i) set.keys.big[i] = i % 5 < 2;
   return set;
 }
 
+inline SeededEvaluationKeys sample_keys_of(const TfheParameters& p, std::uint8_t seed) {
+  SeededEvaluationKeys keys;
+  keys.parameters = p;
+  keys.seed.fill(seed);
+  const std::size_t size = p.polynomial_size.value, small = p.small_dimension.value;
+  keys.bootstrap_bodies.resize(small * p.bootstrap.level_count * 2 * size * p.body_bytes());
+  keys.keyswitch_bodies.resize((size - small) * p.keyswitch.level_count);
+  keys.trace_bodies.resize((6 + 1) * p.trace.level_count * size * p.body_bytes());
+  for (std::size_t i = 0; i < keys.bootstrap_bodies.size(); ++i)
+    keys.bootstrap_bodies[i] = static_cast<std::uint8_t>(i * 0x9e3779b97f4a7c15 >> 32);
+  for (std::size_t i = 0; i < keys.keyswitch_bodies.size(); ++i)
+    keys.keyswitch_bodies[i] = static_cast<std::uint32_t>(i * 0x9e3779b9);
+  for (std::size_t i = 0; i < keys.trace_bodies.size(); ++i)
+    keys.trace_bodies[i] = static_cast<std::uint8_t>(i * 0xd1b54a32d192ed03 >> 32);
+  return keys;
+}
+
 // `with_trace`: a key set with circuit bootstrapping.
 inline EvaluationKeySet sample_evaluation_keys(bool with_trace = false) {
-  EvaluationKeySet set;
-  set.provenance = sample_provenance();
-  set.keys.parameters = sample_parameters();
+  TfheParameters p = sample_parameters();
   if (with_trace) {
-    set.keys.parameters.circuit_bootstrap = {6, 3};
-    set.keys.parameters.trace = {8, 5};
-    set.keys.trace_bodies.resize((6 + 1) * 5 * 64 * sample_parameters().body_bytes());
+    p.circuit_bootstrap = {6, 3};
+    p.trace = {8, 5};
   }
-  set.keys.seed.fill(0x77);
-  set.keys.bootstrap_bodies.resize(10 * 2 * 2 * 64 * sample_parameters().body_bytes());
-  set.keys.keyswitch_bodies.resize((64 - 10) * 3);
-  for (std::size_t i = 0; i < set.keys.bootstrap_bodies.size(); ++i)
-    set.keys.bootstrap_bodies[i] = static_cast<std::uint8_t>(i * 0x9e3779b97f4a7c15 >> 32);
-  for (std::size_t i = 0; i < set.keys.keyswitch_bodies.size(); ++i)
-    set.keys.keyswitch_bodies[i] = static_cast<std::uint32_t>(i * 0x9e3779b9);
-  for (std::size_t i = 0; i < set.keys.trace_bodies.size(); ++i)
-    set.keys.trace_bodies[i] = static_cast<std::uint8_t>(i * 0xd1b54a32d192ed03 >> 32);
-  return set;
+  return {sample_provenance(), {sample_keys_of(p, 0x77)}};
+}
+
+// Another key set under the sample's big key.
+inline TfheParameters sample_second_parameters() {
+  TfheParameters p = sample_parameters();
+  p.small_dimension = {12};
+  p.bootstrap = {25, 1};
+  return p;
 }
 
 inline EncryptedInputs sample_inputs() {

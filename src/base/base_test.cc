@@ -1,10 +1,15 @@
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 #include <vector>
 
+#include "base/file_mapping.h"
 #include "base/human.h"
 #include "base/memory.h"
 #include "base/progress.h"
@@ -118,6 +123,56 @@ TEST(Progress, CountsToTheTotal) {
   EXPECT_EQ(seen.size(), 100u);
   EXPECT_TRUE(std::ranges::is_sorted(seen));
   EXPECT_EQ(seen.back(), 100u);
+}
+
+class FileMappings : public testing::Test {
+ protected:
+  ~FileMappings() override { std::filesystem::remove(path_); }
+
+  void refused(const std::string& path, const std::string& what) {
+    try {
+      FileMapping{path};
+      ADD_FAILURE() << "nothing was thrown";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::file_unreadable);
+      EXPECT_NE(std::string(error.what()).find(what), std::string::npos) << error.what();
+    }
+  }
+
+  const std::string path_ =
+      (std::filesystem::temp_directory_path() / ("torusml_mapping_" + std::to_string(getpid())))
+          .string();
+};
+
+TEST_F(FileMappings, ShowTheFile) {
+  for (const std::size_t size : {std::size_t{1}, std::size_t{4096}, 2 * kHugePageBytes + 5}) {
+    std::string content(size, 'a');
+    content.back() = 'z';
+    std::ofstream(path_, std::ios::binary) << content;
+    FileMapping mapping(path_);
+    const auto bytes = mapping.bytes();
+    EXPECT_EQ(reinterpret_cast<std::size_t>(bytes.data()) % kHugePageBytes, 0u);
+    EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), content.begin(), content.end()));
+    // A moved mapping stays where it is; the name of the file may go.
+    std::filesystem::remove(path_);
+    FileMapping moved = std::move(mapping);
+    EXPECT_TRUE(mapping.bytes().empty());
+    EXPECT_EQ(moved.bytes().data(), bytes.data());
+    EXPECT_EQ(moved.bytes().back(), 'z');
+    moved = FileMapping();
+    EXPECT_TRUE(moved.bytes().empty());
+  }
+}
+
+TEST_F(FileMappings, OfNothing) {
+  std::ofstream(path_) << "";
+  EXPECT_TRUE(FileMapping(path_).bytes().empty());
+  std::filesystem::remove(path_);
+  refused(path_, "No such file or directory (file '" + path_ + "')");
+  refused("/dev/zero", "not a regular file");
+  refused(std::filesystem::temp_directory_path().string(), "not a regular file");
+  ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
+  refused(path_, "not a regular file");
 }
 
 }  // namespace

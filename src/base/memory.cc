@@ -12,7 +12,6 @@ namespace torusml {
 namespace {
 
 constexpr std::size_t kCacheLine = 64;
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 std::mutex hook_mutex;
 SecretReleaseHook release_hook;
@@ -21,7 +20,9 @@ std::size_t round_up(std::size_t bytes, std::size_t unit) {
   return (bytes + unit - 1) / unit * unit;
 }
 
-std::size_t alignment_of(std::size_t bytes) { return bytes >= kHugePage ? kHugePage : kCacheLine; }
+std::size_t alignment_of(std::size_t bytes) {
+  return bytes >= kHugePageBytes ? kHugePageBytes : kCacheLine;
+}
 
 void advise_whole_pages(void* pointer, std::size_t bytes, int advice) noexcept {
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
@@ -38,7 +39,7 @@ void* allocate_aligned(std::size_t bytes) {
   if (bytes > SIZE_MAX - alignment) throw std::bad_alloc();
   void* pointer = std::aligned_alloc(alignment, allocated_bytes(bytes));
   if (pointer == nullptr) throw std::bad_alloc();
-  if (alignment == kHugePage) madvise(pointer, allocated_bytes(bytes), MADV_HUGEPAGE);
+  if (alignment == kHugePageBytes) madvise(pointer, allocated_bytes(bytes), MADV_HUGEPAGE);
   return pointer;
 }
 

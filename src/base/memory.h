@@ -15,6 +15,8 @@
 
 namespace torusml {
 
+inline constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
+
 void* allocate_aligned(std::size_t bytes);
 // What allocate_aligned(bytes) takes, rounded to whole lines or huge pages.
 std::size_t allocated_bytes(std::size_t bytes);

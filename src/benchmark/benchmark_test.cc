@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "base/threads.h"
 #include "benchmark/fma_peak.h"
@@ -71,7 +73,35 @@ TEST(Lookups, AreMeasuredAndRight) {
   EXPECT_DOUBLE_EQ(most * m.timings[0].predicted_ms, m.timings[1].predicted_ms);
   EXPECT_GT(m.keygen_s, 0);
   EXPECT_GT(m.prepare_s, 0);
+  EXPECT_EQ(m.key_map_s, 0);
   expect_sizes(m);
+}
+
+TEST(Lookups, SeveralTablesOfAValue) {
+  LookupSettings settings = tiny();
+  settings.tables = 3;
+  const LookupMeasurement m = measure_lookups(settings);
+  EXPECT_GT(m.rotation.tables_log2, 0u);
+  EXPECT_EQ(m.timings[0].checked, 12u);
+  EXPECT_EQ(m.timings[0].correct, 12u);
+  EXPECT_EQ(lookup_request(settings).constraints[0].tables, 3u);
+}
+
+TEST(Lookups, AreRightWithMappedKeys) {
+  namespace fs = std::filesystem;
+  const fs::path folder =
+      fs::temp_directory_path() / ("torusml_bench_keys_" + std::to_string(getpid()));
+  LookupSettings settings = tiny();
+  settings.prepared_keys = folder.string();
+  refused(ErrorCode::file_unwritable, settings);
+  fs::create_directory(folder);
+  const LookupMeasurement m = measure_lookups(settings);
+  expect_right(m.timings[0], 1);
+  expect_sizes(m);
+  EXPECT_GT(m.key_store_s, 0);
+  EXPECT_GT(m.key_map_s, 0);
+  EXPECT_TRUE(fs::is_empty(folder));
+  fs::remove(folder);
 }
 
 TEST(Lookups, TheRequestIsThatOfAnExactLookup) {
@@ -108,6 +138,8 @@ TEST(Lookups, SettingsThatMakeNoSense) {
   refused(ErrorCode::invalid_argument, {.batch = 0, .threads = {1}});
   refused(ErrorCode::invalid_argument, {.batch = 65537, .threads = {1}});
   refused(ErrorCode::invalid_argument, {.rounds = 0, .threads = {1}});
+  refused(ErrorCode::invalid_argument, {.tables = 0, .threads = {1}});
+  refused(ErrorCode::invalid_argument, {.tables = 257, .threads = {1}});
   for (const double norm2 : {-1.0, 1e300, std::nan("")}) {
     LookupSettings settings = tiny();
     settings.norm2 = norm2;

@@ -4,11 +4,14 @@
 
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <optional>
 
 #include "artifact/codecs.h"
+#include "artifact/prepared_keys_file.h"
 #include "base/progress.h"
 #include "base/threads.h"
+#include "benchmark/huge_pages.h"
 #include "parameters/catalogue.h"
 #include "parameters/noise.h"
 #include "parameters/wide_lookups.h"
@@ -23,7 +26,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kMostBits = 16;
-constexpr std::size_t kMostCiphertexts = 1 << 16;
+constexpr std::size_t kMostCiphertexts = 1 << 16, kMostMeasuredTables = 256;
 constexpr double kLargestNorm = 0x1p40;
 constexpr int kMostRounds = 1'000'000;
 constexpr Torus kQuarter = Torus{1} << 62;
@@ -36,18 +39,23 @@ double seconds_since(Clock::time_point start) {
   throw Error(ErrorCode::invalid_argument, message, where);
 }
 
-// One exact lookup of 2^bits values in the plan's encoding: value v lies at (v + 1/2) / 2^(bits+1)
-// of the torus, half a table step below where one rotation reads the table.
+// One exact lookup of 2^bits values in the plan's encoding, in several tables: value v lies at (v +
+// 1/2) / 2^(bits+1) of the torus, half a table step below where one rotation reads the table.
 class Lookup {
  public:
-  Lookup(int bits, const ParameterChoice& choice) : bits_(bits), values_(std::size_t{1} << bits) {
-    const PolynomialSize size = choice.parameters.polynomial_size;
-    if (choice.wide[0].index_bits != 0) {
-      make_wide(size, choice.wide[0]);
-    } else {
-      make_table(std::size_t{size.value} << choice.extension_log2[0]);
+  Lookup(int bits, std::size_t tables, const ParameterChoice& choice)
+      : bits_(bits), values_(std::size_t{1} << bits), rotation_(choice.rotation(0)) {
+    const PolynomialSize size = choice.key_sets[0].parameters.polynomial_size;
+    for (std::size_t t = 0; t < tables; ++t) {
+      if (choice.wide[0].index_bits != 0) {
+        make_wide(t, size, choice.wide[0]);
+      } else {
+        make_table(t, rotation_.table_size(size));
+      }
     }
   }
+
+  const RotationShape& rotation() const { return rotation_; }
 
   // Ciphertext c of the batch: every value where the batch is large enough, spread evenly
   // otherwise.
@@ -56,27 +64,40 @@ class Lookup {
   }
 
   Torus phase(std::size_t value) const {
-    return wide_ ? center(value) : center(value) - kQuarter / table_.size();
+    return is_wide() ? center(value) : center(value) - kQuarter / tables_.front().size();
   }
 
-  bool is_right(Torus result, std::size_t value) const {
-    return (result + kQuarter) >> (63 - bits_) == function(value);
+  bool is_right(Torus result, std::size_t table, std::size_t value) const {
+    return (result + kQuarter) >> (63 - bits_) == function(table, value);
   }
 
-  const Torus* table() const { return table_.data(); }
-  const WideTable* wide() const { return wide_ ? &*wide_ : nullptr; }
+  bool is_wide() const { return !wide_.empty(); }
+  // For `batch` values, value after value.
+  std::vector<const Torus*> tables(std::size_t batch) const {
+    std::vector<const Torus*> all;
+    for (std::size_t c = 0; c < batch; ++c) {
+      for (const std::vector<Torus>& table : tables_) all.push_back(table.data());
+    }
+    return all;
+  }
+  std::vector<const WideTable*> wide_tables(std::size_t batch) const {
+    std::vector<const WideTable*> all;
+    for (std::size_t c = 0; c < batch; ++c) {
+      for (const WideTable& table : wide_) all.push_back(&table);
+    }
+    return all;
+  }
 
  private:
-  void make_table(std::size_t table_size) {
-    table_.resize(table_size);
-    for (std::size_t i = 0; i < table_size; ++i) {
-      table_[i] = center(function(i / (table_size / values_))) - kQuarter;
-    }
+  void make_table(std::size_t t, std::size_t table_size) {
+    std::vector<Torus>& table = tables_.emplace_back(table_size);
+    for (std::size_t i = 0; i < table_size; ++i)
+      table[i] = center(function(t, i / (table_size / values_))) - kQuarter;
   }
 
-  void make_wide(PolynomialSize size, const WideShape& shape) {
+  void make_wide(std::size_t t, PolynomialSize size, const WideShape& shape) {
     std::vector<std::uint64_t> entries(values_);
-    for (std::size_t value = 0; value < values_; ++value) entries[value] = function(value);
+    for (std::size_t value = 0; value < values_; ++value) entries[value] = function(t, value);
     std::vector<std::vector<Torus>> words(shape.digit_count);
     for (std::uint32_t s = 0; s < shape.digit_count; ++s) {
       for (std::uint64_t d = 0; d < std::uint64_t{1} << shape.digit_bits; ++d) {
@@ -84,17 +105,20 @@ class Lookup {
         words[s].push_back(least + (d << (s * shape.digit_bits) << (63 - bits_)));
       }
     }
-    wide_.emplace(size, shape, entries, words);
+    wide_.emplace_back(size, shape, entries, words);
   }
 
   // One to one, and with no order that a shifted table would keep.
-  std::size_t function(std::size_t value) const { return (5 * value + 3) % values_; }
+  std::size_t function(std::size_t table, std::size_t value) const {
+    return (5 * value + 3 + 7 * table) % values_;
+  }
   Torus center(std::size_t value) const { return Torus{2 * value + 1} << (62 - bits_); }
 
   int bits_;
   std::size_t values_;
-  std::vector<Torus> table_;
-  std::optional<WideTable> wide_;
+  RotationShape rotation_;
+  std::vector<std::vector<Torus>> tables_;
+  std::vector<WideTable> wide_;
 };
 
 ParameterChoice choose(const LookupSettings& settings) {
@@ -113,16 +137,38 @@ struct Keys {
   std::optional<EvaluationKeys> evaluation;
 };
 
+// Stores the keys and maps them; the name of the file is not needed any longer then.
+void map_through_file(LookupMeasurement& measured, const SeededEvaluationKeys& seeded,
+                      std::optional<EvaluationKeys>& keys) {
+  const std::string& folder = measured.settings.prepared_keys;
+  Clock::time_point start = Clock::now();
+  const PreparedKeysFile naming(seeded);
+  const std::string path = (std::filesystem::path(folder) / naming.name()).string();
+  naming.save(*keys, path);
+  measured.key_store_s = seconds_since(start);
+  keys.reset();
+  start = Clock::now();
+  // As another process would: it has hashed nothing yet.
+  keys = PreparedKeysFile(seeded).map(path);
+  measured.key_map_s = seconds_since(start);
+  std::filesystem::remove(path);
+}
+
 Keys make_keys(LookupMeasurement& measured, SecretGenerator& random, ProgressCounter& progress) {
   Clock::time_point start = Clock::now();
   Keys keys{SecretKeys::generate(measured.parameters, random), {}};
-  EvaluationKeySet wire{{}, make_evaluation_keys(keys.secret, random)};
+  EvaluationKeySet wire{{}, {}};
+  wire.keys.push_back(make_evaluation_keys(keys.secret, random));
   measured.keygen_s = seconds_since(start);
   progress.advance();
   measured.evaluation_key_bytes = to_bytes(wire).size();
   start = Clock::now();
-  keys.evaluation = EvaluationKeys::prepare(wire.keys);
+  keys.evaluation = EvaluationKeys::prepare(wire.keys[0]);
   measured.prepare_s = seconds_since(start);
+  if (!measured.settings.prepared_keys.empty()) {
+    map_through_file(measured, wire.keys[0], keys.evaluation);
+  }
+  measured.huge_page_bytes = huge_page_bytes(keys.evaluation->parts()[0]);
   progress.advance();
   measured.bootstrap_key_bytes = keys.evaluation->bootstrap_bytes();
   measured.keyswitch_key_bytes = keys.evaluation->keyswitch_bytes();
@@ -142,36 +188,37 @@ double wire_bytes_per_value(const SeededLweBatch& batch) {
   return static_cast<double>(to_bytes(inputs).size()) / static_cast<double>(count);
 }
 
-// One batch on so many threads; the outputs of the last one stay to be checked.
+// One batch on so many threads; the outputs of the last one, by table, stay to be checked.
 class Runner {
  public:
-  Runner(const Keys& keys, const Lookup& lookup, std::uint32_t extension_log2,
-         const LweBatch& inputs)
+  Runner(const Keys& keys, const Lookup& lookup, std::size_t tables, const LweBatch& inputs)
       : keys_(keys),
         lookup_(lookup),
-        extension_log2_(extension_log2),
         inputs_(inputs),
-        tables_(inputs.count, lookup.table()),
-        wide_tables_(inputs.count, lookup.wide()),
-        outputs_(inputs.dimension, inputs.count) {}
+        tables_(lookup.tables(inputs.count)),
+        wide_tables_(lookup.wide_tables(inputs.count)),
+        outputs_(tables, LweBatch(inputs.dimension, inputs.count)) {
+    for (LweBatch& output : outputs_) results_.push_back(&output);
+  }
 
   double ms_per_lookup(int threads) {
     const Clock::time_point start = Clock::now();
     with_threads(threads, [&] {
-      if (lookup_.wide() != nullptr) {
-        wide_lookup_batch(*keys_.evaluation, inputs_, wide_tables_, outputs_);
+      if (lookup_.is_wide()) {
+        wide_lookup_batch(*keys_.evaluation, inputs_, wide_tables_, results_);
       } else {
-        bootstrap_batch(*keys_.evaluation, inputs_, tables_, extension_log2_, outputs_);
+        bootstrap_batch(*keys_.evaluation, inputs_, tables_, lookup_.rotation(), results_);
       }
     });
     return seconds_since(start) * 1e3 / static_cast<double>(inputs_.count);
   }
 
   std::size_t count_right() const {
-    const std::vector<Torus> results = decrypt(keys_.secret, outputs_);
     std::size_t right = 0;
-    for (std::size_t c = 0; c < results.size(); ++c) {
-      right += lookup_.is_right(results[c], lookup_.value_of(c, results.size())) ? 1 : 0;
+    for (std::size_t t = 0; t < outputs_.size(); ++t) {
+      const std::vector<Torus> results = decrypt(keys_.secret, outputs_[t]);
+      for (std::size_t c = 0; c < results.size(); ++c)
+        right += lookup_.is_right(results[c], t, lookup_.value_of(c, results.size())) ? 1 : 0;
     }
     return right;
   }
@@ -179,11 +226,11 @@ class Runner {
  private:
   const Keys& keys_;
   const Lookup& lookup_;
-  std::uint32_t extension_log2_;
   const LweBatch& inputs_;
   std::vector<const Torus*> tables_;
   std::vector<const WideTable*> wide_tables_;
-  LweBatch outputs_;
+  std::vector<LweBatch> outputs_;
+  std::vector<LweBatch*> results_;
 };
 
 // What bad luck explains: nothing at small p_error, a few more than the mean at one raised on
@@ -213,7 +260,7 @@ void time_rounds(LookupMeasurement& measured, Runner& runner, double predicted_m
   for (int round = 0; round < settings.rounds; ++round) {
     for (std::size_t t = 0; t < ms.size(); ++t) {
       ms[t].push_back(runner.ms_per_lookup(settings.threads[t]));
-      measured.timings[t].checked += settings.batch;
+      measured.timings[t].checked += settings.batch * settings.tables;
       measured.timings[t].correct += runner.count_right();
       progress.advance();
     }
@@ -258,6 +305,11 @@ void check(const LookupSettings& settings) {
                        kMostCiphertexts),
            "batch");
   }
+  if (settings.tables < 1 || settings.tables > kMostMeasuredTables) {
+    refuse(fmt::format("{} tables of a value; 1 to {} are possible", settings.tables,
+                       kMostMeasuredTables),
+           "tables");
+  }
   if (settings.rounds < 1 || settings.rounds > kMostRounds) {
     refuse(fmt::format("rounds is {}; 1 to {} are possible", settings.rounds, kMostRounds),
            "rounds");
@@ -271,6 +323,7 @@ ParameterRequest lookup_request(const LookupSettings& settings) {
   constraint.name = fmt::format("lookup of {} bits", settings.bits);
   constraint.bootstrap_norm2 = settings.norm2 * settings.norm2;
   constraint.lookup_count = settings.batch;
+  constraint.tables = settings.tables;
   constraint.values = std::uint64_t{1} << settings.bits;
   // Half a box of the half torus holds kappa standard deviations. Boxes are whole table entries.
   if (settings.bits >= kLeastWideBits)
@@ -285,19 +338,19 @@ LookupMeasurement measure_lookups(const LookupSettings& settings,
   const ParameterChoice choice = choose(settings);
   LookupMeasurement measured;
   measured.settings = settings;
-  measured.parameters = choice.parameters;
-  measured.extension_log2 = choice.extension_log2[0];
+  measured.parameters = choice.key_sets[0].parameters;
+  measured.rotation = choice.rotation(0);
   measured.wide = choice.wide[0];
   const std::size_t batches =
       settings.threads.size() * (static_cast<std::size_t>(settings.rounds) + 1);
   ProgressCounter counter(progress, batches + 2);
   SecretGenerator random;
   const Keys keys = make_keys(measured, random, counter);
-  const Lookup lookup(settings.bits, choice);
+  const Lookup lookup(settings.bits, settings.tables, choice);
   const SeededLweBatch encrypted = encrypt_batch(keys.secret, lookup, settings.batch, random);
   measured.input_bytes_per_value = wire_bytes_per_value(encrypted);
   const LweBatch inputs = expand(encrypted);
-  Runner runner(keys, lookup, measured.extension_log2, inputs);
+  Runner runner(keys, lookup, settings.tables, inputs);
   time_rounds(measured, runner, choice.cost_ms_per_core / static_cast<double>(settings.batch),
               counter);
   return measured;

@@ -7,7 +7,8 @@
 //     output "y" %2
 //
 // A circuit describes one sample: shapes have no batch axis. Nodes stand in topological order.
-// Cost: a linear node needs no bootstrap; a lut needs one per element and table.
+// Cost: a linear node needs no bootstrap; a lut needs one per element and table, or fewer where
+// tables share rotations (parameters/search.h).
 // Thread rule: a value type; const use is concurrent.
 #pragma once
 
@@ -102,9 +103,11 @@ struct Table {
   std::vector<std::int64_t> entries;
   std::vector<std::uint32_t> row_of_element;
 
+  std::size_t row_of(std::size_t element) const {
+    return row_of_element.empty() ? 0 : row_of_element[element];
+  }
   std::int64_t at(std::int64_t element, std::int64_t value) const {
-    const std::size_t row =
-        row_of_element.empty() ? 0 : row_of_element[static_cast<std::size_t>(element)];
+    const std::size_t row = row_of(static_cast<std::size_t>(element));
     return entries[row * domain.size() + static_cast<std::size_t>(value - domain.lower)];
   }
   friend bool operator==(const Table&, const Table&) = default;

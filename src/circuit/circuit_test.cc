@@ -4,6 +4,7 @@
 
 #include "circuit/norms.h"
 #include "circuit/passes.h"
+#include "circuit/step.h"
 #include "circuit/text.h"
 #include "torusml/error.h"
 
@@ -23,6 +24,31 @@ constants
   @step = table 2 rows [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] of [0, 1, 0]
   @n3.1 = sparse 3x3 [0, 1, 2, 3] [2, 0, 1] [1, -1, 1]
 )";
+
+TEST(Step, IsTwoRunsAtMost) {
+  const Table table{
+      "t", {-2, 2}, 4, {0, 0, 0, 5, 5, 3, 3, 3, 3, 3, 7, 1, 1, 1, 1, 0, 1, 1, 0, 0}, {}};
+  const auto expect_step = [&](std::size_t row, const Step& expected) {
+    const auto step = as_step(table, row);
+    ASSERT_TRUE(step) << row;
+    EXPECT_EQ(step->first, expected.first) << row;
+    EXPECT_EQ(step->below, expected.below) << row;
+    EXPECT_EQ(step->above, expected.above) << row;
+  };
+  expect_step(0, {1, 0, 5});
+  expect_step(1, {0, 3, 3});
+  expect_step(2, {-1, 7, 1});
+  EXPECT_FALSE(as_step(table, 3));
+
+  EXPECT_FALSE(step_reach({0, {table}, {1}}));
+  Table steps = table;
+  steps.rows = 1;
+  steps.entries.resize(5);
+  EXPECT_EQ(step_reach({0, {steps}, {1}}), 3u);  // -2, -1 and 0
+  steps.rows = 3;
+  steps.entries.assign(table.entries.begin(), table.entries.begin() + 15);
+  EXPECT_EQ(step_reach({0, {steps}, {1}}), 4u);  // -1 .. 2
+}
 
 ErrorCode code_of(const std::string& text) {
   try {
@@ -129,6 +155,30 @@ constants
   EXPECT_EQ(norms[2].bootstrap, 0);
   EXPECT_EQ(norms[5].bootstrap, 49);  // (3 + 4)^2: tables of one operand
   EXPECT_EQ(norms[5].fresh, 0);
+  EXPECT_EQ(norms[3].by_lookup, (std::map<std::size_t, double>{{3, 1}}));
+  EXPECT_EQ(norms[5].by_lookup, (std::map<std::size_t, double>{{3, 49}}));
+}
+
+// Shares of coherent lookups add up to the whole; those of different operands are apart, each with
+// its largest element.
+TEST(Circuit, NormsByLookup) {
+  const Circuit circuit = parse_circuit(R"(circuit "shares"
+  %0 = input "x" : tensor<2> [0, 1]
+  %1 = lut %0 tables=[@f per-tensor] : tensor<2> [0, 1] -> [0, 1] "f"
+  %2 = lut %0 tables=[@g per-tensor] : tensor<2> [0, 1] -> [0, 1] "g"
+  %3 = lut %1 tables=[@h per-tensor] : tensor<2> [0, 1] -> [0, 1] "h"
+  %4 = linear scale(%1, 3) + scale(%2, -4) + dense(%3, @w) : tensor<2> [-4, 16] "sum"
+  output "y" %4
+constants
+  @f = table 1 rows [0, 1]
+  @g = table 1 rows [0, 1]
+  @h = table 1 rows [1, 0]
+  @w = dense 2x2 [1, 2, 3, 0]
+)");
+  const NoiseNorms norms = noise_norms(circuit)[4];
+  EXPECT_EQ(norms.bootstrap, 49 + 9);
+  EXPECT_EQ(norms.by_lookup, (std::map<std::size_t, double>{{1, 21}, {2, 28}, {3, 9}}));
+  EXPECT_EQ(noise_norms(circuit, {{2, 4}})[4].bootstrap, 11 * 11 + 9);
 }
 
 TEST(Passes, ShareLookups) {

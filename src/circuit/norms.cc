@@ -67,15 +67,16 @@ class NormCounter {
     for (std::size_t n = 0; n < circuit_.nodes.size(); ++n) {
       const Node& node = circuit_.nodes[n];
       if (const auto* input = std::get_if<Input>(&node.op)) {
-        add_source(input->result, input->result, 1);
+        add_source(input->result, input->result, n, 1);
         norms_[input->result].fresh = 1;
         is_fresh_[input->result] = true;
       } else if (const auto* lut = std::get_if<Lut>(&node.op)) {
         const auto named = result_variance_.find(n);
         const double variance = named == result_variance_.end() ? 1 : named->second;
         for (ValueId result : lut->results) {
-          add_source(result, lut->operand, variance);
+          add_source(result, lut->operand, n, variance);
           norms_[result].bootstrap = variance;
+          norms_[result].by_lookup[n] = variance;
           is_fresh_[result] = false;
         }
       } else if (const auto* linear = std::get_if<Linear>(&node.op)) {
@@ -86,11 +87,12 @@ class NormCounter {
   }
 
  private:
-  void add_source(ValueId value, ValueId coherence_group, double variance) {
+  void add_source(ValueId value, ValueId coherence_group, std::size_t node, double variance) {
     const Matrix ones = identity(number_of_elements(circuit_.values[value].shape));
     maps_[value].emplace(value, ones * std::sqrt(variance));
     amplitude_[value] = std::sqrt(variance);
     group_[value] = coherence_group;
+    node_[value] = node;
   }
 
   void compose(const Linear& linear) {
@@ -132,7 +134,26 @@ class NormCounter {
         total[row] += amplitude.row(row).squaredNorm();
     }
     return {fresh.size() == 0 ? 0 : fresh.maxCoeff(),
-            bootstrap.size() == 0 ? 0 : bootstrap.maxCoeff()};
+            bootstrap.size() == 0 ? 0 : bootstrap.maxCoeff(), share_out(maps, groups)};
+  }
+
+  // (sum of sqrt(V_i) |a_i|)^2 is at most the sum of V_i |a_i| (sum of |a_j|): the node of source i
+  // is charged with |a_i| times the amplitude of its group.
+  std::map<std::size_t, double> share_out(
+      const SourceMaps& maps, const std::map<std::pair<bool, ValueId>, Matrix>& groups) const {
+    std::map<std::size_t, Eigen::VectorXd> by_node;
+    for (const auto& [source, map] : maps) {
+      if (is_fresh_.at(source)) continue;
+      const Matrix& group = groups.at({false, group_.at(source)});
+      const Matrix amplitude = map.cwiseAbs();
+      Eigen::VectorXd& total = by_node[node_.at(source)];
+      if (total.size() == 0) total = Eigen::VectorXd::Zero(map.rows());
+      for (std::int64_t row = 0; row < map.rows(); ++row)
+        total[row] += amplitude.row(row).dot(group.row(row));
+    }
+    std::map<std::size_t, double> norms;
+    for (const auto& [node, total] : by_node) norms[node] = total.maxCoeff();
+    return norms;
   }
 
   const Circuit& circuit_;
@@ -141,6 +162,7 @@ class NormCounter {
   std::vector<NoiseNorms> norms_;
   std::map<ValueId, double> amplitude_;  // of each source
   std::map<ValueId, ValueId> group_;
+  std::map<ValueId, std::size_t> node_;
   std::map<ValueId, bool> is_fresh_;
 };
 

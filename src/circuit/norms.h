@@ -11,9 +11,14 @@ namespace torusml {
 
 // Largest squared L2 norm over the elements of a value, apart for fresh inputs and for bootstrap
 // outputs. The composed linear map counts, so a source that is used twice counts coherently. Tables
-// of the same operand are counted as fully coherent, which is an upper bound.
+// of the same operand are counted as fully coherent, which is an upper bound whether they share a
+// rotation or not (docs/noise.md).
 struct NoiseNorms {
   double fresh = 0, bootstrap = 0;
+  // The part of `bootstrap` that comes from the results of one lookup, by node: the largest over
+  // the elements for each, so that the sum may exceed `bootstrap`. What coherent tables of
+  // different nodes have together is shared out such that a weighted sum remains an upper bound.
+  std::map<std::size_t, double> by_lookup;
 };
 
 // By ValueId. result_variance: by node, of a lookup's results in units of a bootstrap's variance;

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -54,7 +55,8 @@ Json parameters_json(const LookupMeasurement& measured) {
       {"keyswitch_base_log2", p.keyswitch.base_log2},
       {"grouping_factor", p.grouping_factor},
       {"accumulator_bits", p.accumulator_bits},
-      {"extension_log2", measured.extension_log2},
+      {"extension_log2", measured.rotation.extension_log2},
+      {"tables_log2", measured.rotation.tables_log2},
       {"circuit_bootstrap_levels", p.circuit_bootstrap.level_count},
       {"circuit_bootstrap_base_log2", p.circuit_bootstrap.base_log2},
       {"trace_levels", p.trace.level_count},
@@ -70,6 +72,7 @@ void print_lookups_json(const Json& machine, const LookupMeasurement& measured) 
     Json json = machine;
     json["threads"] = timing.threads;
     json["bits"] = settings.bits;
+    json["tables"] = settings.tables;
     json["norm2"] = settings.norm2;
     json["p_error"] = settings.p_error;
     json["security_bits"] = settings.security_bits;
@@ -81,6 +84,11 @@ void print_lookups_json(const Json& machine, const LookupMeasurement& measured) 
     json["predicted_ms"] = timing.predicted_ms;
     json["keygen_s"] = measured.keygen_s;
     json["prepare_s"] = measured.prepare_s;
+    if (!settings.prepared_keys.empty()) {
+      json["key_store_s"] = measured.key_store_s;
+      json["key_map_s"] = measured.key_map_s;
+    }
+    if (measured.huge_page_bytes) json["huge_page_bytes"] = *measured.huge_page_bytes;
     json["evaluation_key_bytes"] = measured.evaluation_key_bytes;
     json["bootstrap_key_bytes"] = measured.bootstrap_key_bytes;
     json["keyswitch_key_bytes"] = measured.keyswitch_key_bytes;
@@ -90,6 +98,12 @@ void print_lookups_json(const Json& machine, const LookupMeasurement& measured) 
     json["correct"] = timing.correct;
     print_line(json);
   }
+}
+
+std::string table_text(const RotationShape& rotation) {
+  if (rotation.extension_log2 != 0) return fmt::format(" x 2^{}", rotation.extension_log2);
+  if (rotation.tables_log2 != 0) return fmt::format(" / 2^{}", rotation.tables_log2);
+  return "";
 }
 
 std::string parameters_text(const LookupMeasurement& measured) {
@@ -102,18 +116,18 @@ std::string parameters_text(const LookupMeasurement& measured) {
   return fmt::format(
       "n {}, k {}, N {}{}, l {} x 2^{}, keyswitch {} x 2^{}, {}-bit words{}{}",
       p.small_dimension.value, p.glwe_dimension.value, p.polynomial_size.value,
-      measured.extension_log2 == 0 ? "" : fmt::format(" x 2^{}", measured.extension_log2),
-      p.bootstrap.level_count, p.bootstrap.base_log2, p.keyswitch.level_count,
-      p.keyswitch.base_log2, p.accumulator_bits,
+      table_text(measured.rotation), p.bootstrap.level_count, p.bootstrap.base_log2,
+      p.keyswitch.level_count, p.keyswitch.base_log2, p.accumulator_bits,
       p.grouping_factor == 1 ? "" : fmt::format(", {} bits a step", p.grouping_factor), method);
 }
 
-constexpr const char* kLookupRow = "{:>4}  {:>7}  {:>5}  {:>11}  {:>21}  {:>9}  {:>9}  {:>9}  {}\n";
+constexpr const char* kLookupRow =
+    "{:>4}  {:>6}  {:>7}  {:>5}  {:>11}  {:>21}  {:>9}  {:>9}  {:>9}  {}\n";
 
 void print_lookups_header(const LookupSettings& settings) {
   fmt::print("{} bits of security, p_error {}, norm2 {}; every result checked\n\n",
              settings.security_bits, human_probability(settings.p_error), settings.norm2);
-  fmt::print(kLookupRow, "bits", "threads", "batch", "a lookup", "least .. most", "keygen",
+  fmt::print(kLookupRow, "bits", "tables", "threads", "batch", "a value", "least .. most", "keygen",
              "keys wire", "in memory", "parameters");
 }
 
@@ -121,8 +135,9 @@ void print_lookups(const LookupMeasurement& measured) {
   const auto time = [](double ms) { return human_seconds(ms * 1e-3); };
   for (const LookupTiming& timing : measured.timings) {
     const Spread& ms = timing.ms_per_lookup;
-    fmt::print(kLookupRow, measured.settings.bits, timing.threads, measured.settings.batch,
-               time(ms.median), fmt::format("{} .. {}", time(ms.least), time(ms.most)),
+    fmt::print(kLookupRow, measured.settings.bits, measured.settings.tables, timing.threads,
+               measured.settings.batch, time(ms.median),
+               fmt::format("{} .. {}", time(ms.least), time(ms.most)),
                human_seconds(measured.keygen_s), human_bytes(measured.evaluation_key_bytes),
                human_bytes(measured.bootstrap_key_bytes + measured.keyswitch_key_bytes),
                parameters_text(measured));
@@ -130,13 +145,14 @@ void print_lookups(const LookupMeasurement& measured) {
   std::fflush(stdout);
 }
 
-// One for each width; all are checked before the first is measured.
+// One for each width and number of tables; all are checked before the first is measured.
 std::vector<LookupSettings> lookup_settings(const BenchLutArguments& arguments) {
   LookupSettings settings;
   settings.p_error = parse_number(arguments.p_error, "--p-error");
   settings.norm2 = arguments.norm2;
   settings.security_bits = arguments.security_bits;
   settings.rounds = arguments.rounds;
+  settings.prepared_keys = arguments.prepared_keys;
   settings.threads = arguments.threads.empty() ? std::vector<int>{available_threads()}
                                                : parse_integers(arguments.threads, "--threads");
   std::vector<LookupSettings> all;
@@ -144,8 +160,11 @@ std::vector<LookupSettings> lookup_settings(const BenchLutArguments& arguments) 
     settings.bits = bits;
     settings.batch =
         arguments.batch ? static_cast<std::size_t>(*arguments.batch) : default_batch(bits);
-    check(settings);
-    all.push_back(settings);
+    for (const int tables : parse_integers(arguments.tables, "--tables")) {
+      settings.tables = static_cast<std::size_t>(std::max(tables, 0));
+      check(settings);
+      all.push_back(settings);
+    }
   }
   return all;
 }
@@ -229,7 +248,9 @@ void run_bench_lut(const BenchLutArguments& arguments) {
   for (const LookupSettings& settings : all) {
     LookupMeasurement measured;
     {
-      ProgressBar bar(fmt::format("{} bits", settings.bits));
+      ProgressBar bar(settings.tables == 1
+                          ? fmt::format("{} bits", settings.bits)
+                          : fmt::format("{} bits, {} tables", settings.bits, settings.tables));
       measured = measure_lookups(settings, bar.callback());
     }
     if (arguments.json) {

@@ -57,6 +57,15 @@ void add_memory_limit(CLI::App& command, std::string& limit) {
       ->type_name("SIZE");
 }
 
+void add_prepared_keys(CLI::App& command, std::string& folder) {
+  command
+      .add_option("--prepared-keys", folder,
+                  "Folder that keeps prepared keys for all processes to map; the next start is "
+                  "faster")
+      ->envname("TORUSML_PREPARED_KEYS")
+      ->type_name("FOLDER");
+}
+
 void add_compile(CLI::App& app, CompileArguments& a) {
   CLI::App& command = *app.add_subcommand("compile", "Compile a network for encrypted inputs");
   file(command, "model", a.model, "Network (.onnx)");
@@ -79,6 +88,10 @@ void add_compile(CLI::App& app, CompileArguments& a) {
   command
       .add_option("--parameters", a.parameters,
                   "Key sets of the published catalogue where they serve, or custom")
+      ->capture_default_str();
+  command
+      .add_option("--max-key-sets", a.max_key_sets,
+                  "1, or 2: demanding lookups may have a key set of their own where that pays")
       ->capture_default_str();
   command
       .add_option("--cost-table", a.cost_table,
@@ -118,6 +131,7 @@ void add_run(CLI::App& app, RunArguments& a) {
   file(command, "-o,--output", a.output, "Ciphertext of the results to write");
   add_threads(command, a.threads);
   add_memory_limit(command, a.memory_limit);
+  add_prepared_keys(command, a.prepared_keys);
   command.callback([&a] { run_run(a); });
 }
 
@@ -145,6 +159,7 @@ void add_predict(CLI::App& app, PredictArguments& a) {
   command.add_option("--seed", a.seed, "Seed of the noise (simulated)")->capture_default_str();
   add_threads(command, a.threads);
   add_memory_limit(command, a.memory_limit);
+  add_prepared_keys(command, a.prepared_keys);
   command.add_flag("--json", a.json, "Print the summary as JSON");
   file_list(command, "-o,--output", a.output, "Results to write (.npy)");
   command.callback([&a] { run_predict(a); });
@@ -160,16 +175,24 @@ void add_inspect(CLI::App& app, InspectArguments& a) {
 void add_bench_lut(CLI::App& bench, BenchLutArguments& a) {
   CLI::App& command = *bench.add_subcommand("lut", "Time of one lookup, by its bits");
   command.add_option("--bits", a.bits, "Widths, such as 4 or 2..8 or 2,4,8")->capture_default_str();
+  command
+      .add_option("--tables", a.tables,
+                  "Tables of each value, such as 1,2,4: one keyswitch for all")
+      ->capture_default_str();
   command.add_option("--p-error", a.p_error, "Probability of a wrong lookup, such as 2^-40")
       ->capture_default_str();
   command.add_option("--norm2", a.norm2, "L2 norm of the linear map before the lookup")
       ->capture_default_str();
-  command.add_option("--batch", a.batch, "Lookups at once; 64, and 16 from 7 bits on");
+  command.add_option("--batch", a.batch, "Values at once; 64, and 16 from 7 bits on");
   command.add_option("--threads", a.threads, "Thread counts, such as 1,2; all unless given");
   command.add_option("--security", a.security_bits, "Bits of security, 128 or 132")
       ->capture_default_str();
   command.add_option("--rounds", a.rounds, "Timed batches for each thread count")
       ->capture_default_str();
+  command
+      .add_option("--prepared-keys", a.prepared_keys,
+                  "Folder to keep the prepared keys in while they are measured, mapped from there")
+      ->type_name("FOLDER");
   command.add_flag("--json", a.json, "Print a JSON object for each width and thread count");
   command.callback([&a] { run_bench_lut(a); });
 }

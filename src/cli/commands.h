@@ -24,6 +24,7 @@ struct CompileArguments {
   double margin = 0.05;
   int security_bits = 128;
   std::string parameters = "catalogue";
+  int max_key_sets = 2;
   std::string cost_table;  // a file; empty: the shipped table
   std::string print_after;
   bool json = false;
@@ -46,8 +47,9 @@ void run_encrypt(const EncryptArguments& arguments);
 
 struct RunArguments {
   std::string model, evaluation, input, output;
-  int threads = 0;           // 0: all
-  std::string memory_limit;  // such as "2GB"; empty: none
+  int threads = 0;            // 0: all
+  std::string memory_limit;   // such as "2GB"; empty: none
+  std::string prepared_keys;  // a folder; empty: none
 };
 void run_run(const RunArguments& arguments);
 
@@ -66,6 +68,7 @@ struct PredictArguments {
   std::uint64_t seed = 0;          // simulated only
   int threads = 0;                 // 0: all
   std::string memory_limit;        // encrypted only; empty: none
+  std::string prepared_keys;       // a folder, for keys that are given; empty: none
   bool json = false;
 };
 void run_predict(const PredictArguments& arguments);
@@ -77,12 +80,13 @@ struct InspectArguments {
 void run_inspect(const InspectArguments& arguments);
 
 struct BenchLutArguments {
-  std::string bits = "2..8", threads;  // lists; no threads: all
+  std::string bits = "2..8", tables = "1", threads;  // lists; no threads: all
   std::string p_error = "2^-40";
   double norm2 = 1;
   std::optional<std::uint32_t> batch;  // none: the default for each width
   int security_bits = 128;
   int rounds = 3;
+  std::string prepared_keys;  // a folder; empty: none
   bool json = false;
 };
 void run_bench_lut(const BenchLutArguments& arguments);

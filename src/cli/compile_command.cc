@@ -12,6 +12,7 @@
 #include "circuit/text.h"
 #include "cli/commands.h"
 #include "cli/human.h"
+#include "cli/key_set_text.h"
 #include "cli/named_files.h"
 #include "compiler/quantized_module.h"
 #include "importer/onnx.h"
@@ -41,6 +42,7 @@ PlanOptions plan_options(const CompileArguments& arguments) {
     options.tolerance = parse_number(arguments.tolerance, "--tolerance");
   options.security_bits = arguments.security_bits;
   options.key_set_source = parse_key_set_source(arguments.parameters);
+  options.max_key_sets = arguments.max_key_sets;
   if (!arguments.cost_table.empty()) options.cost_table = load_cost_table(arguments.cost_table);
   return options;
 }
@@ -70,7 +72,7 @@ std::vector<std::string> input_names(const FloatGraph& graph) {
 
 void print_summary(const CompileArguments& arguments, const CompiledModel& model, double seconds) {
   const Plan& plan = model.plan;
-  const TfheParameters& p = plan.parameters;
+  const KeyBytes key = key_bytes(plan.key_sets);
   const std::uint64_t bytes = std::filesystem::file_size(arguments.output);
   const std::string hash = to_hex(hash_of(model));
   if (arguments.json) {
@@ -80,6 +82,8 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
         {"bytes", bytes},
         {"seconds", seconds},
         {"lookups", plan.lookup_count},
+        {"rotations", count_bootstraps(model.circuit, plan).rotations},
+        {"keyswitches", count_bootstraps(model.circuit, plan).keyswitches},
         {"maximum_bits", maximum_bit_width(model.circuit)},
         {"p_error", plan.options.p_error},
         {"sample_p_error", plan.sample_p_error},
@@ -87,27 +91,34 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
         {"profile", to_string(plan.options.profile)},
         {"security_bits", plan.options.security_bits},
         {"cost_ms_per_core", plan.cost_ms_per_core},
-        {"key_set", plan.key_set},
-        {"key_memory_bytes", key_bytes(plan.parameters).memory},
-        {"key_wire_bytes", key_bytes(plan.parameters).wire},
+        {"key_set", names_of(plan.key_sets)},
+        {"key_memory_bytes", key.memory},
+        {"key_wire_bytes", key.wire},
     };
     fmt::print("{}\n", summary.dump(2));
     return;
   }
   fmt::print("{}: {}, model {}, compiled in {}\n", arguments.output, human_bytes(bytes),
              hash.substr(0, 12), human_seconds(seconds));
-  fmt::print("  {}, {} bits at most, {} per sample, about {} on one core\n",
+  fmt::print("  {}, {} bits at most, {} per sample ({}), about {} on one core\n",
              to_string(plan.options.precision), maximum_bit_width(model.circuit),
-             counted(plan.lookup_count, "lookup"), human_seconds(plan.cost_ms_per_core / 1000));
-  fmt::print("  {}, {} bits of security, p_error {}, N {}, k {}, n {}\n",
-             to_string(plan.options.profile), plan.options.security_bits,
-             human_probability(plan.options.p_error), p.polynomial_size.value,
-             p.glwe_dimension.value, p.small_dimension.value);
-  if (!p.has_bootstrap()) return;
-  const KeyBytes key = key_bytes(p);
-  fmt::print("  key set {}, evaluation keys about {} in memory, {} on the wire\n", plan.key_set,
+             counted(plan.lookup_count, "lookup"),
+             counted(count_bootstraps(model.circuit, plan).rotations, "blind rotation"),
+             human_seconds(plan.cost_ms_per_core / 1000));
+  fmt::print("  {}, {} bits of security, p_error {}", to_string(plan.options.profile),
+             plan.options.security_bits, human_probability(plan.options.p_error));
+  for (const KeySet& set : plan.key_sets) {
+    const TfheParameters& p = set.parameters;
+    fmt::print("{} N {}, k {}, n {}", &set == &plan.key_sets.front() ? "," : ";",
+               p.polynomial_size.value, p.glwe_dimension.value, p.small_dimension.value);
+  }
+  fmt::print("\n");
+  if (!plan.key_sets.front().parameters.has_bootstrap()) return;
+  fmt::print("  key set{} {}, evaluation keys about {} in memory, {} on the wire\n",
+             plan.key_sets.size() == 1 ? "" : "s", names_of(plan.key_sets),
              human_bytes(static_cast<std::uint64_t>(key.memory)),
              human_bytes(static_cast<std::uint64_t>(key.wire)));
+  if (plan.one_key_set) fmt::print("  {}\n", one_key_set_text(*plan.one_key_set));
 }
 
 }  // namespace

@@ -76,8 +76,9 @@ std::string human_probability(double probability) {
   return fmt::format("2^{:.4g}", std::log2(probability));
 }
 
-std::string counted(std::int64_t count, const std::string& noun) {
-  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+std::string counted(std::int64_t count, const std::string& noun, const std::string& plural) {
+  if (count == 1) return fmt::format("1 {}", noun);
+  return fmt::format("{} {}", count, plural.empty() ? noun + "s" : plural);
 }
 
 double parse_number(const std::string& text, const std::string& option) {

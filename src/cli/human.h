@@ -21,8 +21,8 @@ namespace torusml {
 std::string human_seconds(double seconds);
 // A power of two below 0.1 %, per cent above.
 std::string human_probability(double probability);
-// "1 sample", "2 samples"
-std::string counted(std::int64_t count, const std::string& noun);
+// "1 sample", "2 samples"; `plural` where it is not the noun and an s.
+std::string counted(std::int64_t count, const std::string& noun, const std::string& plural = "");
 
 // A decimal number or a power "2^-40". Error invalid_argument names the option.
 double parse_number(const std::string& text, const std::string& option);

@@ -10,6 +10,7 @@
 #include "circuit/text.h"
 #include "cli/commands.h"
 #include "cli/human.h"
+#include "cli/key_set_text.h"
 #include "runtime/memory.h"
 
 namespace torusml {
@@ -22,21 +23,26 @@ struct LayerRow {
   Shape shape;
   Interval interval;
   std::int64_t lookups = 0;
+  std::size_t key_set = 0;  // of a lookup
 };
 
-std::vector<LayerRow> layers(const Circuit& circuit) {
+std::vector<LayerRow> layers(const Circuit& circuit, const Plan& plan) {
   std::vector<LayerRow> rows;
   const auto add = [&](const Node& node, const char* kind, ValueId value, std::int64_t tables) {
     const TensorType& type = circuit.values[value];
     rows.push_back(
         {node.name, kind, type.shape, type.interval, tables * number_of_elements(type.shape)});
   };
-  for (const Node& node : circuit.nodes) {
+  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
+    const Node& node = circuit.nodes[n];
     if (const auto* input = std::get_if<Input>(&node.op)) add(node, "input", input->result, 0);
     if (const auto* linear = std::get_if<Linear>(&node.op)) add(node, "linear", linear->result, 0);
     if (const auto* output = std::get_if<Output>(&node.op)) add(node, "output", output->operand, 0);
     if (const auto* lut = std::get_if<Lut>(&node.op)) {
-      for (const ValueId result : lut->results) add(node, "lookup", result, 1);
+      for (const ValueId result : lut->results) {
+        add(node, "lookup", result, 1);
+        rows.back().key_set = plan.lookups.at(n).key_set;
+      }
     }
   }
   return rows;
@@ -117,7 +123,7 @@ Json file_json(const FileDescription& file, const std::string& path) {
               {"producer", file.producer},
               {"properties", file.properties},
               {"sections", std::move(sections)}};
-  if (file.parameters) result["parameters"] = json(*file.parameters);
+  for (const TfheParameters& p : file.key_sets) result["key_sets"].push_back(json(p));
   for (const EncryptedTensorDescription& tensor : file.tensors) {
     result["tensors"].push_back(
         {{"name", tensor.name}, {"shape", tensor.shape}, {"dimension", tensor.dimension}});
@@ -125,15 +131,39 @@ Json file_json(const FileDescription& file, const std::string& path) {
   return result;
 }
 
+Json key_sets_json(const Plan& plan, const Circuit& circuit) {
+  const std::vector<std::int64_t> lookups = lookups_by_key_set(plan, circuit);
+  Json list = Json::array();
+  for (std::size_t s = 0; s < plan.key_sets.size(); ++s) {
+    const KeySet& set = plan.key_sets[s];
+    const KeyBytes bytes = key_bytes(set.parameters);
+    list.push_back({{"name", set.name},
+                    {"lookups", lookups[s]},
+                    {"key_memory_bytes", bytes.memory},
+                    {"key_wire_bytes", bytes.wire},
+                    {"parameters", json(set.parameters)}});
+  }
+  return list;
+}
+
+Json json(const OneKeySet& one) {
+  return {{"name", one.name},
+          {"cost_ms_per_core", one.cost_ms_per_core},
+          {"key_memory_bytes", one.key_bytes.memory},
+          {"key_wire_bytes", one.key_bytes.wire}};
+}
+
 Json model_json(const CompiledModel& model) {
+  const Plan& plan = model.plan;
   Json layer_list = Json::array(), ranges = Json::array();
-  for (const LayerRow& row : layers(model.circuit)) {
+  for (const LayerRow& row : layers(model.circuit, plan)) {
     layer_list.push_back({{"name", row.name},
                           {"kind", row.kind},
                           {"shape", row.shape},
                           {"interval", json(row.interval)},
                           {"bits", bit_width(row.interval)},
                           {"lookups", row.lookups}});
+    if (row.lookups != 0) layer_list.back()["key_set"] = plan.key_sets[row.key_set].name;
   }
   for (const RangeReport& range : model.ranges) {
     ranges.push_back({{"name", range.name},
@@ -143,24 +173,28 @@ Json model_json(const CompiledModel& model) {
                       {"bits", range.bits},
                       {"feeds_table", range.feeds_table}});
   }
-  const Plan& plan = model.plan;
-  return {{"name", model.client.model_name},
-          {"precision", to_string(plan.options.precision)},
-          {"profile", to_string(plan.options.profile)},
-          {"security_bits", plan.options.security_bits},
-          {"p_error", plan.options.p_error},
-          {"sample_p_error", plan.sample_p_error},
-          {"lookups", plan.lookup_count},
-          {"maximum_bits", maximum_bit_width(model.circuit)},
-          {"cost_ms_per_core", plan.cost_ms_per_core},
-          {"key_set", plan.key_set},
-          {"key_memory_bytes", key_bytes(plan.parameters).memory},
-          {"key_wire_bytes", key_bytes(plan.parameters).wire},
-          {"memory", json(estimate_memory(model.circuit, plan, {}))},
-          {"parameters", json(plan.parameters)},
-          {"layers", std::move(layer_list)},
-          {"ranges", std::move(ranges)},
-          {"plan", print(plan, model.circuit)}};
+  const KeyBytes bytes = key_bytes(plan.key_sets);
+  Json result{{"name", model.client.model_name},
+              {"precision", to_string(plan.options.precision)},
+              {"profile", to_string(plan.options.profile)},
+              {"security_bits", plan.options.security_bits},
+              {"p_error", plan.options.p_error},
+              {"sample_p_error", plan.sample_p_error},
+              {"lookups", plan.lookup_count},
+              {"rotations", count_bootstraps(model.circuit, plan).rotations},
+              {"keyswitches", count_bootstraps(model.circuit, plan).keyswitches},
+              {"maximum_bits", maximum_bit_width(model.circuit)},
+              {"cost_ms_per_core", plan.cost_ms_per_core},
+              {"key_set", names_of(plan.key_sets)},
+              {"key_sets", key_sets_json(plan, model.circuit)},
+              {"key_memory_bytes", bytes.memory},
+              {"key_wire_bytes", bytes.wire},
+              {"memory", json(estimate_memory(model.circuit, plan, {}))},
+              {"layers", std::move(layer_list)},
+              {"ranges", std::move(ranges)},
+              {"plan", print(plan, model.circuit)}};
+  if (plan.one_key_set) result["one_key_set"] = json(*plan.one_key_set);
+  return result;
 }
 
 // Rows of cells as aligned columns.
@@ -176,27 +210,45 @@ void print_table(const std::vector<std::vector<std::string>>& rows) {
   }
 }
 
+void print_key_sets(const Plan& plan, const Circuit& circuit) {
+  const std::vector<std::int64_t> lookups = lookups_by_key_set(plan, circuit);
+  const KeyBytes bytes = key_bytes(plan.key_sets);
+  for (std::size_t s = 0; s < plan.key_sets.size(); ++s) {
+    const KeySet& set = plan.key_sets[s];
+    if (plan.key_sets.size() == 1)
+      fmt::print("key set: {}\n", set.name);
+    else
+      fmt::print("key set {}, for {}: {}\n", s + 1, counted(lookups[s], "lookup"), set.name);
+    print_parameters(set.parameters);
+  }
+  fmt::print("evaluation keys about {} in memory, {} on the wire\n",
+             human_bytes(static_cast<std::uint64_t>(bytes.memory)),
+             human_bytes(static_cast<std::uint64_t>(bytes.wire)));
+  if (plan.one_key_set) fmt::print("{}\n", one_key_set_text(*plan.one_key_set));
+}
+
 void print_model(const CompiledModel& model) {
   const Plan& plan = model.plan;
   fmt::print("{}, {}, {} bits of security\n", to_string(plan.options.precision),
              to_string(plan.options.profile), plan.options.security_bits);
   fmt::print("p_error {} per lookup and output, {} per sample\n",
              human_probability(plan.options.p_error), human_probability(plan.sample_p_error));
-  fmt::print("{} per sample, about {} on one core\n", counted(plan.lookup_count, "lookup"),
+  const BootstrapCount count = count_bootstraps(model.circuit, plan);
+  fmt::print("{} per sample ({}, {}), about {} on one core\n", counted(plan.lookup_count, "lookup"),
+             counted(count.rotations, "blind rotation"),
+             counted(count.keyswitches, "keyswitch", "keyswitches"),
              human_seconds(plan.cost_ms_per_core / 1000));
-  const KeyBytes bytes = key_bytes(plan.parameters);
-  fmt::print("key set: {}; evaluation keys about {} in memory, {} on the wire\n", plan.key_set,
-             human_bytes(static_cast<std::uint64_t>(bytes.memory)),
-             human_bytes(static_cast<std::uint64_t>(bytes.wire)));
+  print_key_sets(plan, model.circuit);
   print_memory(estimate_memory(model.circuit, plan, {}));
-  print_parameters(plan.parameters);
 
+  const bool has_two = plan.key_sets.size() > 1;
   std::vector<std::vector<std::string>> rows{
-      {"layer", "kind", "shape", "interval", "bits", "lookups"}};
-  for (const LayerRow& row : layers(model.circuit)) {
+      {"layer", "kind", "shape", "interval", "bits", "lookups", has_two ? "key set" : ""}};
+  for (const LayerRow& row : layers(model.circuit, plan)) {
     rows.push_back({row.name, row.kind, to_string(row.shape), text(row.interval),
                     std::to_string(bit_width(row.interval)),
-                    row.lookups == 0 ? "" : std::to_string(row.lookups)});
+                    row.lookups == 0 ? "" : std::to_string(row.lookups),
+                    has_two && row.lookups != 0 ? std::to_string(row.key_set + 1) : ""});
   }
   fmt::print("\nlayers\n");
   print_table(rows);
@@ -217,7 +269,7 @@ void print_file(const FileDescription& file, const std::string& path) {
   fmt::print("{}: {}, {}, written by {}\n", path, to_string(file.kind),
              human_bytes(file.file_bytes), file.producer);
   for (const auto& [key, value] : file.properties) fmt::print("{}: {}\n", key, value);
-  if (file.parameters) print_parameters(*file.parameters);
+  for (const TfheParameters& p : file.key_sets) print_parameters(p);
   for (const EncryptedTensorDescription& tensor : file.tensors) {
     fmt::print("tensor '{}': shape {}, {} of dimension {}\n", tensor.name, to_string(tensor.shape),
                counted(number_of_elements(tensor.shape), "ciphertext"), tensor.dimension);

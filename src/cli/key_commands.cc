@@ -11,6 +11,7 @@
 #include "cli/npy.h"
 #include "cli/progress_bar.h"
 #include "cli/tensor_names.h"
+#include "cli/warning.h"
 #include "client/model_client.h"
 #include "serving/server_model.h"
 #include "torusml/error.h"
@@ -71,7 +72,8 @@ void run_run(const RunArguments& arguments) {
   ServerModel server(load_model(arguments.model));
   const EncryptedInputs inputs = load_encrypted_inputs(arguments.input);
   const Clock::time_point start = Clock::now();
-  server.load_keys(load_evaluation_keys(arguments.evaluation), limits);
+  server.load_keys(load_evaluation_keys(arguments.evaluation), limits, arguments.prepared_keys);
+  print_warning(server.key_warning());
   const double key_seconds = seconds_since(start);
   ProgressBar bar("lookups");
   const Clock::time_point run_start = Clock::now();
@@ -79,10 +81,11 @@ void run_run(const RunArguments& arguments) {
   const double seconds = seconds_since(run_start);
   save_encrypted_outputs(outputs, arguments.output);
   const std::int64_t samples = outputs.tensors.empty() ? 0 : outputs.tensors[0].shape[0];
-  fmt::print("{}: {} in {} ({} each), keys loaded in {}, {}\n", arguments.output,
+  fmt::print("{}: {} in {} ({} each), keys {} in {}, {}\n", arguments.output,
              counted(samples, "sample"), human_seconds(seconds),
              human_seconds(seconds / static_cast<double>(std::max<std::int64_t>(samples, 1))),
-             human_seconds(key_seconds), size_of(arguments.output));
+             server.keys_are_mapped() ? "mapped" : "loaded", human_seconds(key_seconds),
+             size_of(arguments.output));
 }
 
 void run_decrypt(const DecryptArguments& arguments) {

@@ -12,6 +12,7 @@
 #include "cli/npy.h"
 #include "cli/progress_bar.h"
 #include "cli/tensor_names.h"
+#include "cli/warning.h"
 #include "client/model_client.h"
 #include "runtime/executors.h"
 #include "serving/server_model.h"
@@ -42,6 +43,7 @@ KeyPair get_keys(const PredictArguments& arguments, const ModelClient& client) {
 struct Prediction {
   Integers integers;
   double seconds = 0;
+  bool keys_are_mapped = false;
 };
 
 Prediction predict_encrypted(const PredictArguments& arguments, const StoredModel& stored,
@@ -49,12 +51,15 @@ Prediction predict_encrypted(const PredictArguments& arguments, const StoredMode
   const Limits limits = parse_limits(arguments.threads, arguments.memory_limit);
   const KeyPair keys = get_keys(arguments, client);
   ServerModel server(stored);
-  server.load_keys(keys.evaluation, limits);
+  // Keys that are made for this call alone are not worth a file.
+  server.load_keys(keys.evaluation, limits,
+                   arguments.evaluation.empty() ? "" : arguments.prepared_keys);
+  print_warning(server.key_warning());
   ProgressBar bar("lookups");
   const Clock::time_point start = Clock::now();
   const EncryptedOutputs results =
       server.run(client.encrypt(keys.secret, inputs), bar.callback(), limits);
-  Prediction prediction{client.decrypt(keys.secret, results), 0};
+  Prediction prediction{client.decrypt(keys.secret, results), 0, server.keys_are_mapped()};
   prediction.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return prediction;
 }
@@ -103,9 +108,10 @@ void print_summary(const PredictArguments& arguments, const QuantizedInputs& inp
     nlohmann::json outputs = nlohmann::json::array();
     for (std::size_t o = 0; o < paths.size(); ++o)
       outputs.push_back({{"file", paths[o]}, {"shape", prediction.integers[o].shape}});
-    const nlohmann::json summary{{"executor", arguments.executor}, {"samples", samples},
-                                 {"seconds", prediction.seconds},  {"values", inputs.values},
-                                 {"clipped", inputs.clipped},      {"outputs", outputs}};
+    nlohmann::json summary{{"executor", arguments.executor}, {"samples", samples},
+                           {"seconds", prediction.seconds},  {"values", inputs.values},
+                           {"clipped", inputs.clipped},      {"outputs", outputs}};
+    if (arguments.executor == "encrypted") summary["keys_are_mapped"] = prediction.keys_are_mapped;
     fmt::print("{}\n", summary.dump(2));
     return;
   }

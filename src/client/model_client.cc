@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/progress.h"
 #include "base/threads.h"
 #include "random/generator.h"
 #include "torusml/error.h"
@@ -61,6 +62,14 @@ std::vector<Torus> encode_all(const InputSpec& spec, const Tensor<std::int64_t>&
   return phases;
 }
 
+// Of all blind rotations.
+std::size_t steps_of(const std::vector<TfheParameters>& key_sets) {
+  std::size_t steps = 0;
+  for (const TfheParameters& p : key_sets)
+    steps += p.has_bootstrap() ? p.small_dimension.value / p.grouping_factor : 0;
+  return steps;
+}
+
 }  // namespace
 
 ModelClient::ModelClient(ClientSpec spec, ModelHash model)
@@ -78,7 +87,8 @@ SecretKeySet ModelClient::make_secret_keys() const {
   SecretGenerator random;
   SecretKeySet set;
   set.provenance = provenance({random.make_public_seed()});
-  set.keys = SecretKeys::generate(spec_.parameters, random);
+  set.key_sets = spec_.key_sets;
+  set.keys = SecretKeys::generate(spec_.key_sets.front(), random);
   return set;
 }
 
@@ -86,13 +96,16 @@ EvaluationKeySet ModelClient::make_evaluation_keys(const SecretKeySet& keys,
                                                    const ProgressCallback& progress,
                                                    int threads) const {
   check_keys(keys);
-  EvaluationKeySet set{keys.provenance, {}};
-  set.keys.parameters = spec_.parameters;
-  if (!spec_.parameters.has_bootstrap()) return set;
+  EvaluationKeySet made{keys.provenance, {}};
   SecretGenerator random;
-  with_threads(threads,
-               [&] { set.keys = torusml::make_evaluation_keys(keys.keys, random, progress); });
-  return set;
+  ProgressCounter counter(progress, steps_of(spec_.key_sets));
+  with_threads(threads, [&] {
+    for (const TfheParameters& parameters : spec_.key_sets) {
+      const ProgressCallback step = [&](std::size_t, std::size_t) { counter.advance(); };
+      made.keys.push_back(torusml::make_evaluation_keys(keys.keys, parameters, random, step));
+    }
+  });
+  return made;
 }
 
 QuantizedInputs ModelClient::quantize(const std::vector<Tensor<double>>& values) const {
@@ -156,17 +169,9 @@ std::vector<Tensor<double>> ModelClient::dequantize(
 }
 
 void ModelClient::check_keys(const SecretKeySet& keys) const {
-  if (keys.keys.parameters == spec_.parameters) return;
-  const TfheParameters &theirs = keys.keys.parameters, &ours = spec_.parameters;
-  throw Error(
-      ErrorCode::wrong_key,
-      fmt::format("key {}, made for model {}, has n {}, N {}, k {} and other noise or "
-                  "levels than model {} with n {}, N {}, k {}",
-                  short_hex(keys.provenance.key), short_hex(keys.provenance.model),
-                  theirs.small_dimension.value, theirs.polynomial_size.value,
-                  theirs.glwe_dimension.value, short_hex(model_), ours.small_dimension.value,
-                  ours.polynomial_size.value, ours.glwe_dimension.value),
-      "", "make keys for this model");
+  check_key_sets(spec_.key_sets, keys.key_sets,
+                 fmt::format("key {}, made for model {}: its evaluation keys",
+                             short_hex(keys.provenance.key), short_hex(keys.provenance.model)));
 }
 
 }  // namespace torusml

@@ -37,15 +37,15 @@ class ModelClient {
   const ModelHash& model() const { return model_; }
 
   SecretKeySet make_secret_keys() const;
-  // Empty material for a model without lookups. progress counts bits of the small key. Error
-  // wrong_key, invalid_argument (threads, see Limits).
+  // For each of the model's key sets; empty material for a model without lookups. progress counts
+  // steps of blind rotations. Error wrong_key, invalid_argument (threads, see Limits).
   EvaluationKeySet make_evaluation_keys(const SecretKeySet& keys,
                                         const ProgressCallback& progress = {},
                                         int threads = 0) const;
 
   // Errors: wrong_shape, non_finite_value; both name the input.
   QuantizedInputs quantize(const std::vector<Tensor<double>>& values) const;
-  // Errors: wrong_shape, wrong_key (other parameters), invalid_argument (an integer that the
+  // Errors: wrong_shape, wrong_key (a key set is missing), invalid_argument (an integer that the
   // encoding of the input does not hold).
   EncryptedInputs encrypt(const SecretKeySet& keys,
                           const std::vector<Tensor<std::int64_t>>& integers) const;

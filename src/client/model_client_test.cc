@@ -82,9 +82,35 @@ TEST(ModelClient, EvaluationKeysCarryTheKeysId) {
   const SecretKeySet keys = client.make_secret_keys();
   const EvaluationKeySet evaluation = client.make_evaluation_keys(keys);
   EXPECT_EQ(evaluation.provenance, keys.provenance);
-  EXPECT_EQ(evaluation.keys.parameters, keys.keys.parameters);
-  EXPECT_EQ(evaluation.keys.bootstrap_bodies.size(), 10u * 2 * 2 * 64 * 7);
-  EXPECT_EQ(evaluation.keys.keyswitch_bodies.size(), 54u * 3);
+  ASSERT_EQ(evaluation.keys.size(), 1u);
+  EXPECT_EQ(evaluation.keys[0].parameters, keys.keys.parameters);
+  EXPECT_EQ(evaluation.keys[0].bootstrap_bodies.size(), 10u * 2 * 2 * 64 * 7);
+  EXPECT_EQ(evaluation.keys[0].keyswitch_bodies.size(), 54u * 3);
+}
+
+TEST(ModelClient, EachKeySetHasItsKeysUnderOneSecret) {
+  ClientSpec spec = echo_spec();
+  spec.key_sets.push_back(sample_second_parameters());
+  const ModelClient client(spec, hash_with(1));
+  const SecretKeySet keys = client.make_secret_keys();
+  EXPECT_EQ(keys.key_sets, spec.key_sets);
+  EXPECT_EQ(keys.keys.big.size(), 64u);
+  std::size_t steps = 0, total = 0;
+  const EvaluationKeySet evaluation =
+      client.make_evaluation_keys(keys, [&](std::size_t done, std::size_t of) {
+        steps = done;
+        total = of;
+      });
+  EXPECT_EQ(parameters_of(evaluation.keys), spec.key_sets);
+  EXPECT_NE(evaluation.keys[0].seed, evaluation.keys[1].seed);
+  EXPECT_EQ(steps, 10u + 12u);
+  EXPECT_EQ(total, steps);
+  // The secret key of two sets serves a model that needs one of them; not the other way round.
+  const ModelClient simple(echo_spec(), hash_with(2));
+  const Tensor<std::int64_t> x{{1, 2}, {0, 3}};
+  EXPECT_EQ(simple.decrypt(keys, echo(simple.encrypt(keys, {x})))[0], x);
+  const SecretKeySet few = simple.make_secret_keys();
+  expect_error(ErrorCode::wrong_key, "no key set n64-k1-s12", [&] { client.encrypt(few, {x}); });
 }
 
 TEST(ModelClient, AModelWithoutLookupsHasEmptyEvaluationKeys) {
@@ -93,9 +119,9 @@ TEST(ModelClient, AModelWithoutLookupsHasEmptyEvaluationKeys) {
   const SecretKeySet keys = client.make_secret_keys();
   EXPECT_EQ(keys.keys.small().size(), 0u);
   const EvaluationKeySet evaluation = client.make_evaluation_keys(keys);
-  EXPECT_TRUE(evaluation.keys.bootstrap_bodies.empty());
-  EXPECT_TRUE(evaluation.keys.keyswitch_bodies.empty());
-  EXPECT_EQ(evaluation.keys.parameters, spec.parameters);
+  EXPECT_EQ(parameters_of(evaluation.keys), spec.key_sets);
+  EXPECT_TRUE(evaluation.keys[0].bootstrap_bodies.empty());
+  EXPECT_TRUE(evaluation.keys[0].keyswitch_bodies.empty());
   EXPECT_NO_THROW(client.encrypt(keys, {{{1, 2}, {0, 0}}}));
 }
 
@@ -126,13 +152,13 @@ TEST(ModelClient, WrongInputsAreSpecificErrors) {
 TEST(ModelClient, KeysOfOtherParametersAreRefused) {
   const ModelClient client(echo_spec(), hash_with(1));
   ClientSpec other_spec = echo_spec();
-  other_spec.parameters.polynomial_size.value = 128;
+  other_spec.key_sets[0].polynomial_size.value = 128;
   const ModelClient other(other_spec, hash_with(2));
   const SecretKeySet keys = other.make_secret_keys();
   const Tensor<std::int64_t> x{{1, 2}, {0, 0}};
   const std::string id = short_hex(keys.provenance.key);
   expect_error(ErrorCode::wrong_key, id, [&] { client.encrypt(keys, {x}); });
-  expect_error(ErrorCode::wrong_key, "N 128", [&] { client.make_evaluation_keys(keys); });
+  expect_error(ErrorCode::wrong_key, "n128-k1", [&] { client.make_evaluation_keys(keys); });
   expect_error(ErrorCode::wrong_key, "0202020202",
                [&] { client.decrypt(keys, echo(other.encrypt(keys, {x}))); });
 }

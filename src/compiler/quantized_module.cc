@@ -95,7 +95,7 @@ CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs
   model.plan = make_plan(circuit_, options);
   model.circuit = circuit_;
   model.ranges = ranges_;
-  client_.parameters = model.plan.parameters;
+  client_.key_sets = parameters_of(model.plan.key_sets);
   client_.options = model.plan.options;
   const std::vector<const Node*> ins = input_nodes(circuit_), outs = output_nodes(circuit_);
   for (std::size_t i = 0; i < ins.size(); ++i) {

@@ -69,7 +69,8 @@ std::optional<ParameterChoice> choose_key_set(const ParameterRequest& request, K
   if (source == KeySetSource::catalogue && request.security_bits == kCatalogueSecurityBits &&
       has_bootstrap(request)) {
     if (std::optional<ParameterChoice> choice = choose_among(catalogue(), request)) {
-      choice->key_set = key_set_name(choice->parameters);
+      KeySet& set = choice->key_sets.front();
+      set.name = key_set_name(set.parameters);
       return choice;
     }
   }

@@ -2,7 +2,7 @@
 // compiled again after small changes often accepts the keys of its predecessor.
 //
 //   std::optional<ParameterChoice> choice = choose_key_set(request, KeySetSource::catalogue);
-//   choice->key_set;  // "n2048-k1-s830-g2-b1x23-t5x3-w32", or "custom"
+//   choice->key_sets[0].name;  // "n2048-k1-s830-g2-b1x23-t5x3-w32", or "custom"
 //
 // The catalogue is the optimizer's own output for the 128-bit line and p_error 2^-40 and 2^-128
 // (generators/catalogue_generator.h); docs/parameters.md lists it. Pure functions.

@@ -111,27 +111,27 @@ TEST(Catalogue, NamesTheKeySet) {
   const ParameterRequest request = Demand{4, 0, -40}.request();
   const auto choice = choose_key_set(request, KeySetSource::catalogue);
   ASSERT_TRUE(choice);
-  EXPECT_EQ(choice->key_set, key_set_name(choice->parameters));
+  EXPECT_EQ(choice->key_sets[0].name, key_set_name(choice->key_sets[0].parameters));
   const std::vector<TfheParameters> entries = catalogue();
-  EXPECT_NE(std::ranges::find(entries, choice->parameters), entries.end());
+  EXPECT_NE(std::ranges::find(entries, choice->key_sets[0].parameters), entries.end());
   const auto custom = choose_key_set(request, KeySetSource::custom);
-  EXPECT_EQ(custom->key_set, kCustomKeySet);
+  EXPECT_EQ(custom->key_sets[0].name, kCustomKeySet);
   EXPECT_LE(custom->cost_ms_per_core, choice->cost_ms_per_core);
 }
 
 TEST(Catalogue, OtherwiseCustom) {
   ParameterRequest request = Demand{4, 0, -40}.request();
   request.security_bits = 132;
-  EXPECT_EQ(choose_key_set(request, KeySetSource::catalogue)->key_set, kCustomKeySet);
+  EXPECT_EQ(choose_key_set(request, KeySetSource::catalogue)->key_sets[0].name, kCustomKeySet);
   // Nothing in the catalogue is as small as this.
   request = Demand{1, 0, -40}.request();
   request.max_memory_bytes = 60e6;
   EXPECT_FALSE(choose_among(catalogue(), request));
-  EXPECT_EQ(choose_key_set(request, KeySetSource::catalogue)->key_set, kCustomKeySet);
+  EXPECT_EQ(choose_key_set(request, KeySetSource::catalogue)->key_sets[0].name, kCustomKeySet);
   // Without a bootstrap there is nothing to choose from.
   request = {};
   request.constraints.push_back({.is_lookup = false, .fresh_norm2 = 1, .limit_sigma = 0x1p-9});
-  EXPECT_EQ(choose_key_set(request, KeySetSource::catalogue)->key_set, kCustomKeySet);
+  EXPECT_EQ(choose_key_set(request, KeySetSource::catalogue)->key_sets[0].name, kCustomKeySet);
   // What nothing satisfies, is named.
   std::string tightest;
   EXPECT_FALSE(choose_key_set(Demand{16, 10, -128}.request(), KeySetSource::catalogue, &tightest));

@@ -49,12 +49,23 @@ double keyswitch_ms(const TfheParameters& p, const CostTable& table) {
   return keyswitch_rows(p) * (p.small_dimension.value + 1) * table.keyswitch_ns / kNsPerMs;
 }
 
-double lookup_ms(const TfheParameters& p, std::uint32_t extension_log2, const CostTable& table) {
+double rotation_ms(const TfheParameters& p, std::uint32_t extension_log2, const CostTable& table) {
   const double shard_steps = steps(p) * expected_shards(p.grouping_factor, extension_log2);
-  return shard_steps * shard_step_ns(p, table) / kNsPerMs + keyswitch_ms(p, table);
+  return shard_steps * shard_step_ns(p, table) / kNsPerMs;
 }
 
-double wide_lookup_ms(const TfheParameters& p, const WideShape& shape, const CostTable& table) {
+double lookup_ms(const TfheParameters& p, std::uint32_t extension_log2, const CostTable& table) {
+  return rotation_ms(p, extension_log2, table) + keyswitch_ms(p, table);
+}
+
+double lookup_ms(const TfheParameters& p, const RotationShape& shape, std::uint64_t tables,
+                 const CostTable& table) {
+  const auto turns = static_cast<double>(shape.turns(tables));
+  return turns * rotation_ms(p, shape.extension_log2, table) + keyswitch_ms(p, table);
+}
+
+double wide_lookup_ms(const TfheParameters& p, const WideShape& shape, const CostTable& table,
+                      std::uint64_t tables) {
   const PolynomialCost& cost = table.at(p.polynomial_size.value);
   const double cut = p.circuit_bootstrap.level_count, trace_levels = p.trace.level_count;
   const auto product_ns = [&](double rows) {
@@ -69,9 +80,10 @@ double wide_lookup_ms(const TfheParameters& p, const WideShape& shape, const Cos
   const double slots = std::exp2(std::max(0.0, size_log2 - shape.index_bits));
   const double products =
       (std::exp2(leaves) - 1 + shape.index_bits - leaves) * std::ceil(shape.digit_count / slots);
-  const double rotations = shape.rotations() + shape.digit_count;
+  const auto times = static_cast<double>(tables);
+  const double rotations = shape.rotations() + times * shape.digit_count;
   return rotations * lookup_ms(p, 0, table) +
-         (shape.index_bits * cut * level_ns + products * product_ns(2 * cut)) / kNsPerMs;
+         (shape.index_bits * cut * level_ns + times * products * product_ns(2 * cut)) / kNsPerMs;
 }
 
 double linear_ms(const TfheParameters& p, double multiplications, const CostTable& table) {

@@ -22,10 +22,15 @@ double shard_step_ns(const TfheParameters& p, const CostTable& table);
 double expected_shards(std::uint32_t grouping_factor, std::uint32_t extension_log2);
 
 double keyswitch_ms(const TfheParameters& p, const CostTable& table);
+double rotation_ms(const TfheParameters& p, std::uint32_t extension_log2, const CostTable& table);
 // One keyswitch and one blind rotation.
 double lookup_ms(const TfheParameters& p, std::uint32_t extension_log2, const CostTable& table);
-// One wide lookup; p has circuit bootstrapping.
-double wide_lookup_ms(const TfheParameters& p, const WideShape& shape, const CostTable& table);
+// So many tables of one value: one keyswitch, and the rotations of this shape.
+double lookup_ms(const TfheParameters& p, const RotationShape& shape, std::uint64_t tables,
+                 const CostTable& table);
+// So many tables of one value by wide lookups; p has circuit bootstrapping.
+double wide_lookup_ms(const TfheParameters& p, const WideShape& shape, const CostTable& table,
+                      std::uint64_t tables = 1);
 // `multiplications` products of a clear weight and a ciphertext under the big key.
 double linear_ms(const TfheParameters& p, double multiplications, const CostTable& table);
 

@@ -29,7 +29,7 @@ double noise(const Demand& demand, const TfheParameters& p, std::uint32_t h) {
 }
 
 double failure(const Demand& demand, const ParameterChoice& choice) {
-  const TfheParameters& p = choice.parameters;
+  const TfheParameters& p = choice.key_sets[0].parameters;
   if (has_wide_lookup(choice)) {
     const double input = std::exp2(2 * demand.norm_log2) * blind_rotation_variance(p).value;
     return wide_failure(p, choice.wide[0], input);
@@ -46,10 +46,10 @@ std::string method(const ParameterChoice& choice) {
 std::string line(const Demand& demand, const std::optional<ParameterChoice>& choice) {
   std::string text = fmt::format("{} {} {} ", demand.p_error_log2, demand.bits, demand.norm_log2);
   if (!choice) return text + "infeasible\n";
-  return text + fmt::format("{} {} {:.2f} {:.1f} {:.1f} {:.1f}\n", key_set_name(choice->parameters),
-                            method(*choice), choice->cost_ms_per_core,
-                            choice->key_bytes.memory / 1e6, choice->key_bytes.wire / 1e6,
-                            std::log2(failure(demand, *choice)));
+  return text + fmt::format("{} {} {:.2f} {:.1f} {:.1f} {:.1f}\n",
+                            key_set_name(choice->key_sets[0].parameters), method(*choice),
+                            choice->cost_ms_per_core, choice->key_bytes.memory / 1e6,
+                            choice->key_bytes.wire / 1e6, std::log2(failure(demand, *choice)));
 }
 
 TEST(GoldenChoices, AreReproducedAndSound) {
@@ -58,7 +58,7 @@ TEST(GoldenChoices, AreReproducedAndSound) {
     const std::optional<ParameterChoice> choice = choose_parameters(demand.request());
     text += line(demand, choice);
     if (!choice) continue;
-    const TfheParameters& p = choice->parameters;
+    const TfheParameters& p = choice->key_sets[0].parameters;
     const std::uint32_t h = choice->extension_log2[0];
     EXPECT_LE(std::log2(failure(demand, *choice)), demand.p_error_log2) << line(demand, choice);
     if (!has_wide_lookup(*choice)) {

@@ -173,6 +173,21 @@ Variance blind_rotation_variance(const TfheParameters& p) {
   return {steps * rotation_step_noise(p).total()};
 }
 
+// Results of one rotation are neighbouring coefficients. What the mean of the key's bits, 1/2,
+// makes of errors of masks, rounding errors and those of the transforms, is a sum over all
+// coefficients, the same for neighbours but for a few. Errors of transforms meet the key: half of
+// them is that.
+Variance shared_rotation_covariance(const TfheParameters& p) {
+  constexpr double kBitMean2 = kBitSecondMoment - kBitVariance;
+  const double word2 = p.accumulator_bits == 32 ? kWord32 : kWord64;
+  const double is_nonzero = 1 - std::exp2(-static_cast<double>(p.grouping_factor));
+  const double of_digits = is_nonzero * kDifference * (last_step2(p.bootstrap) - word2) / 12;
+  const double of_words = p.accumulator_bits == 32 ? kWord32 / 12 : 0;
+  const double of_fft = rotation_step_noise(p).fft.value * kBitMean2 / kBitSecondMoment;
+  const double steps = p.small_dimension.value / static_cast<double>(p.grouping_factor);
+  return {steps * ((of_digits + of_words) * big_dimension(p) * kBitMean2 + of_fft)};
+}
+
 // Centring leaves e (s - 1/2) of each rounding error e, so E[e^2] = Var(e) + E[e]^2 counts 1/4
 // times. The key's Gaussian and the input's body are each rounded once to a 32-bit word.
 Variance keyswitch_variance(const TfheParameters& p) {

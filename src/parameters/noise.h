@@ -57,6 +57,8 @@ struct RotationStepNoise {
 RotationStepNoise rotation_step_noise(const TfheParameters& p);
 // n / g steps.
 Variance blind_rotation_variance(const TfheParameters& p);
+// Covariance of the errors of two results that one rotation reads side by side.
+Variance shared_rotation_covariance(const TfheParameters& p);
 Variance keyswitch_variance(const TfheParameters& p);
 // Of the mask's part alone; the body's own rounding comes on top and is uniform, not Gaussian.
 Variance modulus_switch_mask_variance(LweDimension n, std::uint64_t modulus);

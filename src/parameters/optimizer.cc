@@ -16,10 +16,6 @@ namespace {
 
 double square(double x) { return x * x; }
 
-std::uint64_t table_size(std::uint32_t polynomial_size, std::uint32_t extension) {
-  return std::uint64_t{polynomial_size} << extension;
-}
-
 // The smallest big key whose fresh noise every output bears; of equal dimensions the least k.
 std::optional<TfheParameters> choose_without_bootstrap(
     const std::vector<NoiseConstraint>& constraints, int security_bits) {
@@ -41,39 +37,50 @@ bool needs_bootstrap(const std::vector<NoiseConstraint>& constraints) {
       constraints, [](const NoiseConstraint& c) { return c.is_lookup || c.bootstrap_norm2 > 0; });
 }
 
+double bootstrap_variance(const NoiseConstraint& c, const ParameterChoice& choice) {
+  double most = 0;
+  for (const KeySet& set : choice.key_sets) most = std::max(most, set.bootstrap.value);
+  if (choice.key_sets.size() == 1 || c.sources.empty()) return c.bootstrap_norm2 * most;
+  double sum = 0;
+  for (const SourceNorm& source : c.sources)
+    sum += source.norm2 * choice.key_set_of(source.constraint).bootstrap.value;
+  return std::min(sum, c.bootstrap_norm2 * most);
+}
+
 double operand_variance(const NoiseConstraint& c, const ParameterChoice& choice) {
-  return c.fresh_norm2 * choice.fresh.value + c.bootstrap_norm2 * choice.bootstrap.value;
+  return c.fresh_norm2 * choice.fresh.value + bootstrap_variance(c, choice) + c.extra_variance;
 }
 
-Variance noise_at(const NoiseConstraint& c, const ParameterChoice& choice, std::uint32_t h) {
-  double total = operand_variance(c, choice);
-  if (c.is_lookup) {
-    const TfheParameters& p = choice.parameters;
-    const std::uint64_t modulus = 2 * table_size(p.polynomial_size.value, h);
-    total += choice.keyswitch.value + modulus_switch_variance(p.small_dimension, modulus).value;
-  }
-  return {total};
+// `operand`: the variance of what is read; `set`: the lookup's.
+Variance noise_at(const NoiseConstraint& c, const KeySet& set, double operand,
+                  const RotationShape& shape) {
+  if (!c.is_lookup) return {operand};
+  const TfheParameters& p = set.parameters;
+  const std::uint64_t modulus = 2 * shape.table_size(p.polynomial_size);
+  return {operand + set.keyswitch.value +
+          modulus_switch_variance(p.small_dimension, modulus).value};
 }
 
-bool is_met(const NoiseConstraint& c, const ParameterChoice& choice, std::uint32_t h) {
+bool is_met(const NoiseConstraint& c, const KeySet& set, double operand,
+            const RotationShape& shape) {
   double limit = c.limit_sigma;
   if (c.is_lookup) {
-    const std::uint64_t size = table_size(choice.parameters.polynomial_size.value, h);
+    const std::uint64_t size = shape.table_size(set.parameters.polynomial_size);
     if (size / 2 < c.values || size > kMaxTableSize) return false;
     limit -= c.table_step_weight / (4 * static_cast<double>(size));
   }
-  return limit >= 0 && noise_at(c, choice, h).value <= square(limit);
+  return limit >= 0 && noise_at(c, set, operand, shape).value <= square(limit);
 }
 
-// Not the caller's limits but each class within them.
-std::vector<KeyBytes> key_limits(const ParameterRequest& request) {
+// Not the caller's limits but each class within them, less what other keys take.
+std::vector<KeyBytes> key_limits(const ParameterRequest& request, const KeyBytes& held = {}) {
   const auto within = [](double bytes, double limit) {
     return limit == 0 ? bytes : std::min(bytes, limit);
   };
   std::vector<KeyBytes> limits;
   for (const KeyBytes& c : kKeyClasses) {
-    limits.push_back(
-        {within(c.memory, request.max_memory_bytes), within(c.wire, request.max_wire_bytes)});
+    limits.push_back({within(c.memory, request.max_memory_bytes) - held.memory,
+                      within(c.wire, request.max_wire_bytes) - held.wire});
   }
   return limits;
 }
@@ -88,16 +95,19 @@ std::optional<std::size_t> worthwhile(const std::vector<std::optional<double>>& 
   return best;
 }
 
-ParameterChoice describe(const TfheParameters& p, const ParameterRequest& request) {
+ParameterChoice describe(const std::vector<TfheParameters>& sets,
+                         const std::vector<std::size_t>& set_of, const ParameterRequest& request) {
   ParameterChoice choice;
-  choice.parameters = p;
-  choice.fresh = p.glwe_variance;
-  choice.cost_ms_per_core = linear_ms(p, request.linear_multiplications, request.cost_table);
-  if (p.has_bootstrap()) {
-    choice.bootstrap = blind_rotation_variance(p);
-    choice.keyswitch = keyswitch_variance(p);
-    choice.key_bytes = key_bytes(p);
+  for (const TfheParameters& p : sets) {
+    choice.key_sets.push_back(make_key_set(p));
+    const KeyBytes bytes = key_bytes(p);
+    choice.key_bytes.memory += bytes.memory;
+    choice.key_bytes.wire += bytes.wire;
   }
+  choice.set_of = set_of;
+  choice.fresh = sets.front().glwe_variance;
+  choice.cost_ms_per_core =
+      linear_ms(sets.front(), request.linear_multiplications, request.cost_table);
   return choice;
 }
 
@@ -133,6 +143,8 @@ void check(const NoiseConstraint& c) {
                           c.index_bits, c.result_bits, kMostIndexBits, kMostResultBits));
   }
   if (c.is_lookup && c.values == 0) refuse(c, "values is 0; an interval has at least one");
+  if (c.is_lookup && (c.tables == 0 || c.tables > kMostTables))
+    refuse(c, fmt::format("{} tables of a value; 1 to {} are possible", c.tables, kMostTables));
 }
 
 void check(const ParameterRequest& request) {
@@ -166,52 +178,68 @@ std::string name_tightest(const std::vector<NoiseConstraint>& constraints,
 
 // How one lookup or output is served.
 struct Service {
-  std::uint32_t extension_log2 = 0;
+  RotationShape rotation;
   WideShape wide;
   Variance noise;
-  double ms = 0;  // of one lookup
+  double ms = 0;  // of one value with all its tables
 };
 
-std::optional<Service> serve_plainly(const NoiseConstraint& c, const ParameterChoice& choice,
+std::optional<Service> serve_plainly(const NoiseConstraint& c, const KeySet& set, double operand,
                                      const ParameterRequest& request) {
-  Service service;
-  std::uint32_t& h = service.extension_log2;
-  while (c.is_lookup && h < request.max_extension_log2 && !is_met(c, choice, h)) ++h;
-  if (!is_met(c, choice, h)) return std::nullopt;
-  service.noise = noise_at(c, choice, h);
-  if (c.is_lookup) service.ms = lookup_ms(choice.parameters, h, request.cost_table);
-  return service;
+  if (!c.is_lookup) {
+    if (!is_met(c, set, operand, {})) return std::nullopt;
+    return Service{.noise = noise_at(c, set, operand, {})};
+  }
+  for (const RotationShape& shape : rotation_shapes(c.tables, request.max_extension_log2)) {
+    if (!is_met(c, set, operand, shape)) continue;
+    return Service{.rotation = shape,
+                   .noise = noise_at(c, set, operand, shape),
+                   .ms = lookup_ms(set.parameters, shape, c.tables, request.cost_table)};
+  }
+  return std::nullopt;
 }
 
-// The cheapest wide lookup.
-std::optional<Service> serve_widely(const NoiseConstraint& c, const ParameterChoice& choice,
-                                    const ParameterRequest& request) {
-  const TfheParameters& p = choice.parameters;
-  std::optional<Service> best;
+// The cheapest wide lookup, or the given service where none is cheaper.
+std::optional<Service> serve_widely(const NoiseConstraint& c, const KeySet& set, double operand,
+                                    const ParameterRequest& request, std::optional<Service> best) {
+  const TfheParameters& p = set.parameters;
   if (c.index_bits == 0 || !p.has_circuit_bootstrap()) return best;
-  const double variance = operand_variance(c, choice), allowed = allowed_failure(c);
+  const double allowed = allowed_failure(c);
   for (const WideShape& shape : wide_shapes(c)) {
-    const double ms = wide_lookup_ms(p, shape, request.cost_table);
-    if ((best && ms >= best->ms) || wide_failure(p, shape, variance) > allowed) continue;
-    best = Service{0, shape, wide_input_noise(p, shape, variance), ms};
+    const double ms = wide_lookup_ms(p, shape, request.cost_table, c.tables);
+    if ((best && ms >= best->ms) || wide_failure(p, shape, operand) > allowed) continue;
+    best = Service{{}, shape, wide_input_noise(p, shape, operand), ms};
   }
   return best;
 }
 
-std::optional<ParameterChoice> apply(const TfheParameters& p, const ParameterRequest& request) {
-  ParameterChoice choice = describe(p, request);
-  for (const NoiseConstraint& c : request.constraints) {
-    if (!p.has_bootstrap() && (c.is_lookup || c.bootstrap_norm2 > 0)) return std::nullopt;
-    std::optional<Service> service = serve_plainly(c, choice, request);
-    const std::optional<Service> wide = serve_widely(c, choice, request);
-    if (wide && (!service || wide->ms < service->ms)) service = wide;
+// nullopt also where it costs as much as `most_cost` or more.
+std::optional<ParameterChoice> apply(const std::vector<TfheParameters>& sets,
+                                     const std::vector<std::size_t>& set_of,
+                                     const ParameterRequest& request, double most_cost = HUGE_VAL) {
+  ParameterChoice choice = describe(sets, set_of, request);
+  for (std::size_t i = 0; i < request.constraints.size(); ++i) {
+    const NoiseConstraint& c = request.constraints[i];
+    const KeySet& set = choice.key_set_of(i);
+    if (!set.parameters.has_bootstrap() && (c.is_lookup || c.bootstrap_norm2 > 0))
+      return std::nullopt;
+    const double operand = operand_variance(c, choice);
+    const std::optional<Service> service =
+        serve_widely(c, set, operand, request, serve_plainly(c, set, operand, request));
     if (!service) return std::nullopt;
-    choice.extension_log2.push_back(service->extension_log2);
+    choice.extension_log2.push_back(service->rotation.extension_log2);
+    choice.tables_log2.push_back(service->rotation.tables_log2);
     choice.wide.push_back(service->wide);
     choice.noise.push_back(service->noise);
     if (c.is_lookup) choice.cost_ms_per_core += static_cast<double>(c.lookup_count) * service->ms;
+    if (choice.cost_ms_per_core >= most_cost) return std::nullopt;
   }
   return choice;
+}
+
+std::optional<ParameterChoice> apply(const TfheParameters& p, const ParameterRequest& request,
+                                     double most_cost = HUGE_VAL) {
+  return apply({p}, std::vector<std::size_t>(request.constraints.size(), 0), request, most_cost);
 }
 
 // The best choice within each limit.
@@ -222,11 +250,17 @@ class BestByLimit {
   void add(const std::optional<ParameterChoice>& choice) {
     if (!choice) return;
     for (std::size_t i = 0; i < limits_.size(); ++i) {
-      const bool fits = choice->key_bytes.memory <= limits_[i].memory &&
-                        choice->key_bytes.wire <= limits_[i].wire;
-      if (fits && (!best_[i] || choice->cost_ms_per_core < best_[i]->cost_ms_per_core))
-        best_[i] = choice;
+      if (fits(choice->key_bytes, i) && choice->cost_ms_per_core < cost(i)) best_[i] = choice;
     }
+  }
+
+  // A choice with such keys is the best within some limit if it costs less than this.
+  double most_cost(const KeyBytes& bytes) const {
+    double most = 0;
+    for (std::size_t i = 0; i < limits_.size(); ++i) {
+      if (fits(bytes, i)) most = std::max(most, cost(i));
+    }
+    return most;
   }
 
   std::optional<ParameterChoice> worthwhile() const {
@@ -237,7 +271,23 @@ class BestByLimit {
     return found ? best_[*found] : std::nullopt;
   }
 
+  // Each faster than those before it.
+  std::vector<ParameterChoice> all() const {
+    std::vector<ParameterChoice> choices;
+    for (const std::optional<ParameterChoice>& choice : best_) {
+      if (!choice) continue;
+      if (choices.empty() || choice->cost_ms_per_core < choices.back().cost_ms_per_core)
+        choices.push_back(*choice);
+    }
+    return choices;
+  }
+
  private:
+  bool fits(const KeyBytes& bytes, std::size_t i) const {
+    return bytes.memory <= limits_[i].memory && bytes.wire <= limits_[i].wire;
+  }
+  double cost(std::size_t i) const { return best_[i] ? best_[i]->cost_ms_per_core : HUGE_VAL; }
+
   const std::vector<KeyBytes>& limits_;
   std::vector<std::optional<ParameterChoice>> best_;
 };
@@ -280,7 +330,9 @@ std::vector<WideOption> wide_options(const ParameterRequest& request) {
   std::vector<WideOption> options;
   for (std::size_t shape = 0; shape < shapes; ++shape) {
     for (TfheParameters p : circuit_bootstrap_options()) {
-      p.glwe_variance = minimal_variance(p.big_dimension().value, request.security_bits);
+      const std::uint32_t dimension = p.big_dimension().value;
+      if (request.big_dimension != 0 && request.big_dimension != dimension) continue;
+      p.glwe_variance = minimal_variance(dimension, request.security_bits);
       if (auto option = make_option(request, p, shape)) options.push_back(*std::move(option));
     }
   }
@@ -306,7 +358,7 @@ void search_widely(const Search& search, const ParameterRequest& request,
     keep_promising(search, options);
   for (const WideOption& option : options) {
     const SearchRequest parts{option.all(), request.linear_multiplications,
-                              request.max_extension_log2};
+                              request.max_extension_log2, request.big_dimension};
     for (const std::optional<SearchResult>& found : search.run(parts, limits)) {
       if (!found) continue;
       TfheParameters whole = found->parameters;
@@ -317,25 +369,51 @@ void search_widely(const Search& search, const ParameterRequest& request,
   }
 }
 
-std::optional<ParameterChoice> search_with_bootstrap(const Search& search,
-                                                     const ParameterRequest& request,
-                                                     const std::vector<KeyBytes>& limits) {
+BestByLimit search_with_bootstrap(const Search& search, const ParameterRequest& request,
+                                  const std::vector<KeyBytes>& limits) {
   BestByLimit best(limits);
-  for (const std::optional<SearchResult>& found :
-       search.run({request.constraints, request.linear_multiplications, request.max_extension_log2},
-                  limits)) {
+  const SearchRequest whole{request.constraints, request.linear_multiplications,
+                            request.max_extension_log2, request.big_dimension};
+  for (const std::optional<SearchResult>& found : search.run(whole, limits)) {
     if (found) best.add(apply(found->parameters, request));
   }
   search_widely(search, request, limits, best);
-  return best.worthwhile();
+  return best;
+}
+
+// Those of the given sets that the request asks for.
+BestByLimit try_all(const std::vector<TfheParameters>& key_sets, const ParameterRequest& request,
+                    const std::vector<KeyBytes>& limits) {
+  BestByLimit best(limits);
+  for (const TfheParameters& p : key_sets) {
+    if (request.big_dimension == 0 || request.big_dimension == p.big_dimension().value)
+      best.add(apply(p, request, best.most_cost(key_bytes(p))));
+  }
+  return best;
 }
 
 }  // namespace
+
+KeySet make_key_set(const TfheParameters& parameters) {
+  KeySet set{.parameters = parameters};
+  if (parameters.has_bootstrap()) {
+    set.bootstrap = blind_rotation_variance(parameters);
+    set.keyswitch = keyswitch_variance(parameters);
+  }
+  return set;
+}
 
 std::optional<ParameterChoice> apply_parameters(const TfheParameters& parameters,
                                                 const ParameterRequest& request) {
   check(request);
   return apply(parameters, request);
+}
+
+std::optional<ParameterChoice> apply_key_sets(const std::vector<TfheParameters>& key_sets,
+                                              const std::vector<std::size_t>& set_of,
+                                              const ParameterRequest& request) {
+  check(request);
+  return apply(key_sets, set_of, request);
 }
 
 bool has_wide_lookup(const ParameterChoice& choice) {
@@ -358,9 +436,23 @@ std::optional<ParameterChoice> choose_among(const std::vector<TfheParameters>& k
                                             const ParameterRequest& request) {
   check(request);
   const std::vector<KeyBytes> limits = key_limits(request);
-  BestByLimit best(limits);
-  for (const TfheParameters& key_set : key_sets) best.add(apply(key_set, request));
-  return best.worthwhile();
+  return try_all(key_sets, request, limits).worthwhile();
+}
+
+std::vector<ParameterChoice> choose_by_class(const ParameterRequest& request,
+                                             const KeyBytes& held) {
+  check(request);
+  const Search search(std::make_unique<TorusmlModel>(request.security_bits, request.cost_table));
+  const std::vector<KeyBytes> limits = key_limits(request, held);
+  return search_with_bootstrap(search, request, limits).all();
+}
+
+std::vector<ParameterChoice> choose_by_class_among(const std::vector<TfheParameters>& key_sets,
+                                                   const ParameterRequest& request,
+                                                   const KeyBytes& held) {
+  check(request);
+  const std::vector<KeyBytes> limits = key_limits(request, held);
+  return try_all(key_sets, request, limits).all();
 }
 
 std::optional<ParameterChoice> choose_parameters(const ParameterRequest& request,
@@ -377,7 +469,7 @@ std::optional<ParameterChoice> choose_parameters(const ParameterRequest& request
     }
     if (!search)
       search.emplace(std::make_unique<TorusmlModel>(request.security_bits, request.cost_table));
-    return search_with_bootstrap(*search, part, limits);
+    return search_with_bootstrap(*search, part, limits).worthwhile();
   };
   const std::vector<KeyBytes> any{kAnyKeyBytes};
   if (auto choice = solve(request.constraints, key_limits(request))) return choice;

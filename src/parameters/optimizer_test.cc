@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <random>
 
 #include "parameters/cost.h"
@@ -40,12 +42,12 @@ NoiseConstraint output(double fresh_norm2, double bootstrap_norm2, double limit_
 }
 
 // Noise and limit, from the public formulas.
-bool satisfies(const TfheParameters& p, const NoiseConstraint& c, std::uint32_t h) {
+bool satisfies(const TfheParameters& p, const NoiseConstraint& c, const RotationShape& shape) {
   double noise = c.fresh_norm2 * p.glwe_variance.value;
   if (c.bootstrap_norm2 > 0) noise += c.bootstrap_norm2 * blind_rotation_variance(p).value;
   double limit = c.limit_sigma;
   if (c.is_lookup) {
-    const std::uint64_t size = std::uint64_t{p.polynomial_size.value} << h;
+    const std::uint64_t size = shape.table_size(p.polynomial_size);
     if (size < 2 * c.values) return false;
     noise +=
         keyswitch_variance(p).value + modulus_switch_variance(p.small_dimension, 2 * size).value;
@@ -54,27 +56,46 @@ bool satisfies(const TfheParameters& p, const NoiseConstraint& c, std::uint32_t 
   return limit > 0 && std::sqrt(noise) <= limit * (1 + 1e-12);
 }
 
+// The rotations that meet a constraint in the least time.
+std::optional<RotationShape> least_rotation(const TfheParameters& p, const NoiseConstraint& c,
+                                            std::uint32_t most_extension) {
+  std::optional<RotationShape> best;
+  double least = HUGE_VAL;
+  for (std::uint32_t h = 0; h <= most_extension; ++h) {
+    for (std::uint32_t v = 0; v <= (h == 0 && c.is_lookup ? 6 : 0); ++v) {
+      if (!satisfies(p, c, {h, v})) continue;
+      const double ms = lookup_ms(p, RotationShape{h, v}, c.tables, kShippedCostTable);
+      if (ms < least) best = RotationShape{h, v};
+      least = std::min(least, ms);
+    }
+  }
+  return best;
+}
+
 void expect_sound(const ParameterChoice& choice, const ParameterRequest& request) {
-  const TfheParameters& p = choice.parameters;
+  const TfheParameters& p = choice.key_sets[0].parameters;
   ASSERT_EQ(choice.extension_log2.size(), request.constraints.size());
   ASSERT_EQ(choice.noise.size(), request.constraints.size());
   EXPECT_EQ(p.glwe_variance, minimal_variance(p.big_dimension().value, request.security_bits));
   EXPECT_EQ(choice.fresh, p.glwe_variance);
   if (p.has_bootstrap()) {
     EXPECT_EQ(p.small_variance, minimal_variance(p.small_dimension.value, request.security_bits));
-    EXPECT_EQ(choice.bootstrap, blind_rotation_variance(p));
-    EXPECT_EQ(choice.keyswitch, keyswitch_variance(p));
+    EXPECT_EQ(choice.key_sets[0].bootstrap, blind_rotation_variance(p));
+    EXPECT_EQ(choice.key_sets[0].keyswitch, keyswitch_variance(p));
   }
   double cost = linear_ms(p, request.linear_multiplications, request.cost_table);
   for (std::size_t i = 0; i < request.constraints.size(); ++i) {
     const NoiseConstraint& c = request.constraints[i];
-    const std::uint32_t h = choice.extension_log2[i];
-    EXPECT_TRUE(satisfies(p, c, h)) << c.name;
-    EXPECT_TRUE(h == 0 || (c.is_lookup && !satisfies(p, c, h - 1))) << c.name;
-    EXPECT_LE(h, request.max_extension_log2);
+    const RotationShape rotation = choice.rotation(i);
+    EXPECT_TRUE(satisfies(p, c, rotation)) << c.name;
+    const auto least = least_rotation(p, c, request.max_extension_log2);
+    ASSERT_TRUE(least) << c.name;
+    EXPECT_EQ(rotation.turns(c.tables), least->turns(c.tables)) << c.name;
+    EXPECT_EQ(rotation.extension_log2, least->extension_log2) << c.name;
     EXPECT_LE(choice.noise[i].value, c.limit_sigma * c.limit_sigma);
     if (c.is_lookup)
-      cost += static_cast<double>(c.lookup_count) * lookup_ms(p, h, request.cost_table);
+      cost += static_cast<double>(c.lookup_count) *
+              lookup_ms(p, rotation, c.tables, request.cost_table);
   }
   EXPECT_NEAR(choice.cost_ms_per_core, cost, 1e-9 * cost);
 }
@@ -145,14 +166,11 @@ class BruteForce {
     ++tried;
     double cost = 0;
     for (const NoiseConstraint& c : request_.constraints) {
-      std::uint32_t h = 0;
-      while (h <= kMaxH && !satisfies(p, c, h)) {
-        if (!c.is_lookup) return;
-        ++h;
-      }
-      if (h > kMaxH) return;
+      const auto rotation = least_rotation(p, c, c.is_lookup ? kMaxH : 0);
+      if (!rotation) return;
       if (c.is_lookup)
-        cost += static_cast<double>(c.lookup_count) * lookup_ms(p, h, kShippedCostTable);
+        cost += static_cast<double>(c.lookup_count) *
+                lookup_ms(p, *rotation, c.tables, kShippedCostTable);
     }
     ++sound;
     best = std::min(best, cost);
@@ -166,12 +184,12 @@ class BruteForce {
 void expect_optimal(const ParameterRequest& request) {
   const ParameterChoice choice = choose(request);
   const double ours = choice.cost_ms_per_core * (1 - 1e-12);
-  const KeyBytes& limit = key_class(choice.parameters);
+  const KeyBytes& limit = key_class(choice.key_sets[0].parameters);
   const BruteForce coarse(request, limit, 450, 1130, 170);
   EXPECT_GT(coarse.tried, 30000u);
   EXPECT_GE(coarse.best, ours);
   // Around the choice the brute search must find it.
-  const std::uint32_t n = choice.parameters.small_dimension.value;
+  const std::uint32_t n = choice.key_sets[0].parameters.small_dimension.value;
   const BruteForce near(request, limit, n - 1, n + 1, 1);
   EXPECT_GT(near.sound, 0u);
   EXPECT_NEAR(near.best / ours, 1, 1e-9);
@@ -192,6 +210,56 @@ TEST(Optimizer, IsOptimalForSeveral) {
 
 TEST(Optimizer, IsOptimalAt132Bits) {
   expect_optimal({.security_bits = 132, .constraints = {exact_lookup(5)}});
+}
+
+TEST(Optimizer, IsOptimalForSeveralTables) {
+  ParameterRequest request{.constraints = {exact_lookup(3), exact_lookup(4, 9), exact_lookup(6)}};
+  request.constraints[0].tables = 4;
+  request.constraints[0].lookup_count = 20;
+  request.constraints[1].tables = 3;
+  request.constraints[2].tables = 2;
+  expect_optimal(request);
+}
+
+// So many tables of one value take the time of one lookup of as many bits more, where that is less.
+TEST(Optimizer, TablesShareRotations) {
+  for (const int bits : {1, 2, 3, 4}) {
+    for (const std::uint64_t tables : {2, 3, 4, 8}) {
+      NoiseConstraint c = exact_lookup(bits);
+      const double apart =
+          static_cast<double>(tables) * choose({.constraints = {c}}).cost_ms_per_core;
+      c.tables = tables;
+      const ParameterChoice choice = choose({.constraints = {c}});
+      EXPECT_LT(choice.cost_ms_per_core, 0.85 * apart) << bits << " bits, " << tables << " tables";
+      EXPECT_GT(choice.rotation(0).tables_log2, 0u) << bits << " bits, " << tables << " tables";
+      const int more = std::bit_width(tables - 1);
+      const double longer = choose({.constraints = {exact_lookup(bits + more)}}).cost_ms_per_core;
+      EXPECT_LE(choice.cost_ms_per_core, longer * (1 + 1e-9) / kWorthLargerKeys);
+    }
+  }
+}
+
+// In several shards each table takes a rotation; the keyswitch serves all.
+TEST(Optimizer, TablesOfExtendedBootstrapsShareTheKeyswitch) {
+  NoiseConstraint c = exact_lookup(8);
+  c.tables = 3;
+  const ParameterChoice choice = choose({.constraints = {c}});
+  const RotationShape rotation = choice.rotation(0);
+  EXPECT_GT(rotation.extension_log2, 0u);
+  EXPECT_EQ(rotation.tables_log2, 0u);
+  EXPECT_EQ(
+      choice.cost_ms_per_core,
+      3 * rotation_ms(choice.key_sets[0].parameters, rotation.extension_log2, kShippedCostTable) +
+          keyswitch_ms(choice.key_sets[0].parameters, kShippedCostTable));
+}
+
+TEST(Optimizer, RotationShapesGoFromCoarseToFine) {
+  const std::vector<RotationShape> shapes = rotation_shapes(5, 2);
+  EXPECT_EQ(shapes, (std::vector<RotationShape>{{0, 3}, {0, 2}, {0, 1}, {0, 0}, {1, 0}, {2, 0}}));
+  EXPECT_EQ(rotation_shapes(1, 0), (std::vector<RotationShape>{{0, 0}}));
+  EXPECT_EQ((RotationShape{0, 1}.turns(5)), 3u);
+  EXPECT_EQ((RotationShape{4, 0}.turns(5)), 5u);
+  EXPECT_EQ((RotationShape{0, 3}.table_size({2048})), 256u);
 }
 
 // Lookups of 2^bits values that fill the half torus. Table borders meet value borders, so nothing
@@ -221,7 +289,7 @@ TEST(Optimizer, LargerKeysMustBeWorthIt) {
   ASSERT_TRUE(found[1] && found[2]);
   EXPECT_LT(found[2]->cost, found[1]->cost);
   EXPECT_GT(found[2]->cost, kWorthLargerKeys * found[1]->cost);
-  EXPECT_EQ(choose(request).parameters, found[1]->parameters);
+  EXPECT_EQ(choose(request).key_sets[0].parameters, found[1]->parameters);
   // Norm 2^6: the small class is possible with many small shards only.
   const ParameterChoice large = choose({.constraints = {exact_lookup(4, 0x1p12)}});
   EXPECT_GT(large.key_bytes.memory, kKeyClasses[0].memory);
@@ -241,10 +309,11 @@ TEST(Optimizer, CallersLimitKeys) {
 }
 
 TEST(Optimizer, NarrowAccumulatorsWhereTheirNoiseIsBorne) {
-  EXPECT_EQ(choose({.constraints = {exact_lookup(5)}}).parameters.accumulator_bits, 32u);
+  EXPECT_EQ(choose({.constraints = {exact_lookup(5)}}).key_sets[0].parameters.accumulator_bits,
+            32u);
   const ParameterChoice wide = choose({.constraints = {exact_lookup(8, 0x1p20)}});
-  EXPECT_EQ(wide.parameters.accumulator_bits, 64u);
-  EXPECT_GE(wide.parameters.bootstrap.level_count, 3u);
+  EXPECT_EQ(wide.key_sets[0].parameters.accumulator_bits, 64u);
+  EXPECT_GE(wide.key_sets[0].parameters.bootstrap.level_count, 3u);
 }
 
 TEST(Optimizer, AnotherCostTableChangesTheTime) {
@@ -257,14 +326,14 @@ TEST(Optimizer, AnotherCostTableChangesTheTime) {
   const ParameterRequest request{.constraints = {exact_lookup(4)}};
   ParameterRequest slow = request;
   slow.cost_table = table;
-  EXPECT_EQ(choose(slow).parameters, choose(request).parameters);
+  EXPECT_EQ(choose(slow).key_sets[0].parameters, choose(request).key_sets[0].parameters);
   EXPECT_NEAR(choose(slow).cost_ms_per_core, 2 * choose(request).cost_ms_per_core, 1e-9);
   // Multiplications that cost nothing make grouping a gift.
   table = kShippedCostTable;
   for (PolynomialCost& cost : table.polynomials) cost.multiply_ns *= 100;
   slow.cost_table = table;
-  EXPECT_EQ(choose(request).parameters.grouping_factor, 2u);
-  EXPECT_EQ(choose(slow).parameters.grouping_factor, 1u);
+  EXPECT_EQ(choose(request).key_sets[0].parameters.grouping_factor, 2u);
+  EXPECT_EQ(choose(slow).key_sets[0].parameters.grouping_factor, 1u);
 }
 
 TEST(Optimizer, LinearMapsPreferShortCiphertexts) {
@@ -273,15 +342,17 @@ TEST(Optimizer, LinearMapsPreferShortCiphertexts) {
   request.linear_multiplications = 1e6;
   const ParameterChoice among_many = choose(request);
   EXPECT_GT(among_many.cost_ms_per_core, alone.cost_ms_per_core);
-  EXPECT_LE(among_many.parameters.big_dimension(), alone.parameters.big_dimension());
+  EXPECT_LE(among_many.key_sets[0].parameters.big_dimension(),
+            alone.key_sets[0].parameters.big_dimension());
 }
 
 TEST(Optimizer, GivenKeySets) {
   const ParameterRequest four{.constraints = {exact_lookup(4)}};
   const ParameterRequest seven{.constraints = {exact_lookup(7)}};
-  const std::vector<TfheParameters> sets{choose(seven).parameters, choose(four).parameters};
-  EXPECT_EQ(choose_among(sets, four)->parameters, sets[1]);
-  EXPECT_EQ(choose_among(sets, seven)->parameters, sets[0]);
+  const std::vector<TfheParameters> sets{choose(seven).key_sets[0].parameters,
+                                         choose(four).key_sets[0].parameters};
+  EXPECT_EQ(choose_among(sets, four)->key_sets[0].parameters, sets[1]);
+  EXPECT_EQ(choose_among(sets, seven)->key_sets[0].parameters, sets[0]);
   EXPECT_EQ(choose_among(sets, four)->cost_ms_per_core, choose(four).cost_ms_per_core);
   EXPECT_FALSE(choose_among(sets, {.constraints = {exact_lookup(16)}}));
   EXPECT_FALSE(choose_among({}, four));
@@ -299,7 +370,7 @@ TEST(Optimizer, TolerantLookupTakesOneLevelAtDegree2048) {
   c.values = 308;
   c.limit_sigma = std::exp2(-9.556);
   const ParameterChoice choice = choose({.constraints = {c}});
-  const TfheParameters& p = choice.parameters;
+  const TfheParameters& p = choice.key_sets[0].parameters;
   EXPECT_EQ(p.big_dimension().value, 2048u);
   EXPECT_EQ(p.polynomial_size.value, 2048u);
   EXPECT_EQ(p.bootstrap.level_count, 1u);
@@ -318,7 +389,7 @@ TEST(Optimizer, LargerNormsCostMore) {
     last = choice.cost_ms_per_core;
   }
   const ParameterChoice large = choose({.constraints = {exact_lookup(4, 0x1p24)}});
-  EXPECT_GT(large.parameters.bootstrap.level_count, 1u);
+  EXPECT_GT(large.key_sets[0].parameters.bootstrap.level_count, 1u);
 }
 
 TEST(Optimizer, ExtensionIsByConstraint) {
@@ -333,7 +404,7 @@ TEST(Optimizer, TableHoldsTwoEntriesAValue) {
   c.limit_sigma = 0x1p-7;  // as a tolerant lookup: wide limit, many values
   c.values = 3000;
   const ParameterChoice choice = choose({.constraints = {c}});
-  EXPECT_GE(choice.parameters.polynomial_size.value << choice.extension_log2[0], 6000u);
+  EXPECT_GE(choice.key_sets[0].parameters.polynomial_size.value << choice.extension_log2[0], 6000u);
 }
 
 TEST(Optimizer, StepOfTheTableNarrowsTheLimit) {
@@ -374,7 +445,7 @@ TEST(Optimizer, EqualConstraintsAddTheirCounts) {
   ParameterRequest two{.constraints = {exact_lookup(3), exact_lookup(6)}};
   for (NoiseConstraint& c : two.constraints) c.lookup_count = 40;
   const ParameterChoice a = choose(many), b = choose(two);
-  EXPECT_EQ(a.parameters, b.parameters);
+  EXPECT_EQ(a.key_sets[0].parameters, b.key_sets[0].parameters);
   EXPECT_NEAR(a.cost_ms_per_core, b.cost_ms_per_core, 1e-9 * b.cost_ms_per_core);
 }
 
@@ -382,32 +453,32 @@ TEST(Optimizer, WorkOutweighsTheWidestLookup) {
   // One 6-bit lookup wants N = 2048; with a million 2-bit ones beside it a small ring and more
   // shards win.
   ParameterRequest request{.constraints = {exact_lookup(6), exact_lookup(2)}};
-  EXPECT_EQ(choose(request).parameters.polynomial_size.value, 2048u);
+  EXPECT_EQ(choose(request).key_sets[0].parameters.polynomial_size.value, 2048u);
   request.constraints[1].lookup_count = 1000000;
-  EXPECT_LT(choose(request).parameters.polynomial_size.value, 2048u);
+  EXPECT_LT(choose(request).key_sets[0].parameters.polynomial_size.value, 2048u);
 }
 
 TEST(Optimizer, IsDeterministic) {
   const ParameterRequest request{.constraints = {exact_lookup(5, 7), exact_lookup(2, 3)}};
   const ParameterChoice a = choose(request), b = choose(request);
-  EXPECT_EQ(a.parameters, b.parameters);
+  EXPECT_EQ(a.key_sets[0].parameters, b.key_sets[0].parameters);
   EXPECT_EQ(a.cost_ms_per_core, b.cost_ms_per_core);
 }
 
 TEST(Optimizer, WithoutLookupsTheKeyIsSmallAndAlone) {
   const ParameterChoice loose = choose({.constraints = {output(1, 0, 0x1p-9)}});
-  EXPECT_FALSE(loose.parameters.has_bootstrap());
-  EXPECT_EQ(loose.parameters.small_dimension.value, 0u);
-  EXPECT_EQ(loose.parameters.keyswitch.level_count, 0u);
-  EXPECT_EQ(loose.parameters.polynomial_size.value, 512u);
-  EXPECT_EQ(loose.parameters.glwe_dimension.value, 1u);
+  EXPECT_FALSE(loose.key_sets[0].parameters.has_bootstrap());
+  EXPECT_EQ(loose.key_sets[0].parameters.small_dimension.value, 0u);
+  EXPECT_EQ(loose.key_sets[0].parameters.keyswitch.level_count, 0u);
+  EXPECT_EQ(loose.key_sets[0].parameters.polynomial_size.value, 512u);
+  EXPECT_EQ(loose.key_sets[0].parameters.glwe_dimension.value, 1u);
   EXPECT_EQ(loose.cost_ms_per_core, 0);
   // 16 bits at 2^-40 with a norm of 2^10: sigma 2^-30 needs more than 1024 coefficients.
   const ParameterChoice tight =
       choose({.constraints = {output(1, 0, 0x1p-9), output(0x1p20, 0, 0x1p-20)}});
-  EXPECT_EQ(tight.parameters.big_dimension().value, 1280u);
+  EXPECT_EQ(tight.key_sets[0].parameters.big_dimension().value, 1280u);
   const ParameterChoice tightest = choose({.constraints = {output(1, 0, 0x1p-61)}});
-  EXPECT_EQ(tightest.parameters.big_dimension().value, 2560u);
+  EXPECT_EQ(tightest.key_sets[0].parameters.big_dimension().value, 2560u);
 }
 
 TEST(Optimizer, LookupNobodyCountsIsServedAllTheSame) {
@@ -419,7 +490,7 @@ TEST(Optimizer, LookupNobodyCountsIsServedAllTheSame) {
 
 TEST(Optimizer, BootstrapNoiseAtAnOutputAlone) {
   const ParameterChoice choice = choose({.constraints = {output(0, 1000, 0x1p-12)}});
-  EXPECT_TRUE(choice.parameters.has_bootstrap());
+  EXPECT_TRUE(choice.key_sets[0].parameters.has_bootstrap());
 }
 
 TEST(Optimizer, ImpossibleRequestsNameTheConstraint) {
@@ -494,6 +565,11 @@ TEST(Optimizer, BadRequestsAreRefused) {
   request = {.constraints = {exact_lookup(3)}};
   request.constraints[0].values = 0;
   expect_refused(request);
+  for (const std::uint64_t tables : {std::uint64_t{0}, kMostTables + 1}) {
+    request = {.constraints = {exact_lookup(3)}};
+    request.constraints[0].tables = tables;
+    expect_refused(request);
+  }
 }
 
 TEST(LongOptimizer, FiftyConstraintsTakeMilliseconds) {

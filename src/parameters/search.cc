@@ -1,6 +1,7 @@
 #include "parameters/search.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <queue>
 #include <tuple>
@@ -20,7 +21,8 @@ bool same_demand(const NoiseConstraint& a, const NoiseConstraint& b) {
   return a.is_lookup == b.is_lookup && a.fresh_norm2 == b.fresh_norm2 &&
          a.bootstrap_norm2 == b.bootstrap_norm2 && a.values == b.values &&
          a.limit_sigma == b.limit_sigma && a.table_step_weight == b.table_step_weight &&
-         a.fixed_modulus == b.fixed_modulus && a.extra_variance == b.extra_variance;
+         a.tables == b.tables && a.fixed_modulus == b.fixed_modulus &&
+         a.extra_variance == b.extra_variance;
 }
 
 // Whoever meets `a`, a part of a wide lookup, meets `b`, another one, at the same cost: no part of
@@ -37,7 +39,7 @@ bool implies_part(const NoiseConstraint& a, const NoiseConstraint& b) {
 // Whoever meets `a` meets the output `b`.
 bool implies_output(const NoiseConstraint& a, const NoiseConstraint& b) {
   return !b.is_lookup && a.fresh_norm2 >= b.fresh_norm2 && a.bootstrap_norm2 >= b.bootstrap_norm2 &&
-         a.limit_sigma <= b.limit_sigma;
+         a.extra_variance >= b.extra_variance && a.limit_sigma <= b.limit_sigma;
 }
 
 // A request without names: lookups that ask the same are merged, outputs that follow from others
@@ -102,10 +104,10 @@ struct Engine {
   double rotation_cost = 0;    // of one shard, for each unit of n
 };
 
-// At small dimension n, a lookup with tables of N * 2^h entries bears keyswitch noise up to
-// head[h] - n * slope[h].
+// At small dimension n, a lookup in its s-th rotation shape bears keyswitch noise up to head[s] - n
+// * slope[s], and takes the time of shards[s] shards in all its rotations.
 struct LookupBudget {
-  std::vector<double> head, slope;  // by h
+  std::vector<double> head, slope, shards;  // by rotation shape
   double count = 0;
 };
 
@@ -113,7 +115,6 @@ struct LookupBudget {
 struct EngineBudget {
   const Engine* engine = nullptr;
   std::vector<LookupBudget> lookups;
-  std::vector<double> shards;  // by h
   double max_small_dimension = kInfinity;
   double linear_cost = 0;
 };
@@ -190,7 +191,10 @@ class Run {
         request_(request),
         demands_(request.constraints),
         keyswitches_(model.domain().max_small_dimension + 1) {
-    for (const Engine& engine : engines) add_budget(engine);
+    for (const Engine& engine : engines) {
+      const std::uint32_t dimension = engine.parameters.big_dimension().value;
+      if (request.big_dimension == 0 || request.big_dimension == dimension) add_budget(engine);
+    }
   }
 
   std::optional<SearchResult> find(const KeyBytes& limit) {
@@ -217,7 +221,8 @@ class Run {
     budget.max_small_dimension = model_.max_small_dimension(engine.parameters);
     const double fresh = engine.parameters.glwe_variance.value;
     for (const NoiseConstraint& output : demands_.outputs) {
-      const double room = square(output.limit_sigma) * kSlack - output.fresh_norm2 * fresh;
+      const double room =
+          square(output.limit_sigma) * kSlack - output.fresh_norm2 * fresh - output.extra_variance;
       if (room < 0) return;
       if (output.bootstrap_norm2 > 0) {
         budget.max_small_dimension = std::min(
@@ -228,8 +233,6 @@ class Run {
       budget.lookups.push_back(make_budget(engine, demands_.lookups[c]));
       budget.lookups.back().count = demands_.counts[c];
     }
-    for (std::uint32_t h = 0; h <= request_.max_extension_log2; ++h)
-      budget.shards.push_back(model_.expected_shards(engine.parameters.grouping_factor, h));
     budget.linear_cost = model_.linear_cost(engine.parameters, request_.linear_multiplications);
     budgets_.push_back(std::move(budget));
   }
@@ -243,23 +246,27 @@ class Run {
     const double head = square(lookup.limit_sigma) * kSlack - lookup.extra_variance -
                         lookup.fresh_norm2 * p.glwe_variance.value - switched.intercept;
     return {{is_possible ? head : kNever},
-            {lookup.bootstrap_norm2 * engine.bootstrap_slope + switched.slope}};
+            {lookup.bootstrap_norm2 * engine.bootstrap_slope + switched.slope},
+            {model_.expected_shards(p.grouping_factor, 0)}};
   }
 
   LookupBudget make_budget(const Engine& engine, const NoiseConstraint& lookup) const {
     if (lookup.fixed_modulus != 0) return make_fixed_budget(engine, lookup);
     LookupBudget budget;
-    const double fresh = lookup.fresh_norm2 * engine.parameters.glwe_variance.value;
-    for (std::uint32_t h = 0; h <= request_.max_extension_log2; ++h) {
-      const std::uint64_t size = std::uint64_t{engine.parameters.polynomial_size.value} << h;
+    const TfheParameters& p = engine.parameters;
+    const double fresh = lookup.fresh_norm2 * p.glwe_variance.value + lookup.extra_variance;
+    for (const RotationShape& shape : rotation_shapes(lookup.tables, request_.max_extension_log2)) {
+      const std::uint64_t size = shape.table_size(p.polynomial_size);
+      if (size / 2 < lookup.values) continue;
       const double limit =
           lookup.limit_sigma - lookup.table_step_weight / (4 * static_cast<double>(size));
       const SearchModel::Line switched = model_.switch_variance(2 * size);
-      const bool is_possible =
-          size / 2 >= lookup.values && size <= model_.domain().max_table_size && limit > 0;
+      const bool is_possible = size <= model_.domain().max_table_size && limit > 0;
       budget.head.push_back(is_possible ? square(limit) * kSlack - fresh - switched.intercept
                                         : kNever);
       budget.slope.push_back(lookup.bootstrap_norm2 * engine.bootstrap_slope + switched.slope);
+      budget.shards.push_back(static_cast<double>(shape.turns(lookup.tables)) *
+                              model_.expected_shards(p.grouping_factor, shape.extension_log2));
     }
     return budget;
   }
@@ -313,14 +320,14 @@ class Run {
     return keyswitches_[n];
   }
 
-  // Sum over lookups of count times the shards of the least h that bears this keyswitch.
+  // Sum over lookups of count times the shards of the first shape that bears this keyswitch.
   double shards(const EngineBudget& budget, std::uint32_t n, double keyswitch) const {
     double total = 0;
     for (const LookupBudget& lookup : budget.lookups) {
-      std::size_t h = 0;
-      while (h < lookup.head.size() && lookup.head[h] - n * lookup.slope[h] < keyswitch) ++h;
-      if (h == lookup.head.size()) return kInfinity;
-      total += lookup.count * budget.shards[h];
+      std::size_t s = 0;
+      while (s < lookup.head.size() && lookup.head[s] - n * lookup.slope[s] < keyswitch) ++s;
+      if (s == lookup.head.size()) return kInfinity;
+      total += lookup.count * lookup.shards[s];
     }
     return total;
   }
@@ -343,6 +350,14 @@ class Run {
 };
 
 }  // namespace
+
+std::vector<RotationShape> rotation_shapes(std::uint64_t tables, std::uint32_t max_extension_log2) {
+  std::vector<RotationShape> shapes;
+  for (auto v = static_cast<std::uint32_t>(std::bit_width(tables - 1)); v > 0; --v)
+    shapes.push_back({0, v});
+  for (std::uint32_t h = 0; h <= max_extension_log2; ++h) shapes.push_back({h, 0});
+  return shapes;
+}
 
 Search::Search(std::unique_ptr<const SearchModel> model) : model_(std::move(model)) {
   Tables tables;

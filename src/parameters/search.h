@@ -20,21 +20,32 @@
 
 namespace torusml {
 
-// One kind of lookup or output. The phase's standard deviation must stay below limit_sigma (torus
-// units):
-//   fresh_norm2 * V_fresh + bootstrap_norm2 * V_bootstrap  (+ V_keyswitch + V_modulus_switch at a
-//   lookup)
+// Noise that comes from the results of one kind of lookup.
+struct SourceNorm {
+  std::size_t constraint = 0;  // its index in the request
+  double norm2 = 0;            // squared L2 norm over its results
+};
+
+// One kind of lookup or output. Tables are read in N * 2^h entries, or in N / 2^v where a rotation
+// reads 2^v of them (RotationShape). The phase's standard deviation must stay below limit_sigma
+// (torus units):
+//   fresh_norm2 * V_fresh + bootstrap_norm2 * V_bootstrap + extra_variance
+//   (+ V_keyswitch + V_modulus_switch at a lookup)
 struct NoiseConstraint {
-  std::string name;                // the layer, for the error
-  bool is_lookup = true;           // false: a circuit output, decrypted under the big key
-  double fresh_norm2 = 0;          // squared L2 norm over independent fresh inputs
-  double bootstrap_norm2 = 0;      // the same over independent bootstrap outputs
-  std::uint64_t lookup_count = 0;  // bootstraps of this kind for one sample
-  std::uint64_t values = 2;        // size of the interval; a table has at least 2 * values entries,
-                                   // rounded up to a power of two (is_lookup)
+  std::string name;            // the layer, for the error
+  bool is_lookup = true;       // false: a circuit output, decrypted under the big key
+  double fresh_norm2 = 0;      // squared L2 norm over independent fresh inputs
+  double bootstrap_norm2 = 0;  // the same over independent bootstrap outputs
+  // bootstrap_norm2 by where it comes from, for choices of several key sets. The sum may exceed it.
+  // None: not known.
+  std::vector<SourceNorm> sources;
+  std::uint64_t lookup_count = 0;  // values of this kind that are looked up for one sample
+  // Of each value. They share its keyswitch, and rotations where the noise allows it.
+  std::uint64_t tables = 1;
+  std::uint64_t values = 2;  // size of the interval; a table has at least 2 * values entries,
+                             // rounded up to a power of two (is_lookup)
   // Largest allowed standard deviation, as a function of the half step of the table that the search
-  // tries: limit_sigma - table_step_weight / (4 * table_size) must exceed sigma, where table_size =
-  // N * 2^h.
+  // tries: limit_sigma - table_step_weight / (4 * table_size) must exceed sigma.
   double limit_sigma = 0;
   double table_step_weight = 0;
   // Exact lookups whose values lie 2^-(index_bits + 1) of the torus apart may be wide ones, of
@@ -44,8 +55,15 @@ struct NoiseConstraint {
   // size, with GLWE dimension 1 and 64-bit accumulators; 0: an ordinary lookup.
   std::uint64_t fixed_modulus = 0;
   std::uint32_t fixed_polynomial_size = 0;
-  double extra_variance = 0;  // at the table
+  double extra_variance = 0;  // from elsewhere
 };
+
+// The rotations that may serve a lookup of so many tables, from coarse to fine: as many tables as
+// possible side by side, fewer, one, and one in more and more shards. Each takes at least the time
+// of those before it, so the first that meets the noise limit is the best.
+std::vector<RotationShape> rotation_shapes(std::uint64_t tables, std::uint32_t max_extension_log2);
+
+constexpr std::uint64_t kMostTables = std::uint64_t{1} << 20;
 
 constexpr KeyBytes kAnyKeyBytes{std::numeric_limits<double>::infinity(),
                                 std::numeric_limits<double>::infinity()};
@@ -93,6 +111,7 @@ struct SearchRequest {
   std::vector<NoiseConstraint> constraints;
   double linear_multiplications = 0;  // clear weights times ciphertexts, for one sample
   std::uint32_t max_extension_log2 = 0;
+  std::uint32_t big_dimension = 0;  // k * N of the rings to search; 0: any
 };
 
 struct SearchResult {

@@ -110,7 +110,7 @@ std::vector<NoiseConstraint> wide_constraints(const NoiseConstraint& c, const Tf
   for (const WideEvent& event : events) {
     NoiseConstraint part;
     part.name = c.name;
-    part.lookup_count = c.lookup_count;
+    part.lookup_count = event.reads_digit ? c.lookup_count * c.tables : c.lookup_count;
     part.limit_sigma = event.half_box / sigmas;
     part.fixed_modulus = event.modulus;
     part.fixed_polynomial_size = p.polynomial_size.value;
@@ -118,6 +118,7 @@ std::vector<NoiseConstraint> wide_constraints(const NoiseConstraint& c, const Tf
       part.bootstrap_norm2 = packing.gain;
       part.extra_variance = packing.floor.value;
     } else {
+      part.extra_variance = input_scale2(event) * c.extra_variance;
       part.fresh_norm2 = input_scale2(event) * c.fresh_norm2;
       part.bootstrap_norm2 = input_scale2(event) * (c.bootstrap_norm2 + event.rotations);
     }

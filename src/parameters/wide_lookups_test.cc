@@ -53,7 +53,7 @@ TEST(WideLookups, AreChosenFromSomeWidthOnAndKeepThePError) {
     const auto choice = choose_parameters(wide_request(bits));
     ASSERT_TRUE(choice);
     ASSERT_TRUE(has_wide_lookup(*choice));
-    const TfheParameters& p = choice->parameters;
+    const TfheParameters& p = choice->key_sets[0].parameters;
     EXPECT_LE(wide_failure(p, choice->wide[0], blind_rotation_variance(p).value), 0x1p-40);
     EXPECT_LE(choice->key_bytes.memory, 750e6);
     EXPECT_LE(choice->key_bytes.wire, 250e6);
@@ -73,7 +73,7 @@ TEST(WideLookups, ShareAKeySetWithOthers) {
   ASSERT_TRUE(choice);
   EXPECT_EQ(choice->wide[0].index_bits, 12u);
   for (std::size_t i = 1; i < choice->wide.size(); ++i) EXPECT_EQ(choice->wide[i].index_bits, 0u);
-  const auto again = apply_parameters(choice->parameters, request);
+  const auto again = apply_parameters(choice->key_sets[0].parameters, request);
   ASSERT_TRUE(again);
   EXPECT_EQ(again->cost_ms_per_core, choice->cost_ms_per_core);
 }
@@ -81,11 +81,11 @@ TEST(WideLookups, ShareAKeySetWithOthers) {
 TEST(WideLookups, NeedCircuitBootstrapping) {
   auto choice = choose_parameters(wide_request(12));
   ASSERT_TRUE(choice);
-  TfheParameters without = choice->parameters;
+  TfheParameters without = choice->key_sets[0].parameters;
   without.circuit_bootstrap = without.trace = {};
   const auto plain = apply_parameters(without, wide_request(12));
   EXPECT_TRUE(!plain || !has_wide_lookup(*plain));
-  EXPECT_LT(key_bytes(without).memory, key_bytes(choice->parameters).memory);
+  EXPECT_LT(key_bytes(without).memory, key_bytes(choice->key_sets[0].parameters).memory);
 }
 
 TEST(WideLookups, LargerKeysMustBeWorthIt) {

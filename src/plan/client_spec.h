@@ -32,10 +32,12 @@ struct OutputSpec {
 
 struct ClientSpec {
   std::string model_name;
-  TfheParameters parameters;
-  PlanOptions options;  // precision, profile, p_error, security
+  std::vector<TfheParameters> key_sets;  // the plan's
+  PlanOptions options;                   // precision, profile, p_error, security
   std::vector<InputSpec> inputs;
   std::vector<OutputSpec> outputs;
+
+  LweDimension big_dimension() const { return key_sets.front().big_dimension(); }
 };
 
 // Encoding, shared by the client, the simulator and the encrypted executor.

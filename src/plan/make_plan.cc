@@ -6,7 +6,9 @@
 #include <numeric>
 
 #include "circuit/norms.h"
+#include "circuit/step.h"
 #include "parameters/noise.h"
+#include "parameters/split.h"
 #include "parameters/wide_lookups.h"
 #include "plan/plan.h"
 #include "torusml/error.h"
@@ -41,21 +43,44 @@ struct Reader {
   ValueId operand = 0;
   ValueId group = 0;
   bool is_lookup = false;
-  double room = 1;           // part of the torus that the interval may fill: 1/2 before a lookup
-  std::uint64_t values = 1;  // of the interval
-  std::uint64_t count = 0;   // numbers read for one sample
-  std::int64_t bootstraps = 0;
+  std::uint64_t values = 1;    // of the interval
+  std::uint64_t reach = 0;     // of an odd lookup, most values on either side of its steps
+  std::uint64_t odd_half = 0;  // boxes of either half torus before an odd lookup; 0: it is not odd
+  std::uint64_t count = 0;     // numbers read for one sample
+  std::uint64_t tables = 0;    // of each number; 0 for an output
   Precision policy = Precision::exact;
+
+  double width() const { return static_cast<double>(values - 1); }
+  // Every table read, and every output value, may fail.
+  double events() const {
+    return static_cast<double>(count) * static_cast<double>(is_lookup ? tables : 1);
+  }
+};
+
+// How an interval lies on the torus: the part that it may fill, 1/2 before a lookup that is not
+// odd, and its values, before an odd lookup those of an interval that is as long on both sides.
+struct Placement {
+  double room = 1;
+  std::uint64_t values = 1;
 
   double width() const { return static_cast<double>(values - 1); }
 };
 
 // Largest scale at which the interval and its guard bands of kappa * sigma (at least half a box)
 // fit.
-double largest_scale(const Reader& reader, double guard_torus) {
-  const double boxes = reader.room / static_cast<double>(reader.values);
-  if (reader.values == 1) return boxes;
-  return std::min(boxes, (reader.room - 2 * guard_torus) / reader.width());
+double largest_scale(const Placement& placement, double guard_torus) {
+  const double boxes = placement.room / static_cast<double>(placement.values);
+  if (placement.values == 1) return boxes;
+  return std::min(boxes, (placement.room - 2 * guard_torus) / placement.width());
+}
+
+// Boxes of a half torus for steps that reach so far to either side in an interval of so many
+// values; 0 where that saves less than a quarter. Widened to a power of two where an eighth is
+// enough for it: then borders lie on entries.
+std::uint64_t odd_half(std::uint64_t reach, std::uint64_t values) {
+  const std::uint64_t power = std::bit_ceil(reach);
+  const std::uint64_t half = 8 * reach >= 7 * power ? power : reach;
+  return 4 * half < 3 * values ? half : 0;
 }
 
 // Borders between values lie on entries of a table where one integer is 2^-m of the torus and takes
@@ -102,6 +127,11 @@ void check_options(const PlanOptions& options) {
         fmt::format("tolerance is {}; it is a fraction of the interval, above 0 and at most 0.25",
                     options.tolerance));
   }
+  if (options.max_key_sets < 1 || options.max_key_sets > kMostKeySets) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("max_key_sets is {}; a plan has 1 to {} key sets", options.max_key_sets,
+                            kMostKeySets));
+  }
   if (options.profile == Profile::shared_results && options.precision == Precision::tolerant) {
     throw Error(
         ErrorCode::profile_forbids,
@@ -110,10 +140,15 @@ void check_options(const PlanOptions& options) {
   }
 }
 
+// Two key sets in place of the best one for a request, if they are worth it beside a rival.
+using KeySetSplit = std::function<std::optional<ParameterChoice>(
+    const ParameterRequest& request, const ParameterChoice& one, const ParameterChoice& rival)>;
+
 class Planner {
  public:
-  Planner(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search)
-      : circuit_(circuit), search_(search), groups_(circuit.values.size()) {
+  Planner(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search,
+          const KeySetSplit& split)
+      : circuit_(circuit), search_(search), split_(split), groups_(circuit.values.size()) {
     check_options(options);
     plan_.circuit_name = circuit.name;
     plan_.options = options;
@@ -136,11 +171,8 @@ class Planner {
     kappa_ = kappa(plan_.options.p_error);
     for (const Reader& reader : readers_) check_width(reader);
     const ParameterChoice choice = choose();
-    plan_.key_set = choice.key_set;
-    plan_.parameters = choice.parameters;
+    plan_.key_sets = choice.key_sets;
     plan_.fresh = choice.fresh;
-    plan_.bootstrap = choice.bootstrap;
-    plan_.keyswitch = choice.keyswitch;
     plan_.cost_ms_per_core = choice.cost_ms_per_core;
     plan_.lookup_count = lookup_count(circuit_);
     place_tensors(choice);
@@ -173,21 +205,20 @@ class Planner {
     reader.operand = operand;
     reader.group = groups_.find(operand);
     reader.is_lookup = tables != 0;
-    reader.room = reader.is_lookup ? 0.5 : 1;
     reader.values = type(operand).interval.size();
     reader.count = static_cast<std::uint64_t>(number_of_elements(type(operand).shape));
-    reader.bootstraps = static_cast<std::int64_t>(reader.count * tables);
+    reader.tables = tables;
     reader.policy = plan_.options.precision;
+    if (reader.is_lookup && reader.policy == Precision::exact) {
+      reader.reach = step_reach(std::get<Lut>(circuit_.nodes[node].op)).value_or(reader.values);
+      reader.odd_half = odd_half(reader.reach, reader.values);
+    }
     readers_.push_back(reader);
   }
 
-  // Every table read, and every output value, is an event that may fail.
   double events() const {
     double total = 0;
-    for (const Reader& reader : readers_) {
-      total += static_cast<double>(reader.is_lookup ? reader.bootstraps
-                                                    : static_cast<std::int64_t>(reader.count));
-    }
+    for (const Reader& reader : readers_) total += reader.events();
     return total;
   }
 
@@ -225,6 +256,17 @@ class Planner {
            reader.values > std::uint64_t{1} << (kLeastWideBits - 1);
   }
 
+  // What may be a wide lookup is not odd: bits are read of the half torus.
+  static bool is_odd(const Reader& reader, bool may_use_wide) {
+    return reader.odd_half != 0 && !(may_use_wide && may_be_wide(reader));
+  }
+
+  static Placement placement(const Reader& reader, bool may_use_wide) {
+    if (!reader.is_lookup) return {1, reader.values};
+    if (is_odd(reader, may_use_wide)) return {1, 2 * reader.odd_half};
+    return {0.5, reader.values};
+  }
+
   // Wide lookups read bits: their values lie a power of two of the torus apart.
   void align(std::map<ValueId, double>& scales) const {
     for (const Reader& reader : readers_) {
@@ -258,19 +300,36 @@ class Planner {
     return digits;
   }
 
-  // The better of two: with wide lookups allowed, whose values must be aligned, and without.
+  // The better of two: with wide lookups allowed, whose values must be aligned, and without. Then
+  // the same with two key sets in place of one.
   ParameterChoice choose() {
     std::string tightest;
-    std::optional<ParameterChoice> choice = search_(request(false), &tightest);
+    const ParameterRequest plain = request(false);
+    const std::optional<ParameterChoice> choice = search_(plain, &tightest);
+    std::optional<ParameterRequest> aligned;
+    std::optional<ParameterChoice> wide;
     if (std::ranges::any_of(readers_, may_be_wide)) {
-      std::optional<ParameterChoice> wide = search_(request(true), nullptr);
-      if (wide && has_wide_lookup(*wide) && (!choice || is_preferable(*wide, *choice))) {
-        choice = std::move(wide);
-        is_aligned_ = true;
-      }
+      aligned = request(true);
+      wide = search_(*aligned, nullptr);
     }
-    if (!choice) fail_without_parameters(tightest);
-    return *std::move(choice);
+    is_aligned_ = wide && has_wide_lookup(*wide) && (!choice || is_preferable(*wide, *choice));
+    if (!choice && !is_aligned_) fail_without_parameters(tightest);
+    const ParameterChoice& one = is_aligned_ ? *wide : *choice;
+    ParameterChoice best = one;
+    if (choice) split(plain, *choice, one, false, best);
+    if (wide) split(*aligned, *wide, one, true, best);
+    return best;
+  }
+
+  // Takes two key sets for this request where they are better than the best so far.
+  void split(const ParameterRequest& request, const ParameterChoice& choice,
+             const ParameterChoice& one, bool is_aligned, ParameterChoice& best) {
+    if (!split_ || plan_.options.max_key_sets == 1) return;
+    std::optional<ParameterChoice> two = split_(request, choice, one);
+    if (!two || !is_preferable(*two, best)) return;
+    best = *std::move(two);
+    is_aligned_ = is_aligned;
+    plan_.one_key_set = {one.key_sets[0].name, one.cost_ms_per_core, one.key_bytes};
   }
 
   // Noise limits. exact: kappa sigma within half a box. tolerant: sigma within tolerance *
@@ -280,9 +339,10 @@ class Planner {
     const double tau = plan_.options.tolerance;
     std::map<ValueId, double> boxes, tolerant;  // scale of each group under either policy
     for (const Reader& reader : readers_) {
-      const double sigma = tau * reader.room / (1 + 2 * kappa_ * tau);
-      shrink(boxes, reader.group, largest_scale(reader, 0));
-      shrink(tolerant, reader.group, largest_scale(reader, kappa_ * sigma));
+      const Placement place = placement(reader, may_use_wide);
+      const double sigma = tau * place.room / (1 + 2 * kappa_ * tau);
+      shrink(boxes, reader.group, largest_scale(place, 0));
+      shrink(tolerant, reader.group, largest_scale(place, kappa_ * sigma));
     }
     if (may_use_wide) align(boxes);
     ParameterRequest request;
@@ -291,18 +351,25 @@ class Planner {
     request.linear_multiplications = static_cast<double>(linear_multiplications(circuit_));
     const std::vector<NoiseNorms> norms =
         may_use_wide ? noise_norms(circuit_, most_digits()) : noise_norms(circuit_);
+    std::map<std::size_t, std::size_t> reader_of;  // by node
+    for (std::size_t r = 0; r < readers_.size(); ++r) reader_of[readers_[r].node] = r;
     for (const Reader& reader : readers_) {
       NoiseConstraint constraint;
       constraint.name = circuit_.nodes[reader.node].name;
       constraint.is_lookup = reader.is_lookup;
       constraint.fresh_norm2 = norms[reader.operand].fresh;
       constraint.bootstrap_norm2 = norms[reader.operand].bootstrap;
-      constraint.lookup_count = static_cast<std::uint64_t>(reader.bootstraps);
+      for (const auto& [node, norm2] : norms[reader.operand].by_lookup)
+        constraint.sources.push_back({reader_of.at(node), norm2});
+      if (reader.is_lookup) {
+        constraint.lookup_count = reader.count;
+        constraint.tables = reader.tables;
+      }
       const double exact_limit = boxes[reader.group] / (2 * kappa_);
       const double tolerant_limit = tau * reader.width() * tolerant[reader.group];
       if (reader.policy == Precision::exact || exact_limit >= tolerant_limit) {
         constraint.limit_sigma = exact_limit;
-        constraint.values = reader.values;
+        constraint.values = is_odd(reader, may_use_wide) ? reader.odd_half : reader.values;
         constraint.table_step_weight =
             reader.is_lookup && !borders_meet_entries(boxes[reader.group]) ? 1 / kappa_ : 0;
       } else {
@@ -354,10 +421,11 @@ class Planner {
     for (std::size_t r = 0; r < readers_.size(); ++r) {
       const double guard =
           readers_[r].policy == Precision::exact ? 0 : kappa_ * std::sqrt(choice.noise[r].value);
-      shrink(scales, readers_[r].group, largest_scale(readers_[r], guard));
+      shrink(scales, readers_[r].group, largest_scale(placement(readers_[r], is_aligned_), guard));
     }
     if (is_aligned_) align(scales);
-    const std::vector<NoiseNorms> norms = noise_norms(circuit_, digits(choice));
+    const std::vector<NoiseNorms> norms = noise_norms(circuit_, result_variances(choice));
+    const double bootstrap = choice.key_sets[0].bootstrap.value;
     plan_.tensors.resize(circuit_.values.size());
     for (ValueId v = 0; v < circuit_.values.size(); ++v) {
       const auto found = scales.find(groups_.find(v));
@@ -367,65 +435,92 @@ class Planner {
                                            : found->second;
       tensor.center = 0.5 * (static_cast<double>(type(v).interval.lower) +
                              static_cast<double>(type(v).interval.upper));
-      tensor.noise.value =
-          norms[v].fresh * plan_.fresh.value + norms[v].bootstrap * plan_.bootstrap.value;
+      tensor.noise.value = norms[v].fresh * plan_.fresh.value + norms[v].bootstrap * bootstrap;
     }
   }
 
-  // Of the results of each wide lookup.
-  std::map<std::size_t, double> digits(const ParameterChoice& choice) const {
-    std::map<std::size_t, double> digits;
-    for (std::size_t r = 0; r < choice.wide.size(); ++r) {
-      if (choice.wide[r].index_bits != 0) digits[readers_[r].node] = choice.wide[r].digit_count;
+  // Of lookups that are wide, or bootstrapped by another than the first key set; in units of the
+  // first set's bootstrap.
+  std::map<std::size_t, double> result_variances(const ParameterChoice& choice) const {
+    std::map<std::size_t, double> variances;
+    for (std::size_t r = 0; r < readers_.size(); ++r) {
+      const std::uint32_t digits = is_wide(choice, r) ? choice.wide[r].digit_count : 1;
+      if (!readers_[r].is_lookup || (digits == 1 && choice.set_of[r] == 0)) continue;
+      variances[readers_[r].node] =
+          digits * choice.key_set_of(r).bootstrap.value / choice.key_sets[0].bootstrap.value;
     }
-    return digits;
+    return variances;
   }
 
-  // The choice was made before it was known which lookups are wide; then its noise is a bound.
+  static bool is_wide(const ParameterChoice& choice, std::size_t index) {
+    return !choice.wide.empty() && choice.wide[index].index_bits != 0;
+  }
+
+  // The choice was made before it was known which lookups are wide, or with sources added up one by
+  // one; then its noise is a bound.
   Variance noise_at(const Reader& reader, const ParameterChoice& choice, std::size_t index) const {
-    if (!is_aligned_) return choice.noise[index];
-    const TfheParameters& p = choice.parameters;
+    if (!is_aligned_ && choice.key_sets.size() == 1) return choice.noise[index];
+    const KeySet& set = choice.key_set_of(index);
+    const TfheParameters& p = set.parameters;
     const double operand = plan_.tensors[reader.operand].noise.value;
     if (!reader.is_lookup) return {operand};
-    if (choice.wide[index].index_bits != 0) return wide_input_noise(p, choice.wide[index], operand);
-    const std::uint64_t modulus = 2 * std::uint64_t{p.polynomial_size.value}
-                                  << choice.extension_log2[index];
-    return {operand + choice.keyswitch.value +
+    if (is_wide(choice, index)) return wide_input_noise(p, choice.wide[index], operand);
+    const std::uint64_t modulus = 2 * choice.rotation(index).table_size(p.polynomial_size);
+    return {operand + set.keyswitch.value +
             modulus_switch_variance(p.small_dimension, modulus).value};
+  }
+
+  // Of half the torus, what lies beyond the value that is farthest from a step, or of the room what
+  // lies on either side of the interval.
+  double guard_band(const Reader& reader, double scale) const {
+    if (is_odd(reader, is_aligned_)) return 0.5 / scale - (static_cast<double>(reader.reach) - 0.5);
+    return 0.5 * (placement(reader, is_aligned_).room / scale - reader.width());
   }
 
   void describe(const Reader& reader, const ParameterChoice& choice, std::size_t index) {
     const double scale = plan_.tensors[reader.operand].scale;
     const Variance noise = noise_at(reader, choice, index);
     const double sigma = std::sqrt(noise.value);
-    const double guard = 0.5 * (reader.room / scale - reader.width());
+    const double guard = guard_band(reader, scale);
     const double spread = sigma / scale;  // noise in units of one integer
     double wrap = 0.5 * tail_probability(guard / spread);
     double flip = 0;
-    if (!choice.wide.empty() && choice.wide[index].index_bits != 0) {
+    const std::size_t set = choice.set_of[index];
+    const TfheParameters& parameters = choice.key_sets[set].parameters;
+    if (is_wide(choice, index)) {
       // A bit or a digit read wrongly may give any entry.
       const WideShape& shape = choice.wide[index];
-      flip = wrap =
-          wide_failure(choice.parameters, shape, plan_.tensors[reader.operand].noise.value);
-      plan_.lookups[reader.node] = {
-          reader.policy, 0, shape, guard, noise, tail_probability(0.5 / spread), flip, wrap};
+      flip = wrap = wide_failure(parameters, shape, plan_.tensors[reader.operand].noise.value);
+      plan_.lookups[reader.node] = {.policy = reader.policy,
+                                    .key_set = set,
+                                    .wide = shape,
+                                    .guard = guard,
+                                    .noise = noise,
+                                    .step_probability = tail_probability(0.5 / spread),
+                                    .flip_probability = flip,
+                                    .wrap_probability = wrap};
     } else if (reader.is_lookup) {
-      const std::uint64_t table_size = std::uint64_t{plan_.parameters.polynomial_size.value}
-                                       << choice.extension_log2[index];
+      const RotationShape rotation = choice.rotation(index);
+      const std::size_t table_size = rotation.table_size(parameters.polynomial_size);
       const double half_step =
           borders_meet_entries(scale) ? 0 : 0.25 / static_cast<double>(table_size) / scale;
       const double step = tail_probability(std::max(0.0, 0.5 - half_step) / spread);
       flip = flip_probability(std::get<Lut>(circuit_.nodes[reader.node].op), spread, half_step);
-      plan_.lookups[reader.node] = {
-          reader.policy, choice.extension_log2[index], {}, guard, noise, step, flip, wrap};
+      plan_.lookups[reader.node] = {.policy = reader.policy,
+                                    .key_set = set,
+                                    .rotation = rotation,
+                                    .is_odd = is_odd(reader, is_aligned_),
+                                    .guard = guard,
+                                    .noise = noise,
+                                    .step_probability = step,
+                                    .flip_probability = flip,
+                                    .wrap_probability = wrap};
     } else {
       flip = tail_probability(0.5 / spread);
       plan_.outputs[reader.node] = {reader.policy, guard, noise, flip, wrap};
     }
-    const double events = static_cast<double>(
-        reader.is_lookup ? reader.bootstraps : static_cast<std::int64_t>(reader.count));
     const double failure = reader.policy == Precision::exact ? std::max(flip, wrap) : wrap;
-    log_success_ += events * std::log1p(-std::min(failure, 0.5));
+    log_success_ += reader.events() * std::log1p(-std::min(failure, 0.5));
   }
 
   // Mean over the values of the interval and the elements of the probability that the noise leaves
@@ -472,6 +567,7 @@ class Planner {
 
   const Circuit& circuit_;
   const ParameterSearch& search_;
+  const KeySetSplit& split_;
   ScaleGroups groups_;
   std::vector<Reader> readers_;
   double kappa_ = 0;
@@ -504,15 +600,37 @@ Profile parse_profile(const std::string& text) {
               "\"private_results\" or \"shared_results\"");
 }
 
+BootstrapCount count_bootstraps(const Circuit& circuit, const Plan& plan) {
+  BootstrapCount total;
+  for (const auto& [node, lookup] : plan.lookups) {
+    const Lut& lut = std::get<Lut>(circuit.nodes[node].op);
+    const std::int64_t values = number_of_elements(circuit.values[lut.operand].shape);
+    const auto tables = static_cast<std::int64_t>(lut.tables.size());
+    const std::int64_t wide_rotations =
+        lookup.wide.rotations() + tables * std::int64_t{lookup.wide.digit_count};
+    const auto turns = static_cast<std::int64_t>(lookup.rotation.turns(lut.tables.size()));
+    const bool is_wide = lookup.wide.index_bits != 0;
+    total.rotations += values * (is_wide ? wide_rotations : turns);
+    total.keyswitches += values * (is_wide ? wide_rotations : 1);
+  }
+  return total;
+}
+
 Plan make_plan(const Circuit& circuit, const PlanOptions& options) {
-  return make_plan(circuit, options, [&](const ParameterRequest& request, std::string* tightest) {
+  verify(circuit);
+  const ParameterSearch search = [&](const ParameterRequest& request, std::string* tightest) {
     return choose_key_set(request, options.key_set_source, tightest);
-  });
+  };
+  const KeySetSplit split = [&](const ParameterRequest& request, const ParameterChoice& one,
+                                const ParameterChoice& rival) {
+    return split_key_set(request, one, rival, options.key_set_source);
+  };
+  return Planner(circuit, options, search, split).run();
 }
 
 Plan make_plan(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search) {
   verify(circuit);
-  return Planner(circuit, options, search).run();
+  return Planner(circuit, options, search, {}).run();
 }
 
 }  // namespace torusml

@@ -4,7 +4,9 @@
 //
 // Encoding of a value v of tensor t: phase = scale * (v - center), on the torus [-1/2, 1/2).
 // A lookup, unless it is a wide one, adds 1/4, so that its interval lies in the half torus [0,
-// 1/2), guard bands on both sides.
+// 1/2), guard bands on both sides. An odd one fills the whole torus: its tables are steps between
+// two values, and the half torus beyond the table gives the other value, as its negative about the
+// mean of the two.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +31,9 @@ std::string to_string(Profile profile);
 Precision parse_precision(const std::string& text);  // error unknown_option
 Profile parse_profile(const std::string& text);      // error unknown_option
 
+// More would save less than the keys of a third one are worth.
+inline constexpr int kMostKeySets = 2;
+
 struct PlanOptions {
   Precision precision = Precision::exact;
   Profile profile = Profile::private_results;
@@ -43,6 +48,9 @@ struct PlanOptions {
   // Where key sets come from; 132 bits of security, and what no entry of the catalogue suits, is
   // searched for all the same.
   KeySetSource key_set_source = KeySetSource::catalogue;
+  // 1 or 2: whether demanding lookups may have a key set of their own, where that saves enough time
+  // (parameters/split.h).
+  int max_key_sets = 2;
   // Times that choices and predictions rest on. Not part of a plan's text or of files.
   CostTable cost_table = kShippedCostTable;
 };
@@ -55,10 +63,12 @@ struct TensorPlan {
 
 struct LookupPlan {
   Precision policy = Precision::exact;
-  std::uint32_t extension_log2 = 0;  // the table has N * 2^extension_log2 entries
-  WideShape wide;                    // index_bits 0: one rotation of a table
-  double guard = 0;                  // band on each side of the interval, in units of one integer
-  Variance noise;                    // at the table: keyswitch and modulus switch included
+  std::size_t key_set = 0;      // which of the plan's bootstraps it
+  RotationShape rotation;       // of an ordinary lookup
+  WideShape wide;               // index_bits 0: an ordinary lookup
+  bool is_odd = false;          // without a bit of padding
+  double guard = 0;             // band on each side of the interval, in units of one integer
+  Variance noise;               // at the table: keyswitch and modulus switch included
   double step_probability = 0;  // that the table is read one entry off, for a value drawn uniformly
   double flip_probability = 0;  // that the result differs, for a value drawn uniformly
   double wrap_probability =
@@ -73,29 +83,56 @@ struct OutputPlan {
   double wrap_probability = 0;
 };
 
+// What a plan of two key sets was preferred to.
+struct OneKeySet {
+  std::string name;
+  double cost_ms_per_core = 0;
+  KeyBytes key_bytes;
+};
+
 struct Plan {
   std::string circuit_name;
   PlanOptions options;  // p_error resolved: never 0
-  std::string key_set;  // the catalogue's name, or "custom"
-  TfheParameters parameters;
-  Variance fresh, bootstrap, keyswitch;
+  // One, without bootstrap where nothing needs it; or two with the same big key, the set of the
+  // more demanding lookups first. Ciphertexts do not belong to any of them.
+  std::vector<KeySet> key_sets;
+  Variance fresh;
   std::vector<TensorPlan> tensors;            // by ValueId
   std::map<std::size_t, LookupPlan> lookups;  // by node index
   std::map<std::size_t, OutputPlan> outputs;  // by node index
-  std::int64_t lookup_count = 0;              // PBS of one sample
+  std::int64_t lookup_count = 0;              // tables read for one sample, each once per value
   double cost_ms_per_core = 0;                // of one sample, from the cost model
   double sample_p_error = 0;  // that anything goes wrong in one sample (flips of tolerant apart)
+  std::optional<OneKeySet> one_key_set;  // with two key sets: the best choice of one
+
+  LweDimension big_dimension() const { return key_sets.front().parameters.big_dimension(); }
+  const KeySet& key_set_of(const LookupPlan& lookup) const { return key_sets[lookup.key_set]; }
 };
+
+std::vector<TfheParameters> parameters_of(const std::vector<KeySet>& key_sets);
+// "n512-k4-s604-g2-b1x23-t5x2-w32 + n2048-..."
+std::string names_of(const std::vector<KeySet>& key_sets);
+// Of all key sets together.
+KeyBytes key_bytes(const std::vector<KeySet>& key_sets);
+// Of one sample.
+std::vector<std::int64_t> lookups_by_key_set(const Plan& plan, const Circuit& circuit);
 
 // Errors: accumulator_too_wide (layer, bits, way out), no_parameters, profile_forbids,
 // p_error_out_of_range, invalid_argument.
 Plan make_plan(const Circuit& circuit, const PlanOptions& options);
 
-// The same with another parameter search. Tests use it for key sets of a size that no search may
-// return.
+// The same with another parameter search, which may choose several key sets. Tests use it for key
+// sets of a size that no search may return.
 using ParameterSearch = std::function<std::optional<ParameterChoice>(
     const ParameterRequest& request, std::string* tightest)>;
 Plan make_plan(const Circuit& circuit, const PlanOptions& options, const ParameterSearch& search);
+
+// What the lookups of one sample take. Several tables of one value share keyswitches, and rotations
+// where the plan says so; a wide lookup has a keyswitch for each of its rotations.
+struct BootstrapCount {
+  std::int64_t rotations = 0, keyswitches = 0;
+};
+BootstrapCount count_bootstraps(const Circuit& circuit, const Plan& plan);
 
 std::string print(const Plan& plan, const Circuit& circuit);
 Plan parse_plan(const std::string& text);  // error invalid_circuit with the line

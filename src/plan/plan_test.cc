@@ -2,10 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "circuit/passes.h"
 #include "circuit/text.h"
 #include "parameters/noise.h"
+#include "parameters/split.h"
+#include "parameters/wide_lookups.h"
 #include "plan/client_spec.h"
 #include "torusml/error.h"
 
@@ -33,6 +37,25 @@ Circuit step(std::int64_t lower, std::int64_t upper) {
       " -> [0, 1] \"relu1\"\n"
       "  output \"y\" %2\nconstants\n  @n1.0 = dense 1x2 [2, -1]\n  @s = table 1 rows [" +
       table(lower, upper) + "]\n");
+}
+
+// 200 lookups of 3 bits; sums of 4 results each go into 8 lookups of 8 bits.
+Circuit mixed() {
+  Circuit circuit;
+  circuit.name = "mixed";
+  const Interval few{0, 7}, many{0, 252};
+  circuit.values = {{{200}, few}, {{200}, {0, 63}}, {{8}, many}, {{8}, few}};
+  Table first{"first", few, 1, {}, {}}, second{"second", many, 1, {}, {}};
+  for (std::int64_t v = 0; v <= 7; ++v) first.entries.push_back(63 - 9 * v);
+  for (std::int64_t v = 0; v <= 252; ++v) second.entries.push_back(v % 8);
+  std::vector<std::int64_t> weights(25, 0);
+  std::fill_n(weights.begin(), 4, 1);
+  circuit.nodes = {{"x", Input{0}},
+                   {"first", Lut{0, {first}, {1}}},
+                   {"sums", Linear{{{1, DenseWeight{1, 25, weights}}}, {}, 2}},
+                   {"second", Lut{2, {second}, {3}}},
+                   {"y", Output{3}}};
+  return circuit;
 }
 
 template <class Function>
@@ -63,7 +86,7 @@ TEST(Encoding, DecodeClampsToTheInterval) {
 }
 
 TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
-  for (std::int64_t upper : {1, 3, 7, 10, 31}) {
+  for (std::int64_t upper : {3, 7, 10, 31}) {
     const Plan plan = make_plan(step(0, upper), {});
     const LookupPlan& lookup = plan.lookups.at(2);
     const double scale = plan.tensors[1].scale;
@@ -77,11 +100,51 @@ TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
   }
 }
 
+// A step in the middle of 2^b values fills the whole torus: the padding's bit is free.
+TEST(Plan, StepsNeedNoPadding) {
+  const PlanOptions options{.key_set_source = KeySetSource::custom};
+  for (const std::int64_t half : {1, 2, 8, 16, 32}) {
+    const Circuit circuit = step(1 - half, half);
+    const Plan plan = make_plan(circuit, options);
+    const LookupPlan& lookup = plan.lookups.at(2);
+    EXPECT_TRUE(lookup.is_odd);
+    EXPECT_EQ(plan.tensors[1].scale, 0.5 / static_cast<double>(half));
+    EXPECT_EQ(lookup.guard, 0.5);
+    EXPECT_LE(lookup.flip_probability, 0x1p-40);
+    EXPECT_LE(lookup.wrap_probability, 0x1p-40);
+    if (half >= 4) {  // as many values in the half torus, with the step elsewhere
+      const Plan padded = make_plan(step(0, half - 1), options);
+      EXPECT_FALSE(padded.lookups.at(2).is_odd);
+      EXPECT_EQ(parameters_of(plan.key_sets), parameters_of(padded.key_sets));
+      EXPECT_EQ(lookup.rotation, padded.lookups.at(2).rotation);
+    }
+    const std::string text = print(plan, circuit);
+    EXPECT_NE(text.find(" odd guard "), std::string::npos) << text;
+    EXPECT_EQ(print(parse_plan(text), circuit), text);
+  }
+}
+
+// The interval is widened to as many values on both sides of the step, where that is worth it.
+TEST(Plan, StepsOffTheMiddleAreWidened) {
+  const Plan off = make_plan(step(-6, 7), {});  // 7 values on either side, widened to 8
+  EXPECT_TRUE(off.lookups.at(2).is_odd);
+  EXPECT_EQ(off.tensors[1].scale, 1.0 / 16);
+  EXPECT_EQ(off.lookups.at(2).guard, 1.5);
+  const Plan more = make_plan(step(-4, 10), {});  // 5 values below, 10 above
+  EXPECT_TRUE(more.lookups.at(2).is_odd);
+  EXPECT_EQ(more.tensors[1].scale, 0.5 / 10);
+  EXPECT_FALSE(make_plan(step(-1, 10), {}).lookups.at(2).is_odd);
+  const PlanOptions tolerant{.precision = Precision::tolerant};
+  EXPECT_FALSE(make_plan(step(-157, 158), tolerant).lookups.at(2).is_odd);
+  // What reads bits reads them of the half torus.
+  EXPECT_FALSE(make_plan(step(-2047, 2048), {}).lookups.at(2).is_odd);
+}
+
 TEST(Plan, ExactLookupsOfMoreBitsExtendTheTable) {
   const Plan plan = make_plan(step(0, 63), {});
   const LookupPlan& lookup = plan.lookups.at(2);
-  EXPECT_GT(lookup.extension_log2, 0u);
-  EXPECT_LE(plan.parameters.big_dimension().value, 4096u);
+  EXPECT_GT(lookup.rotation.extension_log2, 0u);
+  EXPECT_LE(plan.big_dimension().value, 4096u);
 }
 
 TEST(Plan, TolerantFillsTheHalfTorusLessGuardBands) {
@@ -94,7 +157,7 @@ TEST(Plan, TolerantFillsTheHalfTorusLessGuardBands) {
   EXPECT_LE(lookup.wrap_probability, 0x1p-40);
   EXPECT_GT(lookup.flip_probability, 1e-4);
   EXPECT_LT(lookup.flip_probability, 0.05);
-  EXPECT_EQ(lookup.extension_log2, 0u);
+  EXPECT_EQ(lookup.rotation.extension_log2, 0u);
 }
 
 // From some width on the value's bits are read, which takes values a power of two apart.
@@ -104,7 +167,7 @@ TEST(Plan, ExactLookupsOfManyBitsAreWide) {
     const Plan plan = make_plan(circuit, {});
     const LookupPlan& lookup = plan.lookups.at(2);
     const auto bits = static_cast<std::uint32_t>(std::ceil(std::log2(upper + 1)));
-    EXPECT_TRUE(plan.parameters.has_circuit_bootstrap());
+    EXPECT_TRUE(plan.key_sets[0].parameters.has_circuit_bootstrap());
     EXPECT_EQ(lookup.wide.index_bits, bits);
     EXPECT_EQ(lookup.wide.digit_count, 1u);  // the step has two values
     EXPECT_EQ(plan.tensors[1].scale, std::exp2(-(bits + 1.0)));
@@ -129,15 +192,151 @@ TEST(Plan, AlignedTablesGiveNothingAway) {
 TEST(Plan, KeySetsComeFromTheCatalogue) {
   const Circuit circuit = step(0, 15);
   const Plan plan = make_plan(circuit, {});
-  EXPECT_EQ(plan.key_set, key_set_name(plan.parameters));
-  EXPECT_NE(print(plan, circuit).find("key_set \"" + plan.key_set + "\""), std::string::npos);
+  const KeySet& set = plan.key_sets[0];
+  EXPECT_EQ(set.name, key_set_name(set.parameters));
+  EXPECT_NE(print(plan, circuit).find("key_set \"" + set.name + "\""), std::string::npos);
   // A slightly different network keeps the keys.
-  EXPECT_EQ(make_plan(step(0, 14), {}).parameters, plan.parameters);
+  EXPECT_EQ(make_plan(step(0, 14), {}).key_sets[0].parameters, set.parameters);
 
   const Plan custom = make_plan(circuit, {.key_set_source = KeySetSource::custom});
-  EXPECT_EQ(custom.key_set, kCustomKeySet);
+  EXPECT_EQ(custom.key_sets[0].name, kCustomKeySet);
   EXPECT_LE(custom.cost_ms_per_core, plan.cost_ms_per_core);
-  EXPECT_EQ(make_plan(circuit, {.security_bits = 132}).key_set, kCustomKeySet);
+  EXPECT_EQ(make_plan(circuit, {.security_bits = 132}).key_sets[0].name, kCustomKeySet);
+}
+
+// Noise of every tensor and failure of every lookup, worked out here for this circuit.
+void expect_sound_mixed(const Plan& plan) {
+  const LookupPlan &first = plan.lookups.at(1), &second = plan.lookups.at(3);
+  const KeySet &of_first = plan.key_set_of(first), &of_second = plan.key_set_of(second);
+  const auto bootstrap = [](const KeySet& set) {
+    return blind_rotation_variance(set.parameters).value;
+  };
+  const double digits = second.wide.index_bits == 0 ? 1 : second.wide.digit_count;
+  const double sums = 4 * bootstrap(of_first), result = digits * bootstrap(of_second);
+  EXPECT_NEAR(plan.tensors[1].noise.value / bootstrap(of_first), 1, 1e-9);
+  EXPECT_NEAR(plan.tensors[2].noise.value / sums, 1, 1e-9);
+  EXPECT_NEAR(plan.tensors[3].noise.value / result, 1, 1e-9);
+  const double sigmas = kappa(plan.options.p_error);
+  const auto expect_plain = [&](const LookupPlan& lookup, const KeySet& set, ValueId operand) {
+    const TfheParameters& p = set.parameters;
+    const std::uint64_t modulus = 2 * lookup.rotation.table_size(p.polynomial_size);
+    const double noise = plan.tensors[operand].noise.value + keyswitch_variance(p).value +
+                         modulus_switch_variance(p.small_dimension, modulus).value;
+    EXPECT_NEAR(lookup.noise.value / noise, 1, 1e-9);
+    EXPECT_LE(sigmas * std::sqrt(noise), plan.tensors[operand].scale / 2);
+  };
+  expect_plain(first, of_first, 0);
+  if (second.wide.index_bits == 0)
+    expect_plain(second, of_second, 2);
+  else
+    EXPECT_LE(wide_failure(of_second.parameters, second.wide, sums), plan.options.p_error);
+}
+
+TEST(Plan, AMixedCircuitHasTwoKeySets) {
+  const Circuit circuit = mixed();
+  for (const KeySetSource source : {KeySetSource::catalogue, KeySetSource::custom}) {
+    const Plan two = make_plan(circuit, {.key_set_source = source});
+    const Plan one = make_plan(circuit, {.key_set_source = source, .max_key_sets = 1});
+    ASSERT_EQ(two.key_sets.size(), 2u);
+    ASSERT_EQ(one.key_sets.size(), 1u);
+    EXPECT_EQ(two.lookups.at(1).key_set, 1u);
+    EXPECT_EQ(two.lookups.at(3).key_set, 0u);
+    EXPECT_EQ(lookups_by_key_set(two, circuit), (std::vector<std::int64_t>{8, 200}));
+    EXPECT_EQ(lookups_by_key_set(one, circuit), (std::vector<std::int64_t>{208}));
+    EXPECT_LE(two.cost_ms_per_core, kWorthSecondKeySet * one.cost_ms_per_core);
+    ASSERT_TRUE(two.one_key_set);
+    EXPECT_EQ(two.one_key_set->name, one.key_sets[0].name);
+    EXPECT_EQ(two.one_key_set->cost_ms_per_core, one.cost_ms_per_core);
+    EXPECT_EQ(two.one_key_set->key_bytes.wire, key_bytes(one.key_sets).wire);
+    EXPECT_FALSE(one.one_key_set);
+    expect_sound_mixed(two);
+    expect_sound_mixed(one);
+    EXPECT_EQ(print(make_plan(circuit, {.key_set_source = source}), circuit), print(two, circuit));
+    EXPECT_EQ(print(parse_plan(print(two, circuit)), circuit), print(two, circuit));
+  }
+}
+
+// Limits of tolerant lookups are fractions of their intervals; few values are read exactly.
+TEST(Plan, TwoKeySetsKeepTheTolerance) {
+  const Circuit circuit = mixed();
+  int split = 0;
+  for (const double tolerance : {0x1p-8, 0x1p-9, 0x1p-10, 0x1p-11, 0x1p-12}) {
+    const PlanOptions options{.precision = Precision::tolerant, .tolerance = tolerance};
+    const Plan plan = make_plan(circuit, options);
+    split += plan.key_sets.size() == 2 ? 1 : 0;
+    for (const auto& [node, lookup] : plan.lookups) {
+      const TensorPlan& tensor = plan.tensors[std::get<Lut>(circuit.nodes[node].op).operand];
+      const double width = node == 1 ? 7 : 252, sigma = std::sqrt(lookup.noise.value);
+      const double exact = tensor.scale / (2 * kappa(plan.options.p_error));
+      EXPECT_LE(sigma, std::max(exact, tolerance * width * tensor.scale) * (1 + 1e-9));
+      EXPECT_LE(lookup.wrap_probability, 0x1p-40 * (1 + 1e-9));
+    }
+  }
+  EXPECT_GT(split, 0);
+}
+
+TEST(Plan, TwoKeySetsAsText) {
+  const Circuit circuit = step(0, 1);
+  TfheParameters small{.small_dimension = {600},
+                       .glwe_dimension = {2},
+                       .polynomial_size = {1024},
+                       .bootstrap = {23, 1},
+                       .keyswitch = {2, 6},
+                       .grouping_factor = 2,
+                       .accumulator_bits = 32,
+                       .small_variance = {0x1p-26},
+                       .glwe_variance = {0x1p-100}};
+  TfheParameters precise = small;
+  precise.glwe_dimension = {1};
+  precise.polynomial_size = {2048};
+  precise.accumulator_bits = 64;
+  Plan plan;
+  plan.circuit_name = "step";
+  plan.options.p_error = 0x1p-40;
+  plan.options.tolerance = 0x1p-8;
+  plan.key_sets = {{"precise", precise, {0x1p-42}, {0x1p-16}},
+                   {"cheap", small, {0x1p-30}, {0x1p-14}}};
+  plan.fresh = {0x1p-100};
+  plan.tensors.resize(3, {.scale = 0x1p-2, .center = 0.5, .noise = {0}});
+  plan.lookups[2] = {.key_set = 1, .guard = 0.5, .noise = {0x1p-14}};
+  plan.outputs[3] = {.guard = 0.5};
+  plan.lookup_count = 1;
+  plan.cost_ms_per_core = 4.5;
+  plan.one_key_set = {"precise", 8.25, {1e8, 3e7}};
+  const std::string text = R"(plan "step"
+  options precision exact profile private_results p_error 9.094947017729282e-13 (2^-40.0) global_p_error 0 tolerance 0.00390625 (2^-8.00) security 128 max_exact_bits 16 parameters catalogue max_key_sets 2
+  key_set "precise"
+  parameters n 600 k 1 N 2048 bootstrap 1x23 keyswitch 6x2 grouping 2 accumulator 64 small 1.4901161193847656e-08 (sigma 2^-13.00) glwe 7.888609052210118e-31 (sigma 2^-50.00) circuit_bootstrap 0x0 trace 0x0
+  noise bootstrap 2.2737367544323206e-13 (sigma 2^-21.00) keyswitch 1.52587890625e-05 (sigma 2^-8.00)
+  key_set "cheap"
+  parameters n 600 k 2 N 1024 bootstrap 1x23 keyswitch 6x2 grouping 2 accumulator 32 small 1.4901161193847656e-08 (sigma 2^-13.00) glwe 7.888609052210118e-31 (sigma 2^-50.00) circuit_bootstrap 0x0 trace 0x0
+  noise bootstrap 9.313225746154785e-10 (sigma 2^-15.00) keyswitch 6.103515625e-05 (sigma 2^-7.00)
+  fresh 7.888609052210118e-31 (sigma 2^-50.00)
+  sample lookups 1 (1 rotations, 1 keyswitches) cost_ms_per_core 4.5 p_error 0
+  one_key_set "precise" cost_ms_per_core 8.25 memory_bytes 100000000 wire_bytes 30000000
+  %0 scale 0.25 (2^-2.00) center 0.5 noise 0
+  %1 scale 0.25 (2^-2.00) center 0.5 noise 0
+  %2 scale 0.25 (2^-2.00) center 0.5 noise 0
+  lookup node 2 "relu1" exact set 1 h 0 guard 0.5 noise 6.103515625e-05 (sigma 2^-7.00) step 0 flip 0 wrap 0
+  output node 3 "y" exact guard 0.5 noise 0 flip 0 wrap 0
+end
+)";
+  EXPECT_EQ(print(plan, circuit), text);
+  EXPECT_EQ(print(parse_plan(text), circuit), text);
+  EXPECT_EQ(parse_plan(text).lookups.at(2).key_set, 1u);
+  for (std::size_t length = 0; length + 1 < text.size(); ++length) {
+    EXPECT_EQ(error_of([&] { parse_plan(text.substr(0, length)); }).code(),
+              ErrorCode::invalid_circuit)
+        << length;
+  }
+  const auto refuses = [&](const std::string& from, const std::string& to) {
+    std::string changed = text;
+    changed.replace(changed.find(from), from.size(), to);
+    return error_of([&] { parse_plan(changed); }).code() == ErrorCode::invalid_circuit;
+  };
+  EXPECT_TRUE(refuses("set 1 h", "set 2 h"));
+  EXPECT_TRUE(refuses("k 2 N 1024", "k 2 N 2048"));
+  EXPECT_TRUE(refuses("max_key_sets 2", "max_key_sets 3"));
 }
 
 TEST(Plan, CostTableChangesPredictions) {
@@ -165,11 +364,71 @@ TEST(Plan, TextReadsBack) {
     const Plan again = parse_plan(print(plan, circuit));
     EXPECT_EQ(print(again, circuit), print(plan, circuit));
     EXPECT_EQ(again.tensors[1].scale, plan.tensors[1].scale);
-    EXPECT_EQ(again.parameters, plan.parameters);
+    EXPECT_EQ(parameters_of(again.key_sets), parameters_of(plan.key_sets));
     EXPECT_EQ(again.options.p_error, plan.options.p_error);
     EXPECT_EQ(again.options.key_set_source, plan.options.key_set_source);
-    EXPECT_EQ(again.key_set, plan.key_set);
+    EXPECT_EQ(names_of(again.key_sets), names_of(plan.key_sets));
   }
+}
+
+// x in [0, values - 1], and two lookups of it with two tables and one.
+Circuit three_tables(std::int64_t values) {
+  Circuit circuit;
+  circuit.name = "three";
+  const TensorType type{{5}, {0, values - 1}};
+  circuit.values.assign(4, type);
+  const auto make_table = [&](const char* name, std::int64_t step) {
+    Table table{name, type.interval, 1, {}, {}};
+    for (std::int64_t v = 0; v < values; ++v) table.entries.push_back(v * step % values);
+    return table;
+  };
+  circuit.nodes = {{"x", Input{0}},
+                   {"ab", Lut{0, {make_table("a", 3), make_table("b", 5)}, {1, 2}}},
+                   {"c", Lut{0, {make_table("c", 7)}, {3}}},
+                   {"y", Output{1}},
+                   {"z", Output{2}},
+                   {"w", Output{3}}};
+  return circuit;
+}
+
+TEST(Plan, TablesOfOneValueShareRotations) {
+  const Circuit circuit = three_tables(8);
+  const Plan apart = make_plan(circuit, {}), shared = make_plan(run_passes(circuit), {});
+  EXPECT_EQ(apart.lookup_count, 15);
+  EXPECT_EQ(shared.lookup_count, 15);
+  EXPECT_EQ(apart.lookups.at(1).rotation.tables_log2, 1u);
+  EXPECT_EQ(apart.lookups.at(2).rotation.tables_log2, 0u);
+  EXPECT_EQ(count_bootstraps(circuit, apart).rotations, 10);
+  EXPECT_EQ(count_bootstraps(circuit, apart).keyswitches, 10);
+  EXPECT_EQ(shared.lookups.at(1).rotation.tables_log2, 2u);
+  EXPECT_EQ(count_bootstraps(run_passes(circuit), shared).rotations, 5);
+  EXPECT_LT(shared.cost_ms_per_core, 0.8 * apart.cost_ms_per_core);
+  EXPECT_LE(shared.lookups.at(1).flip_probability, 0x1p-40);
+
+  const std::string text = print(apart, circuit);
+  EXPECT_NE(text.find("sample lookups 15 (10 rotations, 10 keyswitches)"), std::string::npos);
+  EXPECT_NE(text.find("lookup node 1 \"ab\" exact h 0 tables_log2 1 guard"), std::string::npos);
+  EXPECT_EQ(print(parse_plan(text), circuit), text);
+  for (const std::string impossible : {"tables_log2 0", "tables_log2 -1", "tables_log2 40"}) {
+    std::string changed = text;
+    changed.replace(changed.find("tables_log2 1"), 13, impossible);
+    EXPECT_EQ(error_of([&] { parse_plan(changed); }).code(), ErrorCode::invalid_circuit)
+        << impossible;
+  }
+  std::string both = text;
+  both.replace(both.find("h 0 tables_log2 1"), 17, "h 1 tables_log2 1");
+  EXPECT_EQ(error_of([&] { parse_plan(both); }).code(), ErrorCode::invalid_circuit);
+}
+
+// Bits of a wide lookup are read once for all tables.
+TEST(Plan, CountsRotationsOfWideLookups) {
+  const Circuit circuit = run_passes(three_tables(1 << 10));
+  const Plan plan = make_plan(circuit, {});
+  const LookupPlan& lookup = plan.lookups.at(1);
+  ASSERT_EQ(lookup.wide.index_bits, 10u);
+  const std::int64_t rotations = lookup.wide.rotations() + 3 * lookup.wide.digit_count;
+  EXPECT_EQ(count_bootstraps(circuit, plan).rotations, 5 * rotations);
+  EXPECT_EQ(count_bootstraps(circuit, plan).keyswitches, 5 * rotations);
 }
 
 TEST(Plan, TextCutAnywhereIsRefused) {
@@ -218,6 +477,8 @@ TEST(Plan, BadOptionsAreRefused) {
   EXPECT_EQ(code({.tolerance = 0}), ErrorCode::invalid_argument);
   EXPECT_EQ(code({.tolerance = std::nan("")}), ErrorCode::invalid_argument);
   EXPECT_EQ(code({.security_bits = 80}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code({.max_key_sets = 0}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code({.max_key_sets = 3}), ErrorCode::invalid_argument);
   EXPECT_EQ(code({.precision = Precision::tolerant, .profile = Profile::shared_results}),
             ErrorCode::profile_forbids);
   EXPECT_EQ(code({.profile = Profile::shared_results, .p_error = 0x1p-40}),
@@ -243,7 +504,7 @@ constants
   @n1.0 = dense 1x2 [100, -50]
 )");
   const Plan plan = make_plan(circuit, {});
-  EXPECT_FALSE(plan.parameters.has_bootstrap());
+  EXPECT_FALSE(plan.key_sets[0].parameters.has_bootstrap());
   EXPECT_EQ(plan.lookup_count, 0);
   EXPECT_DOUBLE_EQ(plan.tensors[1].scale, 1.0 / 40001);
 }

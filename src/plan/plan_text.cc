@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <bit>
 #include <cmath>
 
 #include "circuit/scanner.h"
@@ -30,16 +31,15 @@ std::string wide(const WideShape& shape) {
                      shape.digit_count);
 }
 
-std::string header(const Plan& plan) {
-  const TfheParameters& p = plan.parameters;
-  const PlanOptions& o = plan.options;
-  std::string text = fmt::format("plan {}\n", quote(plan.circuit_name));
-  text += fmt::format(
-      "  options precision {} profile {} p_error {} global_p_error {} tolerance {} security {} "
-      "max_exact_bits {} parameters {}\n",
-      to_string(o.precision), to_string(o.profile), probability(o.p_error), o.global_p_error,
-      power(o.tolerance), o.security_bits, o.max_exact_bits, to_string(o.key_set_source));
-  text += fmt::format("  key_set {}\n", quote(plan.key_set));
+std::string rotation(const RotationShape& shape) {
+  std::string text = fmt::format("h {}", shape.extension_log2);
+  if (shape.tables_log2 != 0) text += fmt::format(" tables_log2 {}", shape.tables_log2);
+  return text;
+}
+
+std::string key_set_text(const KeySet& set) {
+  const TfheParameters& p = set.parameters;
+  std::string text = fmt::format("  key_set {}\n", quote(set.name));
   text += fmt::format(
       "  parameters n {} k {} N {} bootstrap {}x{} keyswitch {}x{} grouping {} accumulator {} "
       "small {} glwe {} circuit_bootstrap {}x{} trace {}x{}\n",
@@ -48,10 +48,31 @@ std::string header(const Plan& plan) {
       p.keyswitch.base_log2, p.grouping_factor, p.accumulator_bits, sigma(p.small_variance),
       sigma(p.glwe_variance), p.circuit_bootstrap.level_count, p.circuit_bootstrap.base_log2,
       p.trace.level_count, p.trace.base_log2);
-  text += fmt::format("  noise fresh {} bootstrap {} keyswitch {}\n", sigma(plan.fresh),
-                      sigma(plan.bootstrap), sigma(plan.keyswitch));
-  text += fmt::format("  sample lookups {} cost_ms_per_core {} p_error {}\n", plan.lookup_count,
-                      plan.cost_ms_per_core, probability(plan.sample_p_error));
+  return text + fmt::format("  noise bootstrap {} keyswitch {}\n", sigma(set.bootstrap),
+                            sigma(set.keyswitch));
+}
+
+std::string header(const Plan& plan, const Circuit& circuit) {
+  const PlanOptions& o = plan.options;
+  std::string text = fmt::format("plan {}\n", quote(plan.circuit_name));
+  text += fmt::format(
+      "  options precision {} profile {} p_error {} global_p_error {} tolerance {} security {} "
+      "max_exact_bits {} parameters {} max_key_sets {}\n",
+      to_string(o.precision), to_string(o.profile), probability(o.p_error), o.global_p_error,
+      power(o.tolerance), o.security_bits, o.max_exact_bits, to_string(o.key_set_source),
+      o.max_key_sets);
+  for (const KeySet& set : plan.key_sets) text += key_set_text(set);
+  text += fmt::format("  fresh {}\n", sigma(plan.fresh));
+  const BootstrapCount count = count_bootstraps(circuit, plan);
+  text += fmt::format(
+      "  sample lookups {} ({} rotations, {} keyswitches) cost_ms_per_core {} p_error {}\n",
+      plan.lookup_count, count.rotations, count.keyswitches, plan.cost_ms_per_core,
+      probability(plan.sample_p_error));
+  if (const auto& one = plan.one_key_set) {
+    text += fmt::format("  one_key_set {} cost_ms_per_core {} memory_bytes {} wire_bytes {}\n",
+                        quote(one->name), one->cost_ms_per_core, one->key_bytes.memory,
+                        one->key_bytes.wire);
+  }
   return text;
 }
 
@@ -63,7 +84,11 @@ class PlanParser {
     scan_.take("plan");
     plan_.circuit_name = scan_.take_string();
     options();
-    parameters();
+    scan_.take("key_set");
+    do {
+      key_set();
+    } while (scan_.try_take("key_set"));
+    sample();
     while (!scan_.try_take("end")) {
       if (scan_.try_take("lookup"))
         lookup();
@@ -119,12 +144,16 @@ class PlanParser {
     o.max_exact_bits = integer<int>("max_exact_bits", 64);
     scan_.take("parameters");
     o.key_set_source = key_set_source();
+    o.max_key_sets = integer<int>("max_key_sets", kMostKeySets);
   }
 
-  void parameters() {
-    TfheParameters& p = plan_.parameters;
-    scan_.take("key_set");
-    plan_.key_set = scan_.take_string();
+  // After its first word.
+  void key_set() {
+    if (plan_.key_sets.size() == std::size_t{kMostKeySets})
+      scan_.fail("a plan has two key sets at most");
+    KeySet& set = plan_.key_sets.emplace_back();
+    TfheParameters& p = set.parameters;
+    set.name = scan_.take_string();
     scan_.take("parameters");
     p.small_dimension.value = integer<std::uint32_t>("n", 1 << 20);
     p.glwe_dimension.value = integer<std::uint32_t>("k", 64);
@@ -138,13 +167,26 @@ class PlanParser {
     p.circuit_bootstrap = gadget("circuit_bootstrap");
     p.trace = gadget("trace");
     scan_.take("noise");
+    set.bootstrap = variance("bootstrap");
+    set.keyswitch = variance("keyswitch");
+    if (!shares_big_key(p, plan_.key_sets.front().parameters))
+      scan_.fail("the key sets have different big keys");
+  }
+
+  void sample() {
     plan_.fresh = variance("fresh");
-    plan_.bootstrap = variance("bootstrap");
-    plan_.keyswitch = variance("keyswitch");
     scan_.take("sample");
     plan_.lookup_count = integer<std::int64_t>("lookups", std::int64_t{1} << 40);
+    scan_.skip_remark();
     plan_.cost_ms_per_core = number("cost_ms_per_core");
     plan_.sample_p_error = number("p_error");
+    if (!scan_.try_take("one_key_set")) return;
+    OneKeySet one;
+    one.name = scan_.take_string();
+    one.cost_ms_per_core = number("cost_ms_per_core");
+    one.key_bytes.memory = number("memory_bytes");
+    one.key_bytes.wire = number("wire_bytes");
+    plan_.one_key_set = one;
   }
 
   void tensor() {
@@ -190,14 +232,30 @@ class PlanParser {
     const auto node = integer<std::size_t>("node", std::int64_t{1} << 24);
     LookupPlan lookup;
     lookup.policy = policy();
-    lookup.extension_log2 = integer<std::uint32_t>("h", 16);
-    if (scan_.try_take("wide")) lookup.wide = wide_shape();
+    if (plan_.key_sets.size() > 1) lookup.key_set = integer<std::size_t>("set", kMostKeySets - 1);
+    lookup.rotation = rotation_shape(plan_.key_set_of(lookup).parameters.polynomial_size);
+    if (scan_.try_take("wide"))
+      lookup.wide = wide_shape();
+    else
+      lookup.is_odd = scan_.try_take("odd");
     lookup.guard = number("guard");
     lookup.noise = variance("noise");
     lookup.step_probability = number("step");
     lookup.flip_probability = number("flip");
     lookup.wrap_probability = number("wrap");
     plan_.lookups[node] = lookup;
+  }
+
+  RotationShape rotation_shape(PolynomialSize size) {
+    RotationShape shape;
+    shape.extension_log2 = integer<std::uint32_t>("h", 16);
+    if (!scan_.try_take("tables_log2")) return shape;
+    const std::int64_t tables_log2 = scan_.take_integer();
+    const auto most = std::bit_width(size.value) - 2;
+    if (tables_log2 < 1 || tables_log2 > most || shape.extension_log2 != 0)
+      scan_.fail("a rotation has no such shape");
+    shape.tables_log2 = static_cast<std::uint32_t>(tables_log2);
+    return shape;
   }
 
   WideShape wide_shape() {
@@ -231,18 +289,19 @@ class PlanParser {
 }  // namespace
 
 std::string print(const Plan& plan, const Circuit& circuit) {
-  std::string text = header(plan);
+  std::string text = header(plan, circuit);
   for (std::size_t v = 0; v < plan.tensors.size(); ++v) {
     const TensorPlan& tensor = plan.tensors[v];
     text += fmt::format("  %{} scale {} center {} noise {}\n", v, power(tensor.scale),
                         tensor.center, sigma(tensor.noise));
   }
   for (const auto& [node, lookup] : plan.lookups) {
-    text += fmt::format("  lookup node {} {} {} h {}{} guard {} noise {} step {} flip {} wrap {}\n",
-                        node, quote(circuit.nodes[node].name), to_string(lookup.policy),
-                        lookup.extension_log2, wide(lookup.wide), lookup.guard, sigma(lookup.noise),
-                        probability(lookup.step_probability), probability(lookup.flip_probability),
-                        probability(lookup.wrap_probability));
+    const std::string set = plan.key_sets.size() == 1 ? "" : fmt::format("set {} ", lookup.key_set);
+    text += fmt::format("  lookup node {} {} {} {}{}{} guard {} noise {} step {} flip {} wrap {}\n",
+                        node, quote(circuit.nodes[node].name), to_string(lookup.policy), set,
+                        rotation(lookup.rotation), lookup.is_odd ? " odd" : wide(lookup.wide),
+                        lookup.guard, sigma(lookup.noise), probability(lookup.step_probability),
+                        probability(lookup.flip_probability), probability(lookup.wrap_probability));
   }
   for (const auto& [node, output] : plan.outputs) {
     text += fmt::format("  output node {} {} {} guard {} noise {} flip {} wrap {}\n", node,

@@ -60,10 +60,15 @@ void bind_keys(nb::module_& module) {
                    [](const EvaluationKeySet& self) { return to_hex(self.provenance.key); })
       .def_prop_ro("bootstrap_key_bytes",
                    [](const EvaluationKeySet& self) {
-                     return self.keys.bootstrap_bodies.size() + self.keys.trace_bodies.size();
+                     std::size_t bytes = 0;
+                     for (const SeededEvaluationKeys& set : self.keys)
+                       bytes += set.bootstrap_bodies.size() + set.trace_bodies.size();
+                     return bytes;
                    })
       .def_prop_ro("keyswitch_key_bytes", [](const EvaluationKeySet& self) {
-        return self.keys.keyswitch_bodies.size() * sizeof(std::uint32_t);
+        std::size_t words = 0;
+        for (const SeededEvaluationKeys& set : self.keys) words += set.keyswitch_bodies.size();
+        return words * sizeof(std::uint32_t);
       });
 }
 
@@ -130,10 +135,12 @@ void bind_server_model(nb::module_& module) {
            })
       .def("load_keys",
            [](ServerModel& self, const EvaluationKeySet& keys, int threads,
-              std::uint64_t memory_limit_bytes) {
+              std::uint64_t memory_limit_bytes, const std::string& prepared_keys) {
              const nb::gil_scoped_release release;
-             self.load_keys(keys, {threads, memory_limit_bytes});
+             self.load_keys(keys, {threads, memory_limit_bytes}, prepared_keys);
+             return self.key_warning();
            })
+      .def_prop_ro("keys_are_mapped", &ServerModel::keys_are_mapped)
       .def_prop_ro("key_bytes", &ServerModel::key_bytes)
       .def(
           "run",

@@ -38,7 +38,28 @@ nb::dict describe(const TfheParameters& p) {
   return result;
 }
 
-nb::dict describe(const Plan& plan) {
+nb::dict describe(const KeySet& set, std::int64_t lookups) {
+  const KeyBytes bytes = key_bytes(set.parameters);
+  nb::dict result;
+  result["name"] = set.name;
+  result["lookup_count"] = lookups;
+  result["key_memory_bytes"] = bytes.memory;
+  result["key_wire_bytes"] = bytes.wire;
+  result["parameters"] = describe(set.parameters);
+  return result;
+}
+
+nb::dict describe(const OneKeySet& one) {
+  nb::dict result;
+  result["name"] = one.name;
+  result["cost_ms_per_core"] = one.cost_ms_per_core;
+  result["key_memory_bytes"] = one.key_bytes.memory;
+  result["key_wire_bytes"] = one.key_bytes.wire;
+  return result;
+}
+
+nb::dict describe(const Circuit& circuit, const Plan& plan) {
+  const BootstrapCount count = count_bootstraps(circuit, plan);
   nb::dict result;
   result["precision"] = to_string(plan.options.precision);
   result["profile"] = to_string(plan.options.profile);
@@ -48,11 +69,19 @@ nb::dict describe(const Plan& plan) {
   result["security_level"] = plan.options.security_bits;
   result["sample_p_error"] = plan.sample_p_error;
   result["lookup_count"] = plan.lookup_count;
+  result["rotation_count"] = count.rotations;
+  result["keyswitch_count"] = count.keyswitches;
   result["cost_ms_per_core"] = plan.cost_ms_per_core;
-  result["key_set"] = plan.key_set;
-  result["key_memory_bytes"] = key_bytes(plan.parameters).memory;
-  result["key_wire_bytes"] = key_bytes(plan.parameters).wire;
-  result["parameters"] = describe(plan.parameters);
+  const KeyBytes bytes = key_bytes(plan.key_sets);
+  result["key_set"] = names_of(plan.key_sets);
+  result["key_memory_bytes"] = bytes.memory;
+  result["key_wire_bytes"] = bytes.wire;
+  const std::vector<std::int64_t> lookups = lookups_by_key_set(plan, circuit);
+  nb::list key_sets;
+  for (std::size_t s = 0; s < plan.key_sets.size(); ++s)
+    key_sets.append(describe(plan.key_sets[s], lookups[s]));
+  result["key_sets"] = key_sets;
+  result["one_key_set"] = plan.one_key_set ? nb::object(describe(*plan.one_key_set)) : nb::none();
   return result;
 }
 
@@ -90,23 +119,26 @@ void bind_compiled_model(nb::module_& module) {
           "__init__",
           [](PlanOptions* self, const std::string& precision, const std::string& profile,
              double p_error, double global_p_error, double tolerance, int security_level,
-             const std::string& parameters) {
+             const std::string& parameters, int max_key_sets) {
             new (self) PlanOptions{.precision = parse_precision(precision),
                                    .profile = parse_profile(profile),
                                    .p_error = p_error,
                                    .global_p_error = global_p_error,
                                    .tolerance = tolerance,
                                    .security_bits = security_level,
-                                   .key_set_source = parse_key_set_source(parameters)};
+                                   .key_set_source = parse_key_set_source(parameters),
+                                   .max_key_sets = max_key_sets};
           },
           nb::arg("precision"), nb::arg("profile"), nb::arg("p_error"), nb::arg("global_p_error"),
-          nb::arg("tolerance"), nb::arg("security_level"), nb::arg("parameters"));
+          nb::arg("tolerance"), nb::arg("security_level"), nb::arg("parameters"),
+          nb::arg("max_key_sets"));
   module.attr("default_tolerance") = PlanOptions{}.tolerance;
 
   nb::class_<CompiledModel>(module, "CompiledModel")
       .def_prop_ro("name", [](const CompiledModel& self) { return self.circuit.name; })
       .def_prop_ro("client", [](const CompiledModel& self) { return self.client; })
-      .def_prop_ro("plan", [](const CompiledModel& self) { return describe(self.plan); })
+      .def_prop_ro("plan",
+                   [](const CompiledModel& self) { return describe(self.circuit, self.plan); })
       .def_prop_ro("inputs",
                    [](const CompiledModel& self) { return to_python(self.client.inputs); })
       .def_prop_ro("outputs",

@@ -19,13 +19,17 @@ std::size_t size_of(const Circuit& circuit, ValueId value) {
   return static_cast<std::size_t>(number_of_elements(circuit.values[value].shape));
 }
 
-std::size_t check_ciphertexts(const Circuit& circuit, const Plan& plan, const EvaluationKeys& keys,
+void check_keys(const Plan& plan, std::span<const EvaluationKeys> keys) {
+  if (std::ranges::equal(keys, parameters_of(plan.key_sets), {}, &EvaluationKeys::parameters))
+    return;
+  throw Error(ErrorCode::wrong_key,
+              fmt::format("the evaluation keys are not those of the plan's key sets, {}",
+                          names_of(plan.key_sets)),
+              "", "keys made for this model");
+}
+
+std::size_t check_ciphertexts(const Circuit& circuit, const Plan& plan,
                               const std::vector<LweBatch>& inputs) {
-  if (!(keys.parameters() == plan.parameters)) {
-    throw Error(ErrorCode::wrong_key,
-                "the evaluation keys have other parameters than the model's plan", "",
-                "keys made for this model");
-  }
   const std::vector<const Node*> nodes = input_nodes(circuit);
   if (inputs.size() != nodes.size()) {
     throw Error(ErrorCode::wrong_shape,
@@ -36,10 +40,10 @@ std::size_t check_ciphertexts(const Circuit& circuit, const Plan& plan, const Ev
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const std::string where = fmt::format("input '{}'", nodes[i]->name);
     const std::size_t elements = size_of(circuit, std::get<Input>(nodes[i]->op).result);
-    if (inputs[i].dimension != plan.parameters.big_dimension()) {
+    if (inputs[i].dimension != plan.big_dimension()) {
       throw Error(ErrorCode::wrong_key,
                   fmt::format("ciphertexts have dimension {}, the model's key has {}",
-                              inputs[i].dimension.value, plan.parameters.big_dimension().value),
+                              inputs[i].dimension.value, plan.big_dimension().value),
                   where);
     }
     if (inputs[i].count == 0 || inputs[i].count % elements != 0 ||
@@ -57,7 +61,7 @@ std::size_t check_ciphertexts(const Circuit& circuit, const Plan& plan, const Ev
 // Runs a circuit on some samples at a time.
 class EncryptedRun {
  public:
-  EncryptedRun(const Circuit& circuit, const Plan& plan, const EvaluationKeys& keys,
+  EncryptedRun(const Circuit& circuit, const Plan& plan, std::span<const EvaluationKeys> keys,
                ProgressCounter& progress)
       : circuit_(circuit),
         plan_(plan),
@@ -97,9 +101,14 @@ class EncryptedRun {
   }
 
   LweBatch& make(ValueId value) {
-    values_[value] =
-        LweBatch(plan_.parameters.big_dimension(), samples_ * size_of(circuit_, value));
+    values_[value] = LweBatch(plan_.big_dimension(), samples_ * size_of(circuit_, value));
     return values_[value];
+  }
+
+  std::vector<LweBatch*> make_all(const std::vector<ValueId>& values) {
+    std::vector<LweBatch*> batches;
+    for (const ValueId value : values) batches.push_back(&make(value));
+    return batches;
   }
 
   void take(const Input& input, const LweBatch& source, std::size_t first) {
@@ -118,7 +127,7 @@ class EncryptedRun {
 
   void evaluate(const Linear& linear, std::size_t node) {
     const std::vector<Torus>& constants = constants_.at(node);
-    LweBatch result(plan_.parameters.big_dimension(), samples_ * constants.size());
+    LweBatch result(plan_.big_dimension(), samples_ * constants.size());
     for (std::size_t i = 0; i < result.count; ++i)
       result.row(i).back() = constants[i % constants.size()];
     for (const LinearTerm& term : linear.terms) add_term(term, result);
@@ -149,23 +158,24 @@ class EncryptedRun {
   }
 
   void evaluate_wide(const Lut& lut, std::size_t node) {
-    const WideShape& shape = plan_.lookups.at(node).wide;
+    const LookupPlan& lookup = plan_.lookups.at(node);
+    const EvaluationKeys& keys = keys_[lookup.key_set];
+    const WideShape& shape = lookup.wide;
     const Interval interval = circuit_.values[lut.operand].interval;
     const LweBatch x =
         take_operand(lut, node, wide_offset(interval, plan_.tensors[lut.operand], shape));
     const std::size_t elements = size_of(circuit_, lut.operand);
+    std::vector<std::vector<WideTable>> tables;
     for (std::size_t t = 0; t < lut.tables.size(); ++t) {
-      const Table& table = lut.tables[t];
-      const std::vector<WideTable> rows = make_wide_tables(
-          table, interval, plan_.tensors[lut.results[t]], shape, plan_.parameters.polynomial_size);
-      std::vector<const WideTable*> of_element(x.count);
-      for (std::size_t i = 0; i < x.count; ++i) {
-        const std::size_t row =
-            table.row_of_element.empty() ? 0 : table.row_of_element[i % elements];
-        of_element[i] = &rows[row];
-      }
-      wide_lookup_batch(keys_, x, of_element, make(lut.results[t]), advance());
+      tables.push_back(make_wide_tables(lut.tables[t], interval, plan_.tensors[lut.results[t]],
+                                        shape, keys.parameters().polynomial_size));
     }
+    std::vector<const WideTable*> read;
+    for (std::size_t i = 0; i < x.count; ++i) {
+      for (std::size_t t = 0; t < tables.size(); ++t)
+        read.push_back(&tables[t][lut.tables[t].row_of(i % elements)]);
+    }
+    wide_lookup_batch(keys, x, read, make_all(lut.results), advance());
   }
 
   // Progress of one call on the progress of the run.
@@ -179,27 +189,26 @@ class EncryptedRun {
   void evaluate(const Lut& lut, std::size_t node) {
     const LookupPlan& lookup = plan_.lookups.at(node);
     if (lookup.wide.index_bits != 0) return evaluate_wide(lut, node);
-    const std::size_t size = table_size(plan_, lookup);
-    const LweBatch x = take_operand(lut, node, lookup_offset(size));
-    // Tables can be large: they are made when it is their turn, and dropped after it.
-    for (std::size_t t = 0; t < lut.tables.size(); ++t) {
-      const TorusTable table = make_torus_table(lut.tables[t], plan_.tensors[lut.operand],
-                                                plan_.tensors[lut.results[t]], size);
-      look_up(x, table, size_of(circuit_, lut.operand), lookup.extension_log2,
-              make(lut.results[t]));
+    const std::size_t elements = size_of(circuit_, lut.operand);
+    const LweBatch x = take_operand(lut, node, lookup_offset(table_size(plan_, lookup)));
+    // Tables can be large: they are made when it is their node's turn, and dropped after it.
+    const std::vector<TorusTable> tables = make_torus_tables(lut, plan_, lookup);
+    std::vector<const Torus*> read;
+    for (std::size_t i = 0; i < x.count; ++i) {
+      for (const TorusTable& table : tables) read.push_back(table.of_element(i % elements));
     }
-  }
-
-  void look_up(const LweBatch& x, const TorusTable& table, std::size_t elements,
-               std::uint32_t extension_log2, LweBatch& result) {
-    std::vector<const Torus*> rows(x.count);
-    for (std::size_t i = 0; i < x.count; ++i) rows[i] = table.of_element(i % elements);
-    bootstrap_batch(keys_, x, rows, extension_log2, result, advance());
+    const std::vector<LweBatch*> results = make_all(lut.results);
+    bootstrap_batch(keys_[lookup.key_set], x, read, lookup.rotation, results, advance());
+    if (!lookup.is_odd) return;
+    for (std::size_t t = 0; t < tables.size(); ++t) {
+      for (std::size_t i = 0; i < x.count; ++i)
+        results[t]->row(i).back() += tables[t].constant_of(i % elements);
+    }
   }
 
   const Circuit& circuit_;
   const Plan& plan_;
-  const EvaluationKeys& keys_;
+  const std::span<const EvaluationKeys> keys_;
   ProgressCounter& progress_;
   std::size_t samples_ = 0;
   std::vector<LweBatch> values_;
@@ -210,13 +219,15 @@ class EncryptedRun {
 }  // namespace
 
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
-                                    const EvaluationKeys& keys, const std::vector<LweBatch>& inputs,
+                                    std::span<const EvaluationKeys> keys,
+                                    const std::vector<LweBatch>& inputs,
                                     const ProgressCallback& progress, const Limits& limits) {
-  const std::size_t batch = check_ciphertexts(circuit, plan, keys, inputs);
+  check_keys(plan, keys);
+  const std::size_t batch = check_ciphertexts(circuit, plan, inputs);
   const std::size_t at_once = choose_samples_at_once(circuit, plan, batch, limits);
   std::vector<LweBatch> outputs;
   for (const Node* node : output_nodes(circuit)) {
-    outputs.emplace_back(plan.parameters.big_dimension(),
+    outputs.emplace_back(plan.big_dimension(),
                          batch * size_of(circuit, std::get<Output>(node->op).operand));
   }
   ProgressCounter counter(progress, batch * static_cast<std::size_t>(lookup_count(circuit)));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "circuit/circuit.h"
@@ -31,11 +32,12 @@ std::vector<Tensor<std::int64_t>> run_simulated(const Circuit& circuit, const Pl
                                                 std::uint64_t seed,
                                                 const ProgressCallback& progress = {});
 
-// inputs[i] holds batch * elements ciphertexts of input i, row-major; the result likewise, by
-// output. progress counts bootstraps. Errors: wrong_key, wrong_shape, memory_limit_exceeded
-// (memory.h), invalid_argument (limits).
+// keys: by key set of the plan, all of one secret key. inputs[i] holds batch * elements ciphertexts
+// of input i, row-major; the result likewise, by output. progress counts table reads. Errors:
+// wrong_key, wrong_shape, memory_limit_exceeded (memory.h), invalid_argument (limits).
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
-                                    const EvaluationKeys& keys, const std::vector<LweBatch>& inputs,
+                                    std::span<const EvaluationKeys> keys,
+                                    const std::vector<LweBatch>& inputs,
                                     const ProgressCallback& progress = {},
                                     const Limits& limits = {});
 

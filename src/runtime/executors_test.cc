@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
+#include <random>
 
 #include "circuit/passes.h"
 #include "circuit/text.h"
@@ -28,38 +31,53 @@ constexpr TfheParameters kInsecure{.small_dimension = {12},
                                    .small_variance = {0x1p-56},
                                    .glwe_variance = {0x1p-110}};
 
-// A search that knows one key set: its noise, and the smallest tables that meet the constraints.
-ParameterSearch only(const TfheParameters& parameters) {
-  return [parameters](const ParameterRequest& request,
-                      std::string*) -> std::optional<ParameterChoice> {
+// The first rotations that meet a constraint, of those with one table at a time or of all.
+std::optional<RotationShape> least_rotation(const NoiseConstraint& c, const KeySet& set,
+                                            bool may_share, double& noise) {
+  constexpr std::uint32_t kMostExtension = 7;
+  const TfheParameters& p = set.parameters;
+  for (const RotationShape& shape : rotation_shapes(may_share ? c.tables : 1, kMostExtension)) {
+    const std::size_t size = shape.table_size(p.polynomial_size);
+    if (size < 2 * c.values) continue;
+    const double total =
+        noise + set.keyswitch.value + modulus_switch_variance(p.small_dimension, 2 * size).value;
+    const double limit = c.limit_sigma - c.table_step_weight / (4.0 * static_cast<double>(size));
+    if (limit <= 0 || total > limit * limit) continue;
+    noise = total;
+    return shape;
+  }
+  return std::nullopt;
+}
+
+// A search that knows one key set: its noise, and the coarsest tables that meet the constraints.
+ParameterSearch only(const TfheParameters& parameters, bool may_share = true) {
+  return [parameters, may_share](const ParameterRequest& request,
+                                 std::string*) -> std::optional<ParameterChoice> {
     ParameterChoice choice;
-    choice.parameters = parameters;
+    choice.key_sets = {make_key_set(parameters)};
+    choice.set_of.assign(request.constraints.size(), 0);
     choice.fresh = parameters.glwe_variance;
-    choice.bootstrap = blind_rotation_variance(parameters);
-    choice.keyswitch = keyswitch_variance(parameters);
+    const Variance bootstrap = blind_rotation_variance(parameters);
     for (const NoiseConstraint& c : request.constraints) {
-      const double carried =
-          c.fresh_norm2 * choice.fresh.value + c.bootstrap_norm2 * choice.bootstrap.value;
-      std::uint32_t h = 0;
-      double total = carried;
-      for (; c.is_lookup && h < 8; ++h) {
-        const std::uint64_t size = std::uint64_t{parameters.polynomial_size.value} << h;
-        total = carried + choice.keyswitch.value +
-                modulus_switch_variance(parameters.small_dimension, 2 * size).value;
-        const double limit =
-            c.limit_sigma - c.table_step_weight / (4.0 * static_cast<double>(size));
-        if (size >= 2 * c.values && limit > 0 && total <= limit * limit) break;
+      double noise = c.fresh_norm2 * choice.fresh.value + c.bootstrap_norm2 * bootstrap.value;
+      RotationShape shape;
+      if (c.is_lookup) {
+        const auto found = least_rotation(c, choice.key_sets[0], may_share, noise);
+        if (!found) return std::nullopt;
+        shape = *found;
+      } else if (noise > c.limit_sigma * c.limit_sigma) {
+        return std::nullopt;
       }
-      if (h == 8 || (!c.is_lookup && total > c.limit_sigma * c.limit_sigma)) return std::nullopt;
-      choice.extension_log2.push_back(h);
-      choice.noise.push_back({total});
+      choice.extension_log2.push_back(shape.extension_log2);
+      choice.tables_log2.push_back(shape.tables_log2);
+      choice.noise.push_back({noise});
     }
     return choice;
   };
 }
 
 // Encrypts, runs and decrypts with the plan's encodings.
-Integers run_under(const SecretKeys& secret, const EvaluationKeys& evaluation,
+Integers run_under(const SecretKeys& secret, std::span<const EvaluationKeys> evaluation,
                    const Circuit& circuit, const Plan& plan, const Integers& inputs,
                    SecretGenerator& random) {
   std::vector<LweBatch> encrypted;
@@ -90,19 +108,22 @@ Integers run_under(const SecretKeys& secret, const EvaluationKeys& evaluation,
 
 struct Keys {
   SecretKeys secret;
-  EvaluationKeys evaluation;
+  std::vector<EvaluationKeys> evaluation;  // by key set
 
-  static Keys make(const TfheParameters& parameters, SecretGenerator& random) {
-    SecretKeys secret = SecretKeys::generate(parameters, random);
-    EvaluationKeys evaluation = EvaluationKeys::prepare(make_evaluation_keys(secret, random));
-    return {std::move(secret), std::move(evaluation)};
+  static Keys make(const std::vector<TfheParameters>& key_sets, SecretGenerator& random) {
+    Keys keys{SecretKeys::generate(key_sets[0], random), {}};
+    for (const TfheParameters& p : key_sets) {
+      keys.evaluation.push_back(
+          EvaluationKeys::prepare(make_evaluation_keys(keys.secret, p, random)));
+    }
+    return keys;
   }
 };
 
 TEST(Executors, AgreeOnRandomCircuitsAtTestSize) {
   SecretGenerator random;
-  const Keys keys = Keys::make(kInsecure, random);
-  std::int64_t lookups = 0;
+  const Keys keys = Keys::make({kInsecure}, random);
+  std::int64_t lookups = 0, shared = 0, apart = 0, odd = 0;
   for (std::uint64_t seed = 0; seed < 2000; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomCircuit generator(seed);
@@ -115,39 +136,96 @@ TEST(Executors, AgreeOnRandomCircuitsAtTestSize) {
     verify(rewritten);
     ASSERT_EQ(run_clear(rewritten, inputs), expected);
 
-    const Plan plan = make_plan(circuit, {.max_exact_bits = 16}, only(kInsecure));
+    const Plan plan = make_plan(circuit, {.max_exact_bits = 16}, only(kInsecure, seed % 4 != 0));
     ASSERT_EQ(print(parse_plan(print(plan, circuit)), circuit), print(plan, circuit));
     ASSERT_EQ(run_simulated(circuit, plan, inputs, seed), expected)
         << print(circuit) << print(plan, circuit);
     ASSERT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected)
         << print(circuit) << print(plan, circuit);
     lookups += 2 * lookup_count(circuit);
+    for (const auto& [node, lookup] : plan.lookups) {
+      const std::size_t tables = std::get<Lut>(circuit.nodes[node].op).tables.size();
+      if (tables > 1) ++(lookup.rotation.tables_log2 != 0 ? shared : apart);
+      odd += lookup.is_odd ? 1 : 0;
+    }
   }
   EXPECT_GT(lookups, 10000);
+  EXPECT_GT(shared, 500);
+  EXPECT_GT(apart, 200);
+  EXPECT_GT(odd, 500);
 }
 
-// The same with a wide lookup of some shape wherever one is possible.
-ParameterSearch wide_only(const TfheParameters& parameters, std::size_t shape_index) {
-  return [=, search = only(parameters)](const ParameterRequest& request, std::string* tightest) {
+// A search that gives each lookup one of two key sets by chance.
+ParameterSearch either(const std::vector<TfheParameters>& key_sets, std::uint64_t seed) {
+  return [=](const ParameterRequest& request, std::string*) {
+    std::mt19937_64 random(seed);
+    std::vector<std::size_t> set_of;
+    for (const NoiseConstraint& c : request.constraints)
+      set_of.push_back(c.is_lookup ? random() % key_sets.size() : 0);
+    return apply_key_sets(key_sets, set_of, request);
+  };
+}
+
+// Of the same big key as kInsecure.
+constexpr TfheParameters kInsecureSecond{.small_dimension = {16},
+                                         .glwe_dimension = {2},
+                                         .polynomial_size = {128},
+                                         .bootstrap = {.base_log2 = 13, .level_count = 3},
+                                         .keyswitch = {.base_log2 = 5, .level_count = 5},
+                                         .grouping_factor = 2,
+                                         .small_variance = {0x1p-56},
+                                         .glwe_variance = {0x1p-110}};
+
+// Results of both sets meet in linear maps, and go from one to the other.
+TEST(Executors, AgreeOnRandomCircuitsWithTwoKeySets) {
+  SecretGenerator random;
+  const std::vector<TfheParameters> key_sets{kInsecure, kInsecureSecond};
+  const Keys keys = Keys::make(key_sets, random);
+  std::vector<std::int64_t> lookups(2, 0);
+  for (std::uint64_t seed = 0; seed < 1000; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    RandomCircuit generator(seed);
+    const Circuit circuit = generator.make();
+    const Integers inputs = generator.make_inputs(circuit, 2);
+    const Integers expected = run_clear(circuit, inputs);
+    const Plan plan = make_plan(circuit, {.max_exact_bits = 16}, either(key_sets, seed));
+    const std::string text = print(plan, circuit);
+    ASSERT_EQ(print(parse_plan(text), circuit), text);
+    ASSERT_EQ(run_simulated(circuit, plan, inputs, seed), expected) << print(circuit) << text;
+    ASSERT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected)
+        << print(circuit) << text;
+    const std::vector<std::int64_t> of_plan = lookups_by_key_set(plan, circuit);
+    for (std::size_t s = 0; s < 2; ++s) lookups[s] += of_plan[s];
+  }
+  EXPECT_GT(lookups[0], 1000);
+  EXPECT_GT(lookups[1], 1000);
+}
+
+// The same with a wide lookup of some shape wherever the key set can do one.
+ParameterSearch wide_where_possible(const ParameterSearch& search, std::size_t shape_index) {
+  return [=](const ParameterRequest& request, std::string* tightest) {
     std::optional<ParameterChoice> choice = search(request, tightest);
     if (!choice) return choice;
-    for (const NoiseConstraint& c : request.constraints) {
+    choice->wide.clear();
+    for (std::size_t i = 0; i < request.constraints.size(); ++i) {
+      const NoiseConstraint& c = request.constraints[i];
       const std::vector<WideShape> shapes = wide_shapes(c);
-      choice->wide.push_back(c.index_bits == 0 ? WideShape{} : shapes[shape_index % shapes.size()]);
+      const bool is_wide =
+          c.index_bits != 0 && choice->key_set_of(i).parameters.has_circuit_bootstrap();
+      choice->wide.push_back(is_wide ? shapes[shape_index % shapes.size()] : WideShape{});
       // Preferable to the same without.
-      if (c.index_bits == 0) choice->cost_ms_per_core += 1;
+      if (!is_wide) choice->cost_ms_per_core += 1;
     }
     if (!has_wide_lookup(*choice)) choice->cost_ms_per_core += 100;
     return choice;
   };
 }
 
-TEST(Executors, AgreeOnRandomCircuitsWithWideLookups) {
-  TfheParameters parameters = kInsecure;
-  parameters.circuit_bootstrap = {.base_log2 = 6, .level_count = 3};
-  parameters.trace = {.base_log2 = 8, .level_count = 5};
+void expect_agreement_with_wide_lookups(
+    const std::vector<TfheParameters>& key_sets,
+    const std::function<ParameterSearch(std::uint64_t seed)>& search) {
   SecretGenerator random;
-  const Keys keys = Keys::make(parameters, random);
+  const Keys keys = Keys::make(key_sets, random);
   int wide = 0;
   for (std::uint64_t seed = 0; seed < 600; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
@@ -156,7 +234,7 @@ TEST(Executors, AgreeOnRandomCircuitsWithWideLookups) {
     const Integers inputs = generator.make_inputs(circuit, 1);
     const Integers expected = run_clear(circuit, inputs);
     const Plan plan = make_plan(circuit, {.max_exact_bits = 16},
-                                wide_only(parameters, static_cast<std::size_t>(seed)));
+                                wide_where_possible(search(seed), static_cast<std::size_t>(seed)));
     for (const auto& [node, lookup] : plan.lookups) wide += lookup.wide.index_bits != 0 ? 1 : 0;
     const std::string text = print(plan, circuit);
     ASSERT_EQ(print(parse_plan(text), circuit), text);
@@ -164,7 +242,16 @@ TEST(Executors, AgreeOnRandomCircuitsWithWideLookups) {
     ASSERT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected)
         << print(circuit) << text;
   }
-  EXPECT_GT(wide, 80);
+  EXPECT_GT(wide, key_sets.size() == 1 ? 80 : 40);
+}
+
+TEST(Executors, AgreeOnRandomCircuitsWithWideLookups) {
+  TfheParameters parameters = kInsecure;
+  parameters.circuit_bootstrap = {.base_log2 = 6, .level_count = 3};
+  parameters.trace = {.base_log2 = 8, .level_count = 5};
+  expect_agreement_with_wide_lookups({parameters}, [&](std::uint64_t) { return only(parameters); });
+  const std::vector<TfheParameters> both{parameters, kInsecureSecond};
+  expect_agreement_with_wide_lookups(both, [&](std::uint64_t seed) { return either(both, seed); });
 }
 
 Circuit identity_table(std::int64_t lower, std::int64_t upper, std::int64_t elements) {
@@ -175,6 +262,70 @@ Circuit identity_table(std::int64_t lower, std::int64_t upper, std::int64_t elem
   for (std::int64_t v = lower; v <= upper; ++v) table.entries.push_back(v);
   circuit.nodes = {{"x", Input{0}}, {"id", Lut{0, {table}, {1}}}, {"y", Output{1}}};
   return circuit;
+}
+
+// Layers of signs with thresholds of their own, as a binary network has them.
+Circuit make_sign_network(std::uint64_t seed, std::int64_t width, int layers) {
+  std::mt19937_64 random(seed);
+  const auto between = [&](std::int64_t lower, std::int64_t upper) {
+    return std::uniform_int_distribution<std::int64_t>(lower, upper)(random);
+  };
+  Circuit circuit;
+  circuit.name = "signs";
+  circuit.values.push_back({{width}, {-1, 1}});
+  circuit.nodes.push_back({"x", Input{0}});
+  for (int layer = 0; layer < layers; ++layer) {
+    const auto operand = static_cast<ValueId>(circuit.values.size() - 1);
+    DenseWeight weight{width, width, {}};
+    for (std::int64_t i = 0; i < width * width; ++i) weight.data.push_back(2 * between(0, 1) - 1);
+    Linear linear{{{operand, weight}}, {}, operand + 1};
+    for (std::int64_t i = 0; i < width; ++i) linear.bias.push_back(between(-1, 1));
+    const Interval interval{-width - 1, width + 1};
+    circuit.values.push_back({{width}, interval});
+    circuit.nodes.push_back({"fc" + std::to_string(layer), std::move(linear)});
+    Table table{"sign" + std::to_string(layer), interval, width, {}, {}};
+    for (std::int64_t row = 0; row < width; ++row) {
+      const std::int64_t threshold = between(-1, 2);
+      for (std::int64_t v = interval.lower; v <= interval.upper; ++v)
+        table.entries.push_back(v < threshold ? -1 : 1);
+      table.row_of_element.push_back(static_cast<std::uint32_t>(row));
+    }
+    circuit.values.push_back({{width}, {-1, 1}});
+    circuit.nodes.push_back({"sign", Lut{operand + 1, {table}, {operand + 2}}});
+  }
+  circuit.nodes.push_back({"y", Output{static_cast<ValueId>(circuit.values.size() - 1)}});
+  return circuit;
+}
+
+TEST(Executors, AgreeOnSignNetworks) {
+  SecretGenerator random;
+  const Keys keys = Keys::make({kInsecure}, random);
+  for (std::uint64_t seed = 0; seed < 100; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const Circuit circuit = make_sign_network(seed, 4 + static_cast<std::int64_t>(seed % 12), 3);
+    verify(circuit);
+    const Integers inputs = RandomCircuit(seed).make_inputs(circuit, 3);
+    const Integers expected = run_clear(circuit, inputs);
+    const Plan plan = make_plan(circuit, {}, only(kInsecure));
+    for (const auto& [node, lookup] : plan.lookups) EXPECT_TRUE(lookup.is_odd) << node;
+    const std::string text = print(plan, circuit);
+    ASSERT_EQ(print(parse_plan(text), circuit), text);
+    ASSERT_EQ(run_simulated(circuit, plan, inputs, seed), expected) << print(circuit) << text;
+    ASSERT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected)
+        << print(circuit) << text;
+  }
+}
+
+TEST(Long, SignNetworkAt128Bits) {
+  SecretGenerator random;
+  const Circuit circuit = make_sign_network(1, 15, 2);
+  const Plan plan = make_plan(circuit, {});
+  for (const auto& [node, lookup] : plan.lookups) EXPECT_TRUE(lookup.is_odd) << node;
+  const Keys keys = Keys::make(parameters_of(plan.key_sets), random);
+  const Integers inputs = RandomCircuit(1).make_inputs(circuit, 20);
+  const Integers expected = run_clear(circuit, inputs);
+  EXPECT_EQ(run_simulated(circuit, plan, inputs, 1), expected);
+  EXPECT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected);
 }
 
 // The plan under the first key set that serves the circuit.
@@ -194,7 +345,8 @@ TEST(Long, ExecutorsAgreeOnRandomCircuitsAt128Bits) {
   SecretGenerator random;
   std::vector<Keys> sets;  // optimizer-chosen, for circuits of growing difficulty
   for (std::int64_t values : {4, 16, 32, 100}) {
-    sets.push_back(Keys::make(make_plan(identity_table(0, values - 1, 1), {}).parameters, random));
+    sets.push_back(Keys::make(
+        parameters_of(make_plan(identity_table(0, values - 1, 1), {}).key_sets), random));
   }
   int circuits = 0;
   for (std::uint64_t seed = 0; seed < 600; ++seed) {
@@ -215,9 +367,42 @@ TEST(Long, ExecutorsAgreeOnRandomCircuitsAt128Bits) {
   EXPECT_GE(circuits, 200);
 }
 
+// 4 bits by one key set into 8 bits by another, as the optimizer chooses them.
+TEST(Executors, TwoKeySetsComposeAt128Bits) {
+  Circuit circuit = identity_table(0, 15, 120);
+  circuit.name = "mixed";
+  for (std::int64_t& entry : std::get<Lut>(circuit.nodes[1].op).tables[0].entries) entry *= 4;
+  circuit.values[1].interval = {0, 60};
+  const Interval sums{0, 4 * 60};
+  circuit.values.push_back({{8}, sums});
+  circuit.values.push_back({{8}, sums});
+  Table table{"large", sums, 1, {}, {}};
+  for (std::int64_t v = 0; v <= sums.upper; ++v) table.entries.push_back(sums.upper - v);
+  std::vector<std::int64_t> weights(15, 0);
+  std::fill_n(weights.begin(), 4, 1);
+  circuit.nodes.resize(2);
+  circuit.nodes.push_back({"sums", Linear{{{1, DenseWeight{1, 15, weights}}}, {}, 2}});
+  circuit.nodes.push_back({"large", Lut{2, {table}, {3}}});
+  circuit.nodes.push_back({"y", Output{3}});
+  circuit.nodes.push_back({"small", Output{1}});
+  const Plan plan = make_plan(circuit, {});
+  ASSERT_EQ(plan.key_sets.size(), 2u);
+  EXPECT_EQ(lookups_by_key_set(plan, circuit), (std::vector<std::int64_t>{8, 120}));
+  SecretGenerator random;
+  const Keys keys = Keys::make(parameters_of(plan.key_sets), random);
+  Integers inputs{{{1, 120}, {}}};
+  for (std::int64_t i = 0; i < 120; ++i) inputs[0].data.push_back(i * i % 16);
+  const Integers expected = run_clear(circuit, inputs);
+  EXPECT_EQ(run_simulated(circuit, plan, inputs, 1), expected);
+  EXPECT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected);
+  EXPECT_THROW(
+      run_under(keys.secret, std::span(keys.evaluation).first(1), circuit, plan, inputs, random),
+      Error);
+}
+
 TEST(Executors, ExactWidthsTo8BitsAtTestSize) {
   SecretGenerator random;
-  const Keys keys = Keys::make(kInsecure, random);
+  const Keys keys = Keys::make({kInsecure}, random);
   for (int bits = 1; bits <= 8; ++bits) {
     const std::int64_t size = std::int64_t{1} << bits;
     const Circuit circuit = identity_table(-size / 2, size / 2 - 1, size);
@@ -285,7 +470,7 @@ TEST(Long, TolerantEndsStayNearTheirEndEncrypted) {
   SecretGenerator random;
   const Circuit circuit = identity_table(-157, 150, 512);
   const Plan plan = make_plan(circuit, {.precision = Precision::tolerant});
-  const Keys keys = Keys::make(plan.parameters, random);
+  const Keys keys = Keys::make(parameters_of(plan.key_sets), random);
   Integers inputs{{{1, 512}, {}}};
   for (std::int64_t i = 0; i < 512; ++i) inputs[0].data.push_back(i % 2 == 0 ? -157 : 150);
   const Integers outputs = run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random);
@@ -325,6 +510,88 @@ double chi_square_excess(const std::vector<double>& a, const std::vector<double>
   return statistic - freedom * std::pow(1 - spread + 4.753 * std::sqrt(spread), 3);
 }
 
+// Results that differ, by table, and values of which some results differ and others do not.
+struct Failures {
+  std::vector<double> by_output;
+  double values = 0, partial = 0;
+
+  Failures(const Integers& results, const Integers& expected) : by_output(results.size(), 0) {
+    for (std::size_t i = 0; i < expected[0].data.size(); ++i) {
+      std::size_t wrong = 0;
+      for (std::size_t o = 0; o < results.size(); ++o) {
+        const bool differs = results[o].data[i] != expected[o].data[i];
+        by_output[o] += differs ? 1 : 0;
+        wrong += differs ? 1 : 0;
+      }
+      values += wrong != 0 ? 1 : 0;
+      partial += wrong != 0 && wrong != results.size() ? 1 : 0;
+    }
+  }
+};
+
+// Wrong results of a circuit at a p_error that can be counted, encrypted and, of ten times as many
+// samples, simulated; and the number that the plan predicts.
+void expect_failures_as_simulated(const Circuit& circuit, const Plan& plan, const Integers& inputs,
+                                  double predicted) {
+  SecretGenerator random;
+  const Keys keys = Keys::make(parameters_of(plan.key_sets), random);
+  const Failures encrypted(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random),
+                           run_clear(circuit, inputs));
+  double simulated = 0;
+  for (std::uint64_t seed = 0; seed < 10; ++seed) {
+    const Failures failures(run_simulated(circuit, plan, inputs, seed), run_clear(circuit, inputs));
+    EXPECT_EQ(failures.partial, 0);
+    simulated += failures.values / 10;
+  }
+  testing::Test::RecordProperty("encrypted_over_predicted",
+                                std::to_string(encrypted.values / predicted));
+  testing::Test::RecordProperty("simulated_over_predicted", std::to_string(simulated / predicted));
+  EXPECT_EQ(encrypted.partial, 0);  // all tables of a value are read at one index
+  EXPECT_NEAR(encrypted.values, predicted, 5 * std::sqrt(predicted));
+  EXPECT_NEAR(simulated, predicted, 5 * std::sqrt(predicted / 10));
+}
+
+TEST(Statistical, TablesOfOneValueFailTogether) {
+  constexpr std::int64_t kElements = 512, kBatch = 8;
+  Circuit circuit = identity_table(0, 7, kElements);
+  for (const std::int64_t factor : {3, 5, 7}) {
+    Table table{"times" + std::to_string(factor), {0, 7}, 1, {}, {}};
+    for (std::int64_t v = 0; v < 8; ++v) table.entries.push_back(factor * v % 8);
+    const auto result = static_cast<ValueId>(circuit.values.size());
+    circuit.values.push_back(circuit.values[1]);
+    auto& lut = std::get<Lut>(circuit.nodes[1].op);
+    lut.tables.push_back(std::move(table));
+    lut.results.push_back(result);
+    circuit.nodes.push_back({"y" + std::to_string(factor), Output{result}});
+  }
+  const Plan plan = make_plan(circuit, {.p_error = 0x1p-5, .key_set_source = KeySetSource::custom});
+  const LookupPlan& lookup = plan.lookups.at(1);
+  EXPECT_GT(lookup.rotation.tables_log2, 0u);
+  Integers inputs{{{kBatch, kElements}, {}}};
+  for (std::int64_t i = 0; i < kBatch * kElements; ++i)
+    inputs[0].data.push_back(1 + i % 6);  // a neighbour on either side
+  expect_failures_as_simulated(circuit, plan, inputs, kBatch * kElements * lookup.step_probability);
+}
+
+// Values beside the step, and beside the border opposite of it.
+TEST(Statistical, SignsFailAsOftenAsPredicted) {
+  constexpr std::int64_t kElements = 512, kBatch = 16;
+  Circuit circuit = identity_table(-8, 7, kElements);
+  Table& table = std::get<Lut>(circuit.nodes[1].op).tables[0];
+  for (std::size_t i = 0; i < 16; ++i) table.entries[i] = i < 8 ? 0 : 1;
+  circuit.values[1].interval = {0, 1};
+  const Plan plan = make_plan(circuit, {.p_error = 0x1p-5, .key_set_source = KeySetSource::custom});
+  const LookupPlan& lookup = plan.lookups.at(1);
+  EXPECT_TRUE(lookup.is_odd);
+  Integers inputs{{{kBatch, kElements}, {}}};
+  const std::int64_t ends[] = {-8, -1, 0, 7};
+  for (std::int64_t i = 0; i < kBatch * kElements; ++i) inputs[0].data.push_back(ends[i % 4]);
+  // Each leaves its box to one side; the output may err, too, which two errors undo.
+  const double sign = lookup.step_probability / 2, output = plan.outputs.at(2).flip_probability;
+  expect_failures_as_simulated(circuit, plan, inputs,
+                               kBatch * kElements * (sign + output - 2 * sign * output));
+}
+
 TEST(Statistical, TolerantErrorsAreDistributedAsSimulated) {
   constexpr std::int64_t kElements = 512, kBatch = 40;  // 20,480 lookups
   SecretGenerator random;
@@ -335,7 +602,7 @@ TEST(Statistical, TolerantErrorsAreDistributedAsSimulated) {
   for (std::int64_t i = 0; i < kBatch * kElements; ++i) {
     inputs[0].data.push_back(std::uniform_int_distribution<std::int64_t>(-140, 133)(draws));
   }
-  const Keys keys = Keys::make(plan.parameters, random);
+  const Keys keys = Keys::make(parameters_of(plan.key_sets), random);
   const std::vector<double> encrypted = error_histogram(
       run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), inputs);
   Integers many = inputs;  // the simulator is cheap: more samples, less noise of its own
@@ -348,11 +615,13 @@ TEST(Statistical, TolerantErrorsAreDistributedAsSimulated) {
 
   // The test has the power that it claims: a simulator whose variance is 15 % off is refused.
   Plan wrong = plan;
-  const double mask = modulus_switch_mask_variance(plan.parameters.small_dimension,
-                                                   2 * plan.parameters.polynomial_size.value)
-                          .value;
-  wrong.keyswitch.value = 1.15 * (plan.keyswitch.value + mask) - mask;
-  wrong.bootstrap.value *= 1.15;
+  const double mask =
+      modulus_switch_mask_variance(plan.key_sets[0].parameters.small_dimension,
+                                   2 * plan.key_sets[0].parameters.polynomial_size.value)
+          .value;
+  KeySet& set = wrong.key_sets[0];
+  set.keyswitch.value = 1.15 * (set.keyswitch.value + mask) - mask;
+  set.bootstrap.value *= 1.15;
   EXPECT_GT(
       chi_square_excess(encrypted, error_histogram(run_simulated(circuit, wrong, many, 1), many)),
       0);

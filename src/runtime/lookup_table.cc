@@ -1,9 +1,13 @@
 #include "runtime/lookup_table.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
+#include "circuit/step.h"
 #include "plan/client_spec.h"
+#include "torusml/error.h"
 
 namespace torusml {
 namespace {
@@ -31,7 +35,9 @@ std::int64_t wide_entry(const Table& table, std::int64_t row, Interval interval,
 TorusTable make_torus_table(const Table& table, const TensorPlan& operand, const TensorPlan& result,
                             std::size_t table_size) {
   TorusTable torus{table_size,
-                   std::vector<Torus>(static_cast<std::size_t>(table.rows) * table_size), &table};
+                   std::vector<Torus>(static_cast<std::size_t>(table.rows) * table_size),
+                   &table,
+                   {}};
   const std::size_t domain = table.domain.size();
   for (std::size_t i = 0; i < table_size; ++i) {
     const double phase =
@@ -49,8 +55,45 @@ TorusTable make_torus_table(const Table& table, const TensorPlan& operand, const
   return torus;
 }
 
+TorusTable make_odd_table(const Table& table, const TensorPlan& operand, const TensorPlan& result,
+                          std::size_t table_size) {
+  TorusTable torus{table_size, {}, &table, {}};
+  for (std::size_t row = 0; row < static_cast<std::size_t>(table.rows); ++row) {
+    const std::optional<Step> step = as_step(table, row);
+    if (!step) {
+      throw Error(ErrorCode::invalid_circuit, fmt::format("row {} is no step", row),
+                  fmt::format("table '{}'", table.name), "compile the model again");
+    }
+    const auto below = static_cast<long double>(step->below),
+               above = static_cast<long double>(step->above);
+    const Torus half = encode_units((above - below) / 2, result.scale);
+    torus.constants.push_back(
+        encode_units((above + below) / 2 - static_cast<long double>(result.center), result.scale));
+    const double border = operand.scale * (static_cast<double>(step->first) - 0.5 - operand.center);
+    for (std::size_t i = 0; i < table_size; ++i) {
+      const double phase =
+          (static_cast<double>(i) + 0.5) / (2.0 * static_cast<double>(table_size)) - 0.25;
+      const double beyond = phase - border - std::floor(phase - border);
+      torus.words.push_back(beyond < 0.5 ? half : 0 - half);
+    }
+  }
+  return torus;
+}
+
+std::vector<TorusTable> make_torus_tables(const Lut& lut, const Plan& plan,
+                                          const LookupPlan& lookup) {
+  const std::size_t size = table_size(plan, lookup);
+  const auto make = lookup.is_odd ? make_odd_table : make_torus_table;
+  std::vector<TorusTable> tables;
+  for (std::size_t t = 0; t < lut.tables.size(); ++t) {
+    tables.push_back(
+        make(lut.tables[t], plan.tensors[lut.operand], plan.tensors[lut.results[t]], size));
+  }
+  return tables;
+}
+
 std::size_t table_size(const Plan& plan, const LookupPlan& lookup) {
-  return std::size_t{plan.parameters.polynomial_size.value} << lookup.extension_log2;
+  return lookup.rotation.table_size(plan.key_set_of(lookup).parameters.polynomial_size);
 }
 
 Torus lookup_offset(std::size_t table_size) {
@@ -94,7 +137,7 @@ std::vector<WideTable> make_wide_tables(const Table& table, Interval interval,
 
 TorusTable make_wide_torus_table(const Table& table, Interval interval, const TensorPlan& result,
                                  const WideShape& shape) {
-  TorusTable torus{std::size_t{1} << shape.index_bits, {}, &table};
+  TorusTable torus{std::size_t{1} << shape.index_bits, {}, &table, {}};
   for (std::int64_t row = 0; row < table.rows; ++row) {
     for (std::size_t i = 0; i < torus.table_size; ++i) {
       torus.words.push_back(

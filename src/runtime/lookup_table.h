@@ -12,21 +12,33 @@
 namespace torusml {
 
 // Polynomials of one table, M = table_size words a row. Entry i stands for phases
-// [i, i + 1) / (2M) - 1/4 of the operand; phases beyond the interval read its end entries.
+// [i, i + 1) / (2M) - 1/4 of the operand; phases beyond the interval read its end entries. Of an
+// odd lookup, words are plus or minus half the height of the step, and the result's constant is to
+// be added to what they give.
 struct TorusTable {
   std::size_t table_size = 0;
   std::vector<Torus> words;  // rows x table_size
   const Table* table = nullptr;
+  std::vector<Torus> constants;  // by row, of an odd lookup
 
   const Torus* of_element(std::size_t element) const {
-    const std::size_t row = table->row_of_element.empty() ? 0 : table->row_of_element[element];
-    return words.data() + row * table_size;
+    return words.data() + table->row_of(element) * table_size;
+  }
+  Torus constant_of(std::size_t element) const {
+    return constants.empty() ? Torus{0} : constants[table->row_of(element)];
   }
 };
 
 TorusTable make_torus_table(const Table& table, const TensorPlan& operand, const TensorPlan& result,
                             std::size_t table_size);
+// Of an odd lookup. Error invalid_circuit if a row is no step.
+TorusTable make_odd_table(const Table& table, const TensorPlan& operand, const TensorPlan& result,
+                          std::size_t table_size);
+// All tables of an ordinary lookup.
+std::vector<TorusTable> make_torus_tables(const Lut& lut, const Plan& plan,
+                                          const LookupPlan& lookup);
 
+// Entries of a table of an ordinary lookup.
 std::size_t table_size(const Plan& plan, const LookupPlan& lookup);
 
 // Added to the body before a lookup: a quarter turn, so that the interval's middle reads the

@@ -50,7 +50,7 @@ class MemoryWalk {
     MemoryEstimate highest;
     for (std::size_t n = 0; n < circuit_.nodes.size(); ++n) {
       MemoryEstimate here = at(n);
-      here.keys = prepared_key_bytes(plan_.parameters);
+      for (const KeySet& set : plan_.key_sets) here.keys += prepared_key_bytes(set.parameters);
       here.ciphertexts += ends;
       here.tables += constants;
       if (n == 0 || here.total() > highest.total()) highest = std::move(here);
@@ -61,7 +61,7 @@ class MemoryWalk {
 
  private:
   std::uint64_t of_value(ValueId value, std::size_t samples) const {
-    return ciphertext_bytes(plan_.parameters, samples * size_of(circuit_, value));
+    return ciphertext_bytes(plan_.key_sets.front().parameters, samples * size_of(circuit_, value));
   }
 
   std::uint64_t inputs_and_outputs() const {
@@ -105,23 +105,24 @@ class MemoryWalk {
 
   void add_lookup(const Lut& lut, std::size_t n, MemoryEstimate& estimate) const {
     const LookupPlan& lookup = plan_.lookups.at(n);
+    const TfheParameters& parameters = plan_.key_set_of(lookup).parameters;
     const std::uint64_t count = size_.at_once * size_of(circuit_, lut.operand);
+    const std::uint64_t reads = count * lut.tables.size();
     std::uint64_t rows = 0;
-    for (const Table& table : lut.tables)
-      rows = std::max(rows, static_cast<std::uint64_t>(table.rows));
+    for (const Table& table : lut.tables) rows += static_cast<std::uint64_t>(table.rows);
     if (last_use_[lut.operand] > n)  // then the executor works on a copy
       estimate.ciphertexts += of_value(lut.operand, size_.at_once);
     if (lookup.wide.index_bits != 0) {
-      estimate.tables = rows * wide_table_bytes(plan_.parameters.polynomial_size, lookup.wide);
-      estimate.scratch =
-          count * sizeof(const WideTable*) +
-          wide_lookup_scratch_bytes(plan_.parameters, lookup.wide, count, size_.threads);
+      estimate.tables = rows * wide_table_bytes(parameters.polynomial_size, lookup.wide);
+      estimate.scratch = reads * sizeof(const WideTable*) +
+                         wide_lookup_scratch_bytes(parameters, lookup.wide, count, size_.threads);
       return;
     }
     estimate.tables = rows * table_size(plan_, lookup) * sizeof(Torus);
     estimate.scratch =
-        count * sizeof(const Torus*) +
-        bootstrap_scratch_bytes(plan_.parameters, lookup.extension_log2, count, size_.threads);
+        reads * sizeof(const Torus*) +
+        bootstrap_scratch_bytes(parameters, lookup.rotation.extension_log2, count, size_.threads,
+                                lookup.rotation.turns(lut.tables.size()));
   }
 
   const Circuit& circuit_;
@@ -205,8 +206,13 @@ std::size_t choose_samples_at_once(const Circuit& circuit, const Plan& plan, std
               way_out(circuit, plan, batch, threads, limit));
 }
 
-void check_key_memory(const TfheParameters& parameters, std::uint64_t held, const Limits& limits) {
-  const std::uint64_t wire = seeded_key_bytes(parameters), ready = prepared_key_bytes(parameters);
+void check_key_memory(const std::vector<TfheParameters>& key_sets, std::uint64_t held,
+                      const Limits& limits) {
+  std::uint64_t wire = 0, ready = 0;
+  for (const TfheParameters& parameters : key_sets) {
+    wire += seeded_key_bytes(parameters);
+    ready += prepared_key_bytes(parameters);
+  }
   if (limits.memory_limit_bytes == 0 || held + wire + ready <= limits.memory_limit_bytes) return;
   throw Error(ErrorCode::memory_limit_exceeded,
               fmt::format("the keys take {} as they came, {} as the kernels read them{}; the limit "

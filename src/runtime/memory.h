@@ -41,9 +41,10 @@ MemoryEstimate estimate_memory(const Circuit& circuit, const Plan& plan, const R
 std::size_t choose_samples_at_once(const Circuit& circuit, const Plan& plan, std::size_t batch,
                                    const Limits& limits);
 
-// Error memory_limit_exceeded when keys of these parameters, in wire form and prepared, exceed the
+// Error memory_limit_exceeded when keys of these key sets, in wire form and prepared, exceed the
 // limit. `held`: bytes of keys that are prepared already.
-void check_key_memory(const TfheParameters& parameters, std::uint64_t held, const Limits& limits);
+void check_key_memory(const std::vector<TfheParameters>& key_sets, std::uint64_t held,
+                      const Limits& limits);
 
 // By value, the last node that reads it; 0 if none does.
 std::vector<std::size_t> last_uses(const Circuit& circuit);

@@ -28,11 +28,11 @@ constexpr TfheParameters kInsecure{.small_dimension = {4},
 // Encodings of no particular precision: memory does not depend on them.
 Plan make_rough_plan(const Circuit& circuit, std::uint32_t extension_log2) {
   Plan plan;
-  plan.parameters = kInsecure;
+  plan.key_sets = {make_key_set(kInsecure)};
   plan.tensors.resize(circuit.values.size(), {.scale = 0x1p-10});
   for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
     if (std::holds_alternative<Lut>(circuit.nodes[n].op))
-      plan.lookups[n].extension_log2 = extension_log2;
+      plan.lookups[n].rotation.extension_log2 = extension_log2;
   }
   return plan;
 }
@@ -78,6 +78,25 @@ TEST(MemoryEstimate, CountsWhatIsAliveAtEachLayer) {
   // The operand that is read again is copied for the lookup.
   const MemoryEstimate again = estimate_memory(make_network(100, true), plan, {});
   EXPECT_EQ(again.ciphertexts, 5 * of_tensor(100));
+}
+
+// All tables of a value stand in memory together; they are shorter where they share a rotation.
+TEST(MemoryEstimate, CountsAllTablesOfAValue) {
+  Circuit circuit = make_network(100);
+  auto& lut = std::get<Lut>(circuit.nodes[2].op);
+  for (const char* name : {"u", "v", "w"}) {
+    lut.tables.push_back(lut.tables.front());
+    lut.tables.back().name = name;
+    lut.results.push_back(static_cast<ValueId>(circuit.values.size()));
+    circuit.values.push_back(circuit.values[2]);
+  }
+  Plan plan = make_rough_plan(circuit, 0);
+  const MemoryEstimate apart = estimate_memory(circuit, plan, {});
+  EXPECT_EQ(apart.layer, "relu");
+  EXPECT_EQ(apart.tables, 4 * 100 * 256 * 8 + 2 * 100 * 8u);
+  EXPECT_EQ(apart.scratch, 4 * 100 * 8 + bootstrap_scratch_bytes(kInsecure, 0, 100, 1, 4));
+  plan.lookups[2].rotation.tables_log2 = 2;
+  EXPECT_EQ(estimate_memory(circuit, plan, {}).tables, 4 * 100 * 64 * 8 + 2 * 100 * 8u);
 }
 
 TEST(MemoryEstimate, GrowsWithBatchSamplesThreadsAndTables) {
@@ -141,11 +160,13 @@ TEST(MemoryLimit, NamesTheWayOut) {
 
 TEST(MemoryLimit, Keys) {
   const std::uint64_t wire = seeded_key_bytes(kInsecure), ready = prepared_key_bytes(kInsecure);
-  EXPECT_NO_THROW(check_key_memory(kInsecure, 0, {}));
-  EXPECT_NO_THROW(check_key_memory(kInsecure, 0, {0, wire + ready}));
+  EXPECT_NO_THROW(check_key_memory({kInsecure}, 0, {}));
+  EXPECT_NO_THROW(check_key_memory({kInsecure}, 0, {0, wire + ready}));
+  EXPECT_NO_THROW(check_key_memory({kInsecure, kInsecure}, 0, {0, 2 * (wire + ready)}));
+  EXPECT_THROW(check_key_memory({kInsecure, kInsecure}, 0, {0, 2 * (wire + ready) - 1}), Error);
   for (const std::uint64_t held : {std::uint64_t{0}, ready}) {
     try {
-      check_key_memory(kInsecure, held, {0, held + wire + ready - 1});
+      check_key_memory({kInsecure}, held, {0, held + wire + ready - 1});
       FAIL();
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::memory_limit_exceeded);
@@ -156,7 +177,7 @@ TEST(MemoryLimit, Keys) {
 }
 
 struct Encrypted {
-  EvaluationKeys keys;
+  std::vector<EvaluationKeys> keys;
   std::vector<LweBatch> inputs;
 };
 
@@ -164,7 +185,8 @@ Encrypted encrypt_zeros(const Circuit& circuit, std::size_t batch) {
   SecretGenerator random;
   const SecretKeys secret = SecretKeys::generate(kInsecure, random);
   const auto elements = static_cast<std::size_t>(number_of_elements(circuit.values[0].shape));
-  Encrypted result{EvaluationKeys::prepare(make_evaluation_keys(secret, random)), {}};
+  Encrypted result;
+  result.keys.push_back(EvaluationKeys::prepare(make_evaluation_keys(secret, random)));
   result.inputs.push_back(expand(encrypt(secret, std::vector<Torus>(batch * elements, 0), random)));
   return result;
 }

@@ -15,8 +15,9 @@ class RandomCircuit {
   explicit RandomCircuit(std::uint64_t seed, std::uint64_t max_table_values = 32)
       : random_(seed), max_table_values_(max_table_values) {}
 
-  // Inputs, linear maps (dense, sparse, residual adds), tables of every kind, several outputs,
-  // among them duplicates, inputs and constants.
+  // Inputs, linear maps (dense, sparse, residual adds), tables of every kind, up to five of a value
+  // and more where two nodes read it, several outputs, among them duplicates, inputs and constants.
+  // Some tables are steps.
   Circuit make() {
     circuit_ = {};
     circuit_.name = "random";
@@ -25,7 +26,11 @@ class RandomCircuit {
     const int steps = below(5) + 1;
     for (int s = 0; s < steps; ++s) {
       add_linear(s);
-      if (circuit_.values.back().interval.size() <= max_table_values_ && below(4) != 0) add_lut(s);
+      if (circuit_.values.back().interval.size() <= max_table_values_ && below(4) != 0) {
+        const auto operand = static_cast<ValueId>(circuit_.values.size() - 1);
+        add_lut(s, operand);
+        if (below(6) == 0) add_lut(s, operand);
+      }
     }
     if (below(6) == 0) add_constant();
     add_output(static_cast<ValueId>(circuit_.values.size() - 1));
@@ -119,19 +124,24 @@ class RandomCircuit {
     return sparse;
   }
 
-  void add_lut(int step) {
+  void add_lut(int step, ValueId operand_id) {
     Lut lut;
-    lut.operand = static_cast<ValueId>(circuit_.values.size() - 1);
-    const TensorType operand = circuit_.values.back();
+    lut.operand = operand_id;
+    const TensorType operand = circuit_.values[operand_id];
     const std::int64_t count = number_of_elements(operand.shape);
-    for (int t = below(2) + 1; t > 0; --t) {
+    const bool are_steps = below(3) == 0;
+    for (int t = below(4) == 0 ? below(3) + 3 : below(2) + 1; t > 0; --t) {
       Table table;
-      table.name = "t" + std::to_string(step) + "." + std::to_string(t);
+      table.name = "t" + std::to_string(circuit_.values.size());
       table.domain = operand.interval;
       table.rows = below(2) == 0 ? 1 : between(1, count);
       const Interval range{between(-3, 0), between(0, 3)};
-      for (std::size_t e = 0; e < static_cast<std::size_t>(table.rows) * table.domain.size(); ++e) {
-        table.entries.push_back(draw(range));
+      for (std::int64_t row = 0; row < table.rows; ++row) {
+        if (are_steps)
+          add_step(table, range);
+        else
+          for (std::uint64_t e = 0; e < table.domain.size(); ++e)
+            table.entries.push_back(draw(range));
       }
       if (table.rows > 1) {
         for (std::int64_t e = 0; e < count; ++e) {
@@ -143,6 +153,14 @@ class RandomCircuit {
       lut.tables.push_back(std::move(table));
     }
     circuit_.nodes.push_back({"lut" + std::to_string(step), std::move(lut)});
+  }
+
+  // Mostly somewhere in the middle, at times at an end or constant.
+  void add_step(Table& table, Interval range) {
+    const auto size = static_cast<std::int64_t>(table.domain.size());
+    const std::int64_t first = below(6) == 0 ? between(0, size) : between(size / 3, 2 * size / 3);
+    const std::int64_t low = draw(range), high = draw(range);
+    for (std::int64_t v = 0; v < size; ++v) table.entries.push_back(v < first ? low : high);
   }
 
   void add_output(ValueId value) {

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <map>
 #include <random>
+#include <span>
 
 #include "base/progress.h"
 #include "base/threads.h"
@@ -36,6 +37,18 @@ class NoiseSource {
   std::normal_distribution<double> normal_;
 };
 
+// Noise of a lookup's results: of one alone; and of several of one rotation what they have in
+// common and what each has of its own.
+struct ResultSigma {
+  double alone = 0, common = 0, own = 0;
+};
+
+ResultSigma result_sigma_of(const KeySet& set) {
+  const double all = set.bootstrap.value;
+  const double common = std::min(all, shared_rotation_covariance(set.parameters).value);
+  return {std::sqrt(all), std::sqrt(common), std::sqrt(all - common)};
+}
+
 // Everything that is the same for all samples.
 struct SimulatedCircuit {
   SimulatedCircuit(const Circuit& circuit, const Plan& plan) : circuit(circuit), plan(plan) {
@@ -44,22 +57,19 @@ struct SimulatedCircuit {
         constants[n] = linear_constants(circuit, *linear, plan);
       } else if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
         const LookupPlan& lookup = plan.lookups.at(n);
+        const KeySet& set = plan.key_set_of(lookup);
+        result_sigma[n] = result_sigma_of(set);
         if (lookup.wide.index_bits != 0) {
           add_wide(*lut, n, lookup.wide);
           continue;
         }
-        const std::size_t size = table_size(plan, lookup);
-        for (std::size_t t = 0; t < lut->tables.size(); ++t) {
-          tables[n].push_back(make_torus_table(lut->tables[t], plan.tensors[lut->operand],
-                                               plan.tensors[lut->results[t]], size));
-        }
-        const Variance mask =
-            modulus_switch_mask_variance(plan.parameters.small_dimension, 2 * size);
-        lookup_sigma[n] = std::sqrt(plan.keyswitch.value + mask.value);
+        tables[n] = make_torus_tables(*lut, plan, lookup);
+        const Variance mask = modulus_switch_mask_variance(set.parameters.small_dimension,
+                                                           2 * table_size(plan, lookup));
+        lookup_sigma[n] = std::sqrt(set.keyswitch.value + mask.value);
       }
     }
     fresh_sigma = std::sqrt(plan.fresh.value);
-    bootstrap_sigma = std::sqrt(plan.bootstrap.value);
   }
 
   void add_wide(const Lut& lut, std::size_t node, const WideShape& shape) {
@@ -68,8 +78,9 @@ struct SimulatedCircuit {
                                                    circuit.values[lut.operand].interval,
                                                    plan.tensors[lut.results[t]], shape));
     }
-    lookup_sigma[node] = std::sqrt(wide_input_noise(plan.parameters, shape, 0).value);
     const LookupPlan& lookup = plan.lookups.at(node);
+    lookup_sigma[node] =
+        std::sqrt(wide_input_noise(plan.key_set_of(lookup).parameters, shape, 0).value);
     later_failure[node] = std::max(0.0, lookup.flip_probability - lookup.step_probability);
   }
 
@@ -81,7 +92,8 @@ struct SimulatedCircuit {
       lookup_sigma;  // keyswitch and the mask's part of the modulus switch
   // Of a wide lookup: that another of its bootstraps fails than the first.
   std::map<std::size_t, double> later_failure;
-  double fresh_sigma = 0, bootstrap_sigma = 0;
+  std::map<std::size_t, ResultSigma> result_sigma;
+  double fresh_sigma = 0;
 };
 
 class SimulatedSample {
@@ -156,18 +168,36 @@ class SimulatedSample {
     if (wide.index_bits != 0) return evaluate_wide(lut, node, wide);
     const std::vector<TorusTable>& tables = shared_.tables.at(node);
     const std::size_t size = tables.front().table_size;
+    const std::size_t together = std::size_t{1}
+                                 << shared_.plan.lookups.at(node).rotation.tables_log2;
     const Torus offset = lookup_offset(size);
     const double sigma = shared_.lookup_sigma.at(node);
+    const ResultSigma& result_sigma = shared_.result_sigma.at(node);
     const std::vector<Torus>& x = phases_[lut.operand];
     for (ValueId result : lut.results) phases_[result].resize(x.size());
     for (std::size_t i = 0; i < x.size(); ++i) {
-      // One keyswitch and one modulus switch serve all tables of the node, with the same noise.
+      // One keyswitch and one modulus switch serve all tables of the node, with the same noise,
+      // whether they share rotations or not.
       const std::uint64_t index = switch_modulus(x[i] + offset + noise_.draw(sigma), 2 * size);
-      for (std::size_t t = 0; t < tables.size(); ++t) {
-        const Torus* table = tables[t].of_element(i);
-        const Torus read = index < size ? table[index] : Torus{0} - table[index - size];
-        phases_[lut.results[t]][i] = read + noise_.draw(shared_.bootstrap_sigma);
+      for (std::size_t t = 0; t < tables.size(); t += together) {
+        const std::size_t end = std::min(t + together, tables.size());
+        read_together(lut, std::span(tables).subspan(t, end - t), t, i, index, result_sigma);
       }
+    }
+  }
+
+  // Results of one rotation: of tables first, first + 1, ... of the node, for one element.
+  void read_together(const Lut& lut, std::span<const TorusTable> tables, std::size_t first,
+                     std::size_t element, std::uint64_t index, const ResultSigma& result) {
+    const bool is_alone = tables.size() == 1;
+    const Torus common = is_alone ? 0 : noise_.draw(result.common);
+    const double sigma = is_alone ? result.alone : result.own;
+    for (std::size_t t = 0; t < tables.size(); ++t) {
+      const Torus* table = tables[t].of_element(element);
+      const std::size_t size = tables[t].table_size;
+      const Torus read = index < size ? table[index] : Torus{0} - table[index - size];
+      phases_[lut.results[first + t]][element] =
+          read + tables[t].constant_of(element) + common + noise_.draw(sigma);
     }
   }
 
@@ -179,7 +209,7 @@ class SimulatedSample {
     const Torus offset = wide_offset(shared_.circuit.values[lut.operand].interval,
                                      shared_.plan.tensors[lut.operand], shape);
     const double sigma = shared_.lookup_sigma.at(node);
-    const double digits_sigma = shared_.bootstrap_sigma * std::sqrt(shape.digit_count);
+    const double digits_sigma = shared_.result_sigma.at(node).alone * std::sqrt(shape.digit_count);
     const std::vector<Torus>& x = phases_[lut.operand];
     for (ValueId result : lut.results) phases_[result].resize(x.size());
     for (std::size_t i = 0; i < x.size(); ++i) {

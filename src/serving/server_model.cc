@@ -40,7 +40,7 @@ void check_inputs(const CompiledModel& model, const EncryptedInputs& inputs) {
                             inputs.tensors.size(), specs.size()));
   }
   for (std::size_t i = 0; i < specs.size(); ++i)
-    check_input(inputs.tensors[i], specs[i], model.plan.parameters.big_dimension());
+    check_input(inputs.tensors[i], specs[i], model.plan.big_dimension());
 }
 
 std::vector<LweBatch> expand_inputs(const EncryptedInputs& inputs) {
@@ -51,19 +51,38 @@ std::vector<LweBatch> expand_inputs(const EncryptedInputs& inputs) {
 
 }  // namespace
 
-void ServerModel::load_keys(const EvaluationKeySet& keys, const Limits& limits) {
-  if (!(keys.keys.parameters == model_.model.plan.parameters)) {
-    throw Error(ErrorCode::wrong_key, "the evaluation keys have other parameters than the model",
-                "", "keys made by `torusml keygen` for this model");
-  }
-  check_key_memory(keys.keys.parameters, key_bytes(), limits);
-  with_threads(limits.threads, [&] { keys_.emplace(EvaluationKeys::prepare(keys.keys)); });
+void ServerModel::load_keys(const EvaluationKeySet& keys, const Limits& limits,
+                            const std::string& prepared_keys) {
+  const std::vector<TfheParameters> needed = parameters_of(model_.model.plan.key_sets);
+  check_key_sets(needed, parameters_of(keys.keys), "the evaluation keys");
+  check_key_memory(needed, key_bytes(), limits);
+  std::vector<EvaluationKeys> loaded;
+  bool are_mapped = true;
+  std::string warning;
+  with_threads(limits.threads, [&] {
+    for (const TfheParameters& p : needed) {
+      LoadedKeys set = load_prepared_keys(
+          *std::ranges::find(keys.keys, p, &SeededEvaluationKeys::parameters), prepared_keys);
+      loaded.push_back(std::move(set.keys));
+      are_mapped = are_mapped && set.is_mapped;
+      if (warning.empty()) warning = set.warning;
+    }
+  });
+  keys_ = std::move(loaded);
+  keys_are_mapped_ = are_mapped;
+  key_warning_ = std::move(warning);
   provenance_ = keys.provenance;
+}
+
+std::size_t ServerModel::key_bytes() const {
+  std::size_t bytes = 0;
+  for (const EvaluationKeys& keys : keys_) bytes += keys.bytes();
+  return bytes;
 }
 
 EncryptedOutputs ServerModel::run(const EncryptedInputs& inputs, const ProgressCallback& progress,
                                   const Limits& limits) const {
-  if (!keys_)
+  if (!has_keys())
     throw Error(ErrorCode::wrong_key, "no evaluation keys are loaded", "", "load_keys() first");
   check_model(model_.hash, inputs.provenance.model, "the encrypted input");
   check_key(provenance_.key, inputs.provenance.key, "the encrypted input");
@@ -73,7 +92,7 @@ EncryptedOutputs ServerModel::run(const EncryptedInputs& inputs, const ProgressC
   // Before inputs are expanded: they are most of what a large batch takes.
   choose_samples_at_once(model.circuit, model.plan, static_cast<std::size_t>(batch), limits);
   std::vector<LweBatch> results =
-      run_encrypted(model.circuit, model.plan, *keys_, expand_inputs(inputs), progress, limits);
+      run_encrypted(model.circuit, model.plan, keys_, expand_inputs(inputs), progress, limits);
   EncryptedOutputs outputs{inputs.provenance, {}};
   for (std::size_t o = 0; o < results.size(); ++o) {
     const OutputSpec& spec = model.client.outputs[o];

@@ -1,8 +1,10 @@
 #include "serving/server_model.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 
 #include "artifact/sample_model.h"
@@ -17,11 +19,12 @@ namespace {
 // The sample model under a key set that the engine takes; far below any security level.
 StoredModel make_model() {
   StoredModel stored{sample_model(), {}, "test"};
-  TfheParameters& parameters = stored.model.plan.parameters;
+  TfheParameters parameters = stored.model.plan.key_sets[0].parameters;
   parameters.polynomial_size = {256};
   parameters.bootstrap = {.base_log2 = 9, .level_count = 4};
   parameters.glwe_variance = {0x1p-110};
-  stored.model.client.parameters = parameters;
+  stored.model.plan.key_sets = {make_key_set(parameters)};
+  stored.model.client.key_sets = {parameters};
   stored.hash.bytes.fill(7);
   return stored;
 }
@@ -67,7 +70,7 @@ TEST_F(ServerModelTest, LimitsChangeNoResult) {
 }
 
 TEST_F(ServerModelTest, WhatExceedsTheLimitIsRefused) {
-  const TfheParameters& parameters = stored_.model.plan.parameters;
+  const TfheParameters& parameters = stored_.model.plan.key_sets[0].parameters;
   const std::uint64_t keys = seeded_key_bytes(parameters) + prepared_key_bytes(parameters);
   const auto code = ErrorCode::memory_limit_exceeded;
   refusal([&] { server_.load_keys(evaluation_, {0, keys - 1}); }, code);
@@ -78,6 +81,72 @@ TEST_F(ServerModelTest, WhatExceedsTheLimitIsRefused) {
   EXPECT_TRUE(server_.has_keys());
   const std::string text = refusal([&] { server_.run(encrypt(5), {}, {1, 1000}); }, code);
   EXPECT_NE(text.find("the limit is 1.00 kB (layer 'relu1')"), std::string::npos) << text;
+}
+
+// Keys of more key sets serve too, and only those of the model are prepared.
+TEST_F(ServerModelTest, KeysMustHaveTheModelsKeySets) {
+  ClientSpec spec = stored_.model.client;
+  spec.key_sets[0].small_dimension = {12};
+  const ModelClient other(spec, stored_.hash);
+  const SecretKeySet secret = other.make_secret_keys();
+  const std::string text =
+      refusal([&] { server_.load_keys(other.make_evaluation_keys(secret)); }, ErrorCode::wrong_key);
+  EXPECT_NE(text.find("have no key set n256-k1-s10"), std::string::npos) << text;
+  spec.key_sets.push_back(stored_.model.client.key_sets[0]);
+  const ModelClient both(spec, stored_.hash);
+  const SecretKeySet shared = both.make_secret_keys();
+  server_.load_keys(evaluation_);
+  const std::size_t bytes = server_.key_bytes();
+  server_.load_keys(both.make_evaluation_keys(shared));
+  EXPECT_EQ(server_.key_bytes(), bytes);
+  const EncryptedInputs x = client_.encrypt(shared, {{{1, 2}, {-3, 4}}});
+  EXPECT_EQ(client_.decrypt(shared, server_.run(x))[0].data.size(), 3u);
+}
+
+TEST_F(ServerModelTest, MappedKeysChangeNoResult) {
+  namespace fs = std::filesystem;
+  const fs::path folder =
+      fs::temp_directory_path() / ("torusml_server_keys_" + std::to_string(getpid()));
+  server_.load_keys(evaluation_);
+  EXPECT_FALSE(server_.keys_are_mapped());
+  const EncryptedInputs x = encrypt(3);
+  const EncryptedOutputs expected = server_.run(x);
+  for (int start = 0; start < 2; ++start) {
+    ServerModel server{stored_};
+    server.load_keys(evaluation_, {.threads = 1}, folder.string());
+    EXPECT_TRUE(server.keys_are_mapped());
+    EXPECT_EQ(server.key_warning(), "");
+    EXPECT_EQ(server.key_bytes(), server_.key_bytes());
+    const EncryptedOutputs y = server.run(x);
+    EXPECT_TRUE(
+        std::ranges::equal(y.tensors[0].ciphertexts.words, expected.tensors[0].ciphertexts.words));
+  }
+  fs::remove_all(folder);
+  server_.load_keys(evaluation_, {}, (folder / "below").string());
+  EXPECT_FALSE(server_.keys_are_mapped());
+  EXPECT_NE(server_.key_warning(), "");
+  EXPECT_TRUE(std::ranges::equal(server_.run(x).tensors[0].ciphertexts.words,
+                                 expected.tensors[0].ciphertexts.words));
+  server_.load_keys(evaluation_);
+  EXPECT_EQ(server_.key_warning(), "");
+}
+
+TEST_F(ServerModelTest, EachKeySetHasItsFile) {
+  namespace fs = std::filesystem;
+  StoredModel stored = stored_;
+  TfheParameters second = stored.model.client.key_sets[0];
+  second.small_dimension = {12};
+  stored.model.plan.key_sets.push_back(make_key_set(second));
+  stored.model.client.key_sets.push_back(second);
+  const ModelClient client(stored.model.client, stored.hash);
+  const EvaluationKeySet keys = client.make_evaluation_keys(client.make_secret_keys());
+  const fs::path folder =
+      fs::temp_directory_path() / ("torusml_two_key_sets_" + std::to_string(getpid()));
+  ServerModel server{stored};
+  server.load_keys(keys, {}, folder.string());
+  EXPECT_TRUE(server.keys_are_mapped());
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder), fs::directory_iterator()), 2);
+  fs::remove_all(folder);
 }
 
 TEST_F(ServerModelTest, WrongUseIsRefused) {

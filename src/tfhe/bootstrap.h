@@ -5,10 +5,12 @@
 //   bootstrap_batch(keys, inputs, tables, extension_log2, outputs);
 //
 // Cost per ciphertext: one keyswitch (k*N*l_ks*(n+1) multiply-adds) and, at grouping factor g, n/g
-// steps of degree N on 2^extension_log2 shards, less what their order saves (stages.h). Thread
+// steps of degree N on 2^extension_log2 shards, less what their order saves (stages.h). Several
+// tables of one ciphertext share the keyswitch, and a rotation where the shape says so. Thread
 // rule: const keys are shared by all threads; the call is parallel inside.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -18,12 +20,26 @@
 
 namespace torusml {
 
+class FileMapping;
+
+// The arrays that kernels read: bootstrapping key, keyswitch key, keys of the trace. Sizes and
+// offsets in bytes.
+using PreparedParts = std::array<std::span<const std::uint8_t>, 3>;
+using PartSizes = std::array<std::size_t, 3>;
+// Another layout of the parts (tfhe/prepared_keys.h), or other numbers in them, takes another
+// number here: files of prepared keys carry it.
+inline constexpr std::uint32_t kPreparedLayout = 1;
+
 class EvaluationKeys {
  public:
   // Expands masks and transforms the bootstrapping key; parallel. Error wrong_key when sizes do not
   // match the parameters.
   static EvaluationKeys prepare(const SeededEvaluationKeys& seeded,
                                 const ProgressCallback& progress = {});
+  // Keys in a file that holds such parts() at these offsets, multiples of 64. The caller has
+  // checked that the file is as large as that, and what is in it.
+  static EvaluationKeys over(FileMapping file, const TfheParameters& parameters,
+                             const PartSizes& offsets);
   ~EvaluationKeys();
   EvaluationKeys(EvaluationKeys&&) noexcept;
   EvaluationKeys& operator=(EvaluationKeys&&) noexcept;
@@ -33,6 +49,13 @@ class EvaluationKeys {
   std::size_t bytes() const { return bootstrap_bytes() + keyswitch_bytes(); }
   std::size_t bootstrap_bytes() const;
   std::size_t keyswitch_bytes() const;
+
+  PreparedParts parts() const;
+  // Of what prepare() makes. Errors as for prepare().
+  static PartSizes part_sizes(const SeededEvaluationKeys& seeded);
+  // Whether the first and the last piece of each part are, bit for bit, what prepare() makes of
+  // these keys here and now. Cost: some thousandths of prepare().
+  bool begin_and_end_as(const SeededEvaluationKeys& seeded) const;
 
   struct State;
   const State& state() const { return *state_; }
@@ -57,5 +80,13 @@ std::uint64_t switch_modulus(Torus word, std::uint64_t modulus);
 void bootstrap_batch(const EvaluationKeys& keys, const LweBatch& inputs,
                      std::span<const Torus* const> tables, std::uint32_t extension_log2,
                      LweBatch& outputs, const ProgressCallback& progress = {});
+
+// The same with outputs.size() tables of each ciphertext: table t of ciphertext c is tables[c *
+// outputs.size() + t], its result row c of outputs[t]. Tables have M = shape.table_size(N) words,
+// and all of a ciphertext are read at the same index. Cost per ciphertext: one keyswitch and
+// shape.turns(outputs.size()) rotations. progress counts results.
+void bootstrap_batch(const EvaluationKeys& keys, const LweBatch& inputs,
+                     std::span<const Torus* const> tables, const RotationShape& shape,
+                     std::span<LweBatch* const> outputs, const ProgressCallback& progress = {});
 
 }  // namespace torusml

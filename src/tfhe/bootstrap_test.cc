@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <tuple>
 
 #include "base/threads.h"
 #include "random/test_seed.h"
@@ -107,6 +109,53 @@ void expect_error(ErrorCode code, const std::string& part, const Call& call) {
   }
 }
 
+// Two key sets that cut one secret into other polynomials and take other beginnings of it: results
+// of one go into the other, and into sums with those of the other.
+TEST(BootstrapBatch, KeySetsOfOneSecretCompose) {
+  const TfheParameters cheap = tiny(256, 2, 1);
+  TfheParameters precise = tiny(512, 1, 2);
+  precise.small_dimension = {20};
+  precise.grouping_factor = 2;
+  precise.keyswitch = {3, 9};
+  auto random = TestSeed::make(5);
+  const SecretKeys secret = SecretKeys::generate(cheap, random);
+  const EvaluationKeys first = EvaluationKeys::prepare(make_evaluation_keys(secret, random));
+  const EvaluationKeys second =
+      EvaluationKeys::prepare(make_evaluation_keys(secret, precise, random));
+  // Eight boxes of the half torus; the value b becomes 7 - b, and lands in the middle of its box.
+  const auto reversal = [](std::size_t size) {
+    std::vector<Torus> table(size);
+    for (std::size_t j = 0; j < size; ++j) table[j] = (2 * (7 - j * 8 / size) + 1) << 59;
+    return table;
+  };
+  const std::vector<Torus> small = reversal(256), large = reversal(512);
+  std::vector<Torus> phases;
+  for (std::size_t b = 0; b < 8; ++b) phases.push_back((2 * b + 1) << 59);
+  const LweBatch inputs = expand(encrypt(secret, phases, random));
+  const LweBatch once = bootstrap(first, inputs, std::vector<const Torus*>(8, small.data()), 0);
+  const LweBatch twice = bootstrap(second, once, std::vector<const Torus*>(8, large.data()), 0);
+  LweBatch thrice = bootstrap(first, twice, std::vector<const Torus*>(8, small.data()), 0);
+  const std::vector<Torus> of_second = decrypt(secret, twice), of_first = decrypt(secret, thrice);
+  for (std::size_t w = 0; w < thrice.words.size(); ++w) thrice.words[w] += twice.words[w];
+  const std::vector<Torus> sums = decrypt(secret, thrice);
+  for (std::size_t b = 0; b < 8; ++b) {
+    EXPECT_LT(torus_distance(of_second[b], (2 * b + 1) << 59), 1e-3) << b;
+    EXPECT_LT(torus_distance(of_first[b], (2 * (7 - b) + 1) << 59), 1e-3) << b;
+    EXPECT_LT(torus_distance(sums[b], Torus{16} << 59), 2e-3) << b;
+  }
+}
+
+TEST(BootstrapBatch, KeySetsOfAnotherBigKeyAreRefused) {
+  auto random = TestSeed::make(6);
+  const SecretKeys secret = SecretKeys::generate(tiny(256, 2, 1), random);
+  expect_error(ErrorCode::wrong_key, "dimension 256",
+               [&] { make_evaluation_keys(secret, tiny(256, 1, 1), random); });
+  TfheParameters noisy = tiny(512, 1, 1);
+  noisy.glwe_variance = {0x1p-80};
+  expect_error(ErrorCode::wrong_key, "2^-40.00",
+               [&] { make_evaluation_keys(secret, noisy, random); });
+}
+
 // Each ciphertext has its own table; results depend neither on the batch nor on threads.
 TEST(BootstrapBatch, EqualsSingleCalls) {
   const auto keys = KeyPair::make(tiny(128, 1, 2));
@@ -129,6 +178,127 @@ TEST(BootstrapBatch, EqualsSingleCalls) {
     LweBatch result;
     with_threads(1, [&] { result = bootstrap(keys.evaluation, one, {pointers[c]}, 1); });
     ASSERT_TRUE(std::equal(result.row(0).begin(), result.row(0).end(), whole.row(c).begin())) << c;
+  }
+}
+
+// `count` ciphertexts of the values of 8 boxes in turn, and tables of them that share rotations or
+// not; the tables' entries tell table and box.
+struct SharedCall {
+  static constexpr std::size_t kBoxes = 8;
+
+  SharedCall(const KeyPair& keys, std::size_t count, std::size_t results, RotationShape shape)
+      : shape(shape), inputs(make_inputs(keys, count)) {
+    const std::size_t entries = shape.table_size(keys.secret.parameters.polynomial_size);
+    for (std::size_t t = 0; t < results; ++t) {
+      std::vector<Torus>& table = words.emplace_back(entries);
+      for (std::size_t i = 0; i < entries; ++i) table[i] = entry(t, i / (entries / kBoxes));
+      outputs.emplace_back(inputs.dimension, count);
+    }
+    for (std::size_t c = 0; c < count; ++c) {
+      for (const auto& table : words) tables.push_back(table.data());
+    }
+    for (LweBatch& output : outputs) rooms.push_back(&output);
+  }
+
+  static Torus entry(std::size_t table, std::size_t box) {
+    return Torus{(3 * table + box) % 16} << 59;
+  }
+  static LweBatch make_inputs(const KeyPair& keys, std::size_t count) {
+    std::vector<Torus> phases(count);
+    for (std::size_t c = 0; c < count; ++c) phases[c] = (2 * (c % kBoxes) + 1) << 59;
+    auto random = TestSeed::make(3);
+    return expand(encrypt(keys.secret, phases, random));
+  }
+  void run(const EvaluationKeys& keys, const ProgressCallback& progress = {}) {
+    bootstrap_batch(keys, inputs, tables, shape, rooms, progress);
+  }
+
+  RotationShape shape;
+  LweBatch inputs;
+  std::vector<std::vector<Torus>> words;
+  std::vector<const Torus*> tables;
+  std::vector<LweBatch> outputs;
+  std::vector<LweBatch*> rooms;
+};
+
+TEST(BootstrapBatch, SeveralTablesShareRotations) {
+  for (const auto& [size, k, levels] : {std::tuple{512, 1, 2}, {256, 3, 1}, {1024, 1, 1}}) {
+    const auto keys =
+        KeyPair::make(tiny(static_cast<std::uint32_t>(size), static_cast<std::uint32_t>(k),
+                           static_cast<std::uint32_t>(levels)));
+    for (const std::size_t results : {1u, 2u, 3u, 5u}) {
+      for (const RotationShape shape : {RotationShape{0, 0}, {0, 1}, {0, 2}, {2, 0}}) {
+        SharedCall call(keys, 19, results, shape);
+        std::size_t seen = 0;
+        call.run(keys.evaluation, [&](std::size_t done, std::size_t total) {
+          EXPECT_EQ(total, 19 * results);
+          EXPECT_EQ(done, ++seen);
+        });
+        EXPECT_EQ(seen, 19 * results);
+        for (std::size_t t = 0; t < results; ++t) {
+          const auto phases = decrypt(keys.secret, call.outputs[t]);
+          for (std::size_t c = 0; c < phases.size(); ++c) {
+            ASSERT_LT(torus_distance(phases[c], SharedCall::entry(t, c % SharedCall::kBoxes)), 1e-3)
+                << size << " table " << t << " of " << results << " at 2^" << shape.tables_log2;
+          }
+        }
+      }
+    }
+  }
+}
+
+// One keyswitch for all tables gives what a keyswitch for each gives.
+TEST(BootstrapBatch, TablesApartEqualSeparateCalls) {
+  const auto keys = KeyPair::make(tiny(512, 1, 2));
+  for (const std::uint32_t extension_log2 : {0u, 1u}) {
+    SharedCall call(keys, 11, 3, {extension_log2, 0});
+    call.run(keys.evaluation);
+    for (std::size_t t = 0; t < 3; ++t) {
+      const LweBatch alone =
+          bootstrap(keys.evaluation, call.inputs,
+                    std::vector<const Torus*>(11, call.words[t].data()), extension_log2);
+      EXPECT_TRUE(std::ranges::equal(alone.words, call.outputs[t].words)) << t;
+    }
+  }
+}
+
+TEST(BootstrapBatch, RefusesWhatTablesCannotShare) {
+  const auto keys = KeyPair::make(tiny(128, 1, 1));
+  struct Refusal {
+    ErrorCode code;
+    const char* part;
+    std::function<void(SharedCall&)> change;
+  };
+  const Refusal refusals[] = {
+      {ErrorCode::invalid_argument, "with extension 2^1",
+       [](auto& c) {
+         c.shape = {1, 1};
+       }},
+      {ErrorCode::invalid_argument, "2^8 tables",
+       [](auto& c) {
+         c.shape = {0, 8};
+       }},
+      {ErrorCode::invalid_argument, "2^40 tables",
+       [](auto& c) {
+         c.shape = {0, 40};
+       }},
+      {ErrorCode::wrong_shape, "no room", [](auto& c) { c.rooms.clear(); }},
+      {ErrorCode::wrong_shape, "6 tables for 3 ciphertexts and 1",
+       [](auto& c) { c.rooms.pop_back(); }},
+      {ErrorCode::wrong_shape, "5 tables", [](auto& c) { c.tables.pop_back(); }},
+      {ErrorCode::wrong_shape, "2 results",
+       [](auto& c) {
+         c.outputs[1] = {c.inputs.dimension, 2};
+       }},
+      {ErrorCode::invalid_argument, "ciphertext 2", [](auto& c) { c.tables[5] = nullptr; }},
+      {ErrorCode::invalid_argument, "table 1 are null", [](auto& c) { c.rooms[1] = nullptr; }},
+      {ErrorCode::invalid_argument, "alias each other", [](auto& c) { c.rooms[1] = c.rooms[0]; }},
+      {ErrorCode::invalid_argument, "alias inputs", [](auto& c) { c.rooms[1] = &c.inputs; }},
+  };
+  for (const Refusal& refusal : refusals) {
+    SharedCall call(keys, 3, 2, {0, 1});
+    refusal.change(call);
+    expect_error(refusal.code, refusal.part, [&] { call.run(keys.evaluation); });
   }
 }
 

@@ -135,13 +135,15 @@ std::uint64_t ciphertext_bytes(const TfheParameters& p, std::uint64_t count) {
 
 // The stages follow each other; between them stands a row of switched words per ciphertext.
 std::uint64_t bootstrap_scratch_bytes(const TfheParameters& p, std::uint32_t extension_log2,
-                                      std::uint64_t count, int threads) {
-  const std::uint64_t blocks = static_cast<std::uint64_t>(threads);
+                                      std::uint64_t count, int threads, std::uint64_t turns) {
+  const auto blocks = static_cast<std::uint64_t>(threads);
   const std::uint64_t keyswitches = std::min<std::uint64_t>(count, kKeyswitchBlock);
-  const std::uint64_t rotations = std::min<std::uint64_t>(count, rotation_block(extension_log2));
-  return switched_bytes(p, count) +
-         std::min(blocks, count) * std::max(keyswitch_scratch(p, keyswitches),
-                                            rotation_scratch(p, extension_log2, rotations));
+  const std::uint64_t rotations =
+      std::min<std::uint64_t>(count * turns, rotation_block(extension_log2));
+  const std::uint64_t of_keyswitches = std::min(blocks, count) * keyswitch_scratch(p, keyswitches);
+  const std::uint64_t of_rotations =
+      std::min(blocks, count * turns) * rotation_scratch(p, extension_log2, rotations);
+  return switched_bytes(p, count) + std::max(of_keyswitches, of_rotations);
 }
 
 std::uint64_t wide_table_bytes(PolynomialSize size, const WideShape& shape) {

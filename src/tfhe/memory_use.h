@@ -16,10 +16,10 @@ std::uint64_t seeded_key_bytes(const TfheParameters& parameters);
 // Of `count` ciphertexts under the big key.
 std::uint64_t ciphertext_bytes(const TfheParameters& parameters, std::uint64_t count);
 
-// Scratch of bootstrap_batch, at most.
+// Scratch of bootstrap_batch, at most, with so many rotations of each ciphertext.
 std::uint64_t bootstrap_scratch_bytes(const TfheParameters& parameters,
                                       std::uint32_t extension_log2, std::uint64_t count,
-                                      int threads);
+                                      int threads, std::uint64_t turns = 1);
 
 // Of a WideTable in polynomials of this size.
 std::uint64_t wide_table_bytes(PolynomialSize size, const WideShape& shape);

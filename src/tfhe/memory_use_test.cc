@@ -67,6 +67,9 @@ TEST(MemoryUse, CiphertextsAndScratch) {
   };
   EXPECT_EQ(scratch(0, 1, 8), scratch(0, 1, 1));  // threads without work have no scratch
   EXPECT_GT(scratch(0, 64, 2), scratch(0, 64, 1));
+  // Several rotations of a ciphertext are worked on like several ciphertexts.
+  EXPECT_EQ(bootstrap_scratch_bytes(kSmall, 0, 1, 1, 4) - scratch(0, 1, 1),
+            scratch(0, 4, 1) - scratch(0, 1, 1) - 3 * 13 * 4);
   EXPECT_GT(scratch(8, 1, 1), 256 * (2 * 256 + 8 * 320) * 8u);  // the accumulator, and its rows
 }
 

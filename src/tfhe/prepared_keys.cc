@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
+#include <functional>
 
 #include "base/progress.h"
 #include "base/threads.h"
@@ -53,53 +55,70 @@ void write_rows(PublicGenerator& masks, const std::uint8_t* bytes, std::size_t b
   }
 }
 
-void prepare_step(const SeededEvaluationKeys& seeded, std::size_t step,
-                  EvaluationKeys::State& state) {
-  const std::size_t size = state.size(), rows = state.step.keys * state.step.rows;
+void prepare_step(const SeededEvaluationKeys& seeded, const EvaluationKeys::State& shapes,
+                  std::size_t step, double* matrix) {
+  const std::size_t size = shapes.size(), rows = shapes.step.keys * shapes.step.rows;
   PublicGenerator masks(seeded.seed);
-  masks.seek(step * rows * (state.polynomials() - 1) * size * sizeof(Torus));
-  MatrixWriter writer(seeded.parameters.polynomial_size, state.step);
+  masks.seek(step * rows * (shapes.polynomials() - 1) * size * sizeof(Torus));
+  MatrixWriter writer(seeded.parameters.polynomial_size, shapes.step);
   const std::size_t body_bytes = seeded.parameters.body_bytes();
   write_rows(masks, seeded.bootstrap_bodies.data() + step * rows * size * body_bytes, body_bytes,
-             state.step, size, writer,
-             state.bootstrap.data() + step * state.step.matrix_doubles(size / 2));
+             shapes.step, size, writer, matrix);
 }
 
-void prepare_trace_key(const SeededEvaluationKeys& seeded, std::size_t key,
-                       EvaluationKeys::State& state) {
-  const std::size_t size = state.size(), rows = state.trace_step.rows;
+void prepare_trace_key(const SeededEvaluationKeys& seeded, const EvaluationKeys::State& shapes,
+                       std::size_t key, double* matrix) {
+  const std::size_t size = shapes.size(), rows = shapes.trace_step.rows;
   const KeySizes sizes(seeded.parameters);
   PublicGenerator masks(seeded.seed);
   masks.seek(sizes.bootstrap_mask_bytes + sizes.keyswitch_mask_bytes +
              key * rows * size * sizeof(Torus));
-  MatrixWriter writer(seeded.parameters.polynomial_size, state.trace_step, kHalfNegated);
+  MatrixWriter writer(seeded.parameters.polynomial_size, shapes.trace_step, kHalfNegated);
   const std::size_t body_bytes = seeded.parameters.body_bytes();
   write_rows(masks, seeded.trace_bodies.data() + key * rows * size * body_bytes, body_bytes,
-             state.trace_step, size, writer,
-             state.trace.data() + key * state.trace_step.matrix_doubles(size / 2));
+             shapes.trace_step, size, writer, matrix);
 }
 
-void prepare_trace(const SeededEvaluationKeys& seeded, EvaluationKeys::State& state) {
-  const std::size_t keys = KeySizes(seeded.parameters).trace_keys;
-  state.trace_step = {.keys = 1,
-                      .rows = seeded.parameters.trace.level_count,
-                      .columns = state.polynomials(),
-                      .row_pitch = row_pitch(state.size())};
-  state.trace = AlignedBuffer<double>(keys * state.trace_step.matrix_doubles(state.size() / 2));
-  parallel_for(keys, [&](std::size_t key) { prepare_trace_key(seeded, key, state); });
-}
-
-void prepare_keyswitch_bit(const SeededEvaluationKeys& seeded, std::size_t bit,
-                           EvaluationKeys::State& state) {
-  const std::size_t levels = state.parameters.keyswitch.level_count, n = state.small();
+// The rows of one bit of the big key.
+void prepare_keyswitch_bit(const SeededEvaluationKeys& seeded, const EvaluationKeys::State& shapes,
+                           std::size_t bit, std::uint32_t* rows) {
+  const std::size_t levels = shapes.parameters.keyswitch.level_count, n = shapes.small();
   const std::size_t first = bit * levels;
   PublicGenerator masks(seeded.seed);
-  masks.seek(KeySizes(state.parameters).bootstrap_mask_bytes + first * n * sizeof(std::uint32_t));
-  for (std::size_t row = first; row < first + levels; ++row) {
-    std::uint32_t* out = state.keyswitch.data() + row * state.keyswitch_pitch;
-    masks.fill(std::span(out, n));
-    out[n] = seeded.keyswitch_bodies[row];
+  masks.seek(KeySizes(shapes.parameters).bootstrap_mask_bytes + first * n * sizeof(std::uint32_t));
+  for (std::size_t level = 0; level < levels; ++level, rows += shapes.keyswitch_pitch) {
+    masks.fill(std::span(rows, n));
+    rows[n] = seeded.keyswitch_bodies[first + level];
   }
+}
+
+void check(const SeededEvaluationKeys& seeded) {
+  check_parameters(seeded.parameters);
+  check_sizes(seeded);
+}
+
+template <class Word>
+std::span<const std::uint8_t> bytes_of(std::span<const Word> words) {
+  return {reinterpret_cast<const std::uint8_t*>(words.data()), words.size_bytes()};
+}
+
+template <class Word>
+std::span<const Word> words_of(const FileMapping& file, std::size_t offset, std::size_t count) {
+  return {reinterpret_cast<const Word*>(file.bytes().data() + offset), count};
+}
+
+// Whether make(i, words) writes what stands in `part`, for its first and its last piece.
+template <class Word>
+bool ends_match(std::span<const Word> part, std::size_t pieces,
+                const std::function<void(std::size_t, Word*)>& make) {
+  if (pieces == 0) return true;
+  AlignedBuffer<Word> piece(part.size() / pieces);
+  for (const std::size_t i : {std::size_t{0}, pieces - 1}) {
+    make(i, piece.data());
+    if (std::memcmp(piece.data(), part.data() + i * piece.size(), piece.size() * sizeof(Word)) != 0)
+      return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -127,36 +146,107 @@ void MatrixWriter::write(std::span<const Torus> words, std::size_t row, std::siz
   }
 }
 
+EvaluationKeys::State::State(const TfheParameters& parameters) : parameters(parameters) {
+  if (!parameters.has_bootstrap()) return;
+  step = {.keys = parameters.keys_per_step(),
+          .rows = polynomials() * parameters.bootstrap.level_count,
+          .columns = polynomials(),
+          .row_pitch = row_pitch(size())};
+  keyswitch_pitch = (small() + kPitchWords) / kPitchWords * kPitchWords;
+  if (!parameters.has_circuit_bootstrap()) return;
+  trace_step = {.keys = 1,
+                .rows = parameters.trace.level_count,
+                .columns = polynomials(),
+                .row_pitch = row_pitch(size())};
+}
+
+std::size_t EvaluationKeys::State::bootstrap_size() const {
+  return parameters.has_bootstrap() ? steps() * step.matrix_doubles(size() / 2) : 0;
+}
+
+std::size_t EvaluationKeys::State::keyswitch_size() const {
+  return parameters.has_bootstrap() ? keyswitch_rows() * keyswitch_pitch : 0;
+}
+
+std::size_t EvaluationKeys::State::trace_size() const {
+  if (!parameters.has_circuit_bootstrap()) return 0;
+  return KeySizes(parameters).trace_keys * trace_step.matrix_doubles(size() / 2);
+}
+
 EvaluationKeys EvaluationKeys::prepare(const SeededEvaluationKeys& seeded,
                                        const ProgressCallback& progress) {
-  check_parameters(seeded.parameters);
-  check_sizes(seeded);
-  auto state = std::make_unique<State>();
-  state->parameters = seeded.parameters;
+  check(seeded);
+  auto state = std::make_unique<State>(seeded.parameters);
   if (!seeded.parameters.has_bootstrap()) return EvaluationKeys(std::move(state));
 
-  const std::size_t n = state->small();
-  state->step = {.keys = seeded.parameters.keys_per_step(),
-                 .rows = state->polynomials() * seeded.parameters.bootstrap.level_count,
-                 .columns = state->polynomials(),
-                 .row_pitch = row_pitch(state->size())};
-  state->bootstrap =
-      AlignedBuffer<double>(state->steps() * state->step.matrix_doubles(state->size() / 2));
-  state->keyswitch_pitch = (n + kPitchWords) / kPitchWords * kPitchWords;
-  state->keyswitch =
-      AlignedBuffer<std::uint32_t>(seeded.keyswitch_bodies.size() * state->keyswitch_pitch);
-  const std::size_t rest = state->big() - n;
-  ProgressCounter counter(progress, state->steps() + rest);
+  PreparedBuffers buffers{AlignedBuffer<double>(state->bootstrap_size()),
+                          AlignedBuffer<std::uint32_t>(state->keyswitch_size()),
+                          AlignedBuffer<double>(state->trace_size())};
+  const std::size_t bits = state->big() - state->small();
+  const std::size_t points = state->size() / 2;
+  ProgressCounter counter(progress, state->steps() + bits);
   parallel_for(state->steps(), [&](std::size_t step) {
-    prepare_step(seeded, step, *state);
+    prepare_step(seeded, *state, step,
+                 buffers.bootstrap.data() + step * state->step.matrix_doubles(points));
     counter.advance();
   });
-  parallel_for(rest, [&](std::size_t bit) {
-    prepare_keyswitch_bit(seeded, bit, *state);
+  const std::size_t bit_words = state->parameters.keyswitch.level_count * state->keyswitch_pitch;
+  parallel_for(bits, [&](std::size_t bit) {
+    prepare_keyswitch_bit(seeded, *state, bit, buffers.keyswitch.data() + bit * bit_words);
     counter.advance();
   });
-  if (seeded.parameters.has_circuit_bootstrap()) prepare_trace(seeded, *state);
+  if (seeded.parameters.has_circuit_bootstrap()) {
+    parallel_for(KeySizes(seeded.parameters).trace_keys, [&](std::size_t key) {
+      prepare_trace_key(seeded, *state, key,
+                        buffers.trace.data() + key * state->trace_step.matrix_doubles(points));
+    });
+  }
+  state->bootstrap = buffers.bootstrap;
+  state->keyswitch = buffers.keyswitch;
+  state->trace = buffers.trace;
+  state->memory = std::move(buffers);
   return EvaluationKeys(std::move(state));
+}
+
+EvaluationKeys EvaluationKeys::over(FileMapping file, const TfheParameters& parameters,
+                                    const PartSizes& offsets) {
+  auto state = std::make_unique<State>(parameters);
+  state->bootstrap = words_of<double>(file, offsets[0], state->bootstrap_size());
+  state->keyswitch = words_of<std::uint32_t>(file, offsets[1], state->keyswitch_size());
+  state->trace = words_of<double>(file, offsets[2], state->trace_size());
+  state->memory = std::move(file);
+  return EvaluationKeys(std::move(state));
+}
+
+PartSizes EvaluationKeys::part_sizes(const SeededEvaluationKeys& seeded) {
+  check(seeded);
+  const State shapes(seeded.parameters);
+  return {shapes.bootstrap_size() * sizeof(double), shapes.keyswitch_size() * sizeof(std::uint32_t),
+          shapes.trace_size() * sizeof(double)};
+}
+
+PreparedParts EvaluationKeys::parts() const {
+  return {bytes_of(state_->bootstrap), bytes_of(state_->keyswitch), bytes_of(state_->trace)};
+}
+
+bool EvaluationKeys::begin_and_end_as(const SeededEvaluationKeys& seeded) const {
+  check(seeded);
+  const State& state = *state_;
+  if (!(seeded.parameters == state.parameters)) return false;
+  if (!state.parameters.has_bootstrap()) return true;
+  const std::size_t trace_keys =
+      state.parameters.has_circuit_bootstrap() ? KeySizes(state.parameters).trace_keys : 0;
+  return ends_match<double>(state.bootstrap, state.steps(),
+                            [&](std::size_t step, double* matrix) {
+                              prepare_step(seeded, state, step, matrix);
+                            }) &&
+         ends_match<std::uint32_t>(state.keyswitch, state.big() - state.small(),
+                                   [&](std::size_t bit, std::uint32_t* rows) {
+                                     prepare_keyswitch_bit(seeded, state, bit, rows);
+                                   }) &&
+         ends_match<double>(state.trace, trace_keys, [&](std::size_t key, double* matrix) {
+           prepare_trace_key(seeded, state, key, matrix);
+         });
 }
 
 EvaluationKeys::EvaluationKeys(std::unique_ptr<State> state) : state_(std::move(state)) {}

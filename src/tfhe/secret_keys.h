@@ -6,6 +6,11 @@
 //   std::vector<Torus> phases = decrypt(keys, lwe_batch);      // under the big key, noise included
 //   SeededEvaluationKeys evaluation = make_evaluation_keys(keys, random);
 //
+// Several key sets may bootstrap under one secret, if they have the big key in common: the small
+// key of each is a beginning of it. Their results add up like those of one set.
+//
+//   SeededEvaluationKeys precise = make_evaluation_keys(keys, other_parameters, random);
+//
 // Exact modulo 2^64: products with the key never go through a lossy transform.
 // Thread rule: const use is concurrent; one SecretGenerator per thread.
 #pragma once
@@ -42,6 +47,12 @@ std::vector<Torus> decrypt(const SecretKeys& keys, const LweBatch& ciphertexts);
 
 // Parallel. progress counts steps of the blind rotation.
 SeededEvaluationKeys make_evaluation_keys(const SecretKeys& keys, SecretGenerator& random,
+                                          const ProgressCallback& progress = {});
+
+// The same for another key set, with a seed of its own. Error wrong_key unless
+// shares_big_key(parameters, keys.parameters).
+SeededEvaluationKeys make_evaluation_keys(const SecretKeys& keys, const TfheParameters& parameters,
+                                          SecretGenerator& random,
                                           const ProgressCallback& progress = {});
 
 }  // namespace torusml

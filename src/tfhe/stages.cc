@@ -72,18 +72,19 @@ void keyswitch_block(const EvaluationKeys::State& keys, const LweBatch& inputs, 
 }
 
 void switch_row(const std::uint32_t* small, std::size_t n, std::uint64_t modulus,
-                std::uint32_t* switched) {
+                std::uint32_t* switched, std::uint32_t grain_log2) {
+  modulus >>= grain_log2;
   const int shift = 64 - std::countr_zero(modulus);
   std::uint64_t error = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const Torus word = std::uint64_t{small[i]} << 32;
     const std::uint64_t rounded = switch_modulus(word, modulus);
     error += (rounded << shift) - word;
-    switched[i] = static_cast<std::uint32_t>(rounded);
+    switched[i] = static_cast<std::uint32_t>(rounded << grain_log2);
   }
   const auto mean = static_cast<Torus>(static_cast<std::int64_t>(error) >> 1);
-  switched[n] =
-      static_cast<std::uint32_t>(switch_modulus((std::uint64_t{small[n]} << 32) + mean, modulus));
+  const std::uint64_t body = switch_modulus((std::uint64_t{small[n]} << 32) + mean, modulus);
+  switched[n] = static_cast<std::uint32_t>(body << grain_log2);
 }
 
 void extract_mask(std::span<const Torus> polynomial, std::size_t coefficient, Torus* mask) {
@@ -110,28 +111,44 @@ BlindRotation::BlindRotation(const EvaluationKeys::State& keys, std::uint32_t ex
   scratch_ = AlignedBuffer<double>(widest.scratch_doubles(plan_.points));
 }
 
-void BlindRotation::run(const std::uint32_t* switched, std::span<const Torus* const> tables,
-                        bool whole) {
-  const std::size_t n = keys_.small();
-  for (std::size_t c = 0; c < tables.size(); ++c) {
-    load_table(tables[c], switched[c * (n + 1) + n], c);
-  }
-  const auto sweeps = static_cast<std::uint32_t>(whole ? 0 : extension_log2_);
-  for (std::uint32_t skip_log2 = 0; skip_log2 <= sweeps; ++skip_log2) {
-    sweep(switched, tables.size(), skip_log2, skip_log2 == sweeps);
-  }
+void BlindRotation::run(std::span<const std::uint32_t* const> rows,
+                        std::span<const Torus* const> tables, std::uint32_t tables_log2) {
+  rotate(rows, tables, tables_log2, false);
 }
 
-// The trivial ciphertext of X^-body * table.
-void BlindRotation::load_table(const Torus* table, std::uint32_t body, std::size_t c) {
+void BlindRotation::run(const std::uint32_t* switched, std::span<const Torus* const> tables,
+                        bool whole) {
+  std::vector<const std::uint32_t*> rows(tables.size());
+  for (std::size_t c = 0; c < rows.size(); ++c) rows[c] = switched + c * (keys_.small() + 1);
+  rotate(rows, tables, 0, whole);
+}
+
+void BlindRotation::rotate(std::span<const std::uint32_t* const> rows,
+                           std::span<const Torus* const> tables, std::uint32_t tables_log2,
+                           bool whole) {
+  for (std::size_t c = 0; c < rows.size(); ++c)
+    load_tables(tables.data() + (c << tables_log2), tables_log2, rows[c][keys_.small()], c);
+  const auto sweeps = static_cast<std::uint32_t>(whole ? 0 : extension_log2_);
+  for (std::uint32_t skip_log2 = 0; skip_log2 <= sweeps; ++skip_log2)
+    sweep(rows, skip_log2, skip_log2 == sweeps);
+}
+
+// The trivial ciphertext of X^-body times the tables side by side.
+void BlindRotation::load_tables(const Torus* const* tables, std::uint32_t tables_log2,
+                                std::uint32_t body, std::size_t c) {
   const std::size_t period = shards_ * keys_.size(), masks = keys_.polynomials() - 1;
+  const std::size_t table_mask = (std::size_t{1} << tables_log2) - 1;
+  const auto entry = [&](std::size_t position) {
+    const Torus* table = tables[position & table_mask];
+    return table == nullptr ? Torus{0} : table[position >> tables_log2];
+  };
   for (std::size_t shard = 0; shard < shards_; ++shard) {
     std::fill_n(words(c, shard, 0), masks * keys_.size() * word_bytes_, std::uint8_t{0});
     auto* narrow = reinterpret_cast<std::uint32_t*>(words(c, shard, masks));
     auto* wide = reinterpret_cast<Torus*>(words(c, shard, masks));
     for (std::size_t j = 0; j < keys_.size(); ++j) {
       const std::size_t index = ((j << extension_log2_) + shard + body) & (2 * period - 1);
-      const Torus word = index < period ? table[index] : 0 - table[index - period];
+      const Torus word = index < period ? entry(index) : 0 - entry(index - period);
       if (word_bytes_ == sizeof(Torus)) {
         wide[j] = word;
       } else {
@@ -143,14 +160,14 @@ void BlindRotation::load_table(const Torus* table, std::uint32_t body, std::size
 
 // All steps whose exponents are multiples of 2^skip_log2 but not of twice that; in the last sweep
 // all that are multiples.
-void BlindRotation::sweep(const std::uint32_t* switched, std::size_t count, std::uint32_t skip_log2,
+void BlindRotation::sweep(std::span<const std::uint32_t* const> rows, std::uint32_t skip_log2,
                           bool last) {
-  const std::size_t n = keys_.small(), group = keys_.parameters.grouping_factor;
+  const std::size_t group = keys_.parameters.grouping_factor;
   const std::uint64_t turn = std::uint64_t{2} * keys_.size() << extension_log2_;
   for (std::size_t index = 0; index < keys_.steps(); ++index) {
     parts_.clear();
-    for (std::size_t c = 0; c < count; ++c) {
-      const std::uint32_t* masks = switched + c * (n + 1) + index * group;
+    for (std::size_t c = 0; c < rows.size(); ++c) {
+      const std::uint32_t* masks = rows[c] + index * group;
       const std::uint32_t a = masks[0], b = group == 2 ? masks[1] : 0;
       if ((a | b) == 0) continue;
       const auto zeros = static_cast<std::uint32_t>(std::countr_zero(a | b));

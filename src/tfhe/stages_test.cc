@@ -99,6 +99,58 @@ INSTANTIATE_TEST_SUITE_P(Shapes, BlindRotationOfShape,
                                               s.extension_log2, s.grouping, s.accumulator_bits);
                          });
 
+// Several tables side by side, one of them missing: each result is its own table's entry.
+class SharedRotation : public testing::TestWithParam<std::tuple<Shape, std::uint32_t>> {};
+
+TEST_P(SharedRotation, GivesTheEntryOfEveryTable) {
+  const auto [shape, tables_log2] = GetParam();
+  const Keys keys(tiny(shape));
+  const std::size_t n = keys.state().small(), period = shape.size;
+  const std::size_t count = std::size_t{1} << tables_log2, entries = period >> tables_log2;
+  std::mt19937_64 random(12);
+  std::vector<std::vector<Torus>> words(count - 1, std::vector<Torus>(entries));
+  std::vector<const Torus*> tables;
+  for (auto& table : words) {
+    for (auto& word : table) word = random();
+    tables.push_back(table.data());
+  }
+  tables.push_back(nullptr);
+
+  BlindRotation rotation(keys.state(), 0, 1);
+  LweBatch outputs(keys.secret.parameters.big_dimension(), count);
+  std::vector<std::uint32_t> row(n + 1);
+  const std::vector<const std::uint32_t*> rows = {row.data()};
+  for (std::size_t index = 0; index < 2 * entries; ++index) {
+    std::size_t body = index;
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::size_t exponent = random() % (2 * entries);
+      row[i] = static_cast<std::uint32_t>(exponent << tables_log2);
+      body += exponent * keys.secret.small()[i];
+    }
+    row[n] = static_cast<std::uint32_t>(body % (2 * entries) << tables_log2);
+    rotation.run(rows, tables, tables_log2);
+    for (std::size_t f = 0; f < count; ++f) rotation.extract(0, outputs.row(f), f);
+    const auto phases = decrypt(keys.secret, outputs);
+    for (std::size_t f = 0; f < count; ++f) {
+      const Torus entry = f + 1 == count ? 0 : words[f][index % entries];
+      ASSERT_LT(torus_distance(phases[f], index < entries ? entry : 0 - entry), 1e-4)
+          << "table " << f << " index " << index;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, SharedRotation,
+                         testing::Combine(testing::Values(Shape{64, 1, 2, 0}, Shape{64, 2, 1, 0, 2},
+                                                          Shape{128, 1, 1, 0, 2, 32},
+                                                          Shape{64, 3, 2, 0, 1, 32}),
+                                          testing::Values(1, 2, 3)),
+                         [](const auto& info) {
+                           const Shape& s = std::get<0>(info.param);
+                           return fmt::format("N{}k{}l{}g{}w{}v{}", s.size, s.k, s.levels,
+                                              s.grouping, s.accumulator_bits,
+                                              std::get<1>(info.param));
+                         });
+
 // Every order of the steps ends at the same phase, and leaves out what cannot reach it.
 TEST(BlindRotation, OrderedAndWholeRunsAgree) {
   const Shape shape{64, 1, 1, 3, 2};
@@ -131,6 +183,17 @@ TEST(SwitchModulus, RoundsToNearest) {
   EXPECT_EQ(
       switch_modulus((std::uint64_t{5} << 32) + (std::uint64_t{1} << 31), std::uint64_t{1} << 32),
       6u);
+}
+
+// Multiples of 2^grain are those of the smaller modulus, moved up.
+TEST(SwitchRow, KeepsToItsGrain) {
+  const std::size_t n = 40;
+  std::mt19937_64 random(6);
+  std::vector<std::uint32_t> small(n + 1), fine(n + 1), coarse(n + 1);
+  for (auto& word : small) word = static_cast<std::uint32_t>(random());
+  switch_row(small.data(), n, 1 << 12, fine.data(), 3);
+  switch_row(small.data(), n, 1 << 9, coarse.data());
+  for (std::size_t i = 0; i <= n; ++i) EXPECT_EQ(fine[i], coarse[i] << 3) << i;
 }
 
 TEST(SwitchRow, CentresTheErrorsOfTheMask) {

@@ -73,6 +73,30 @@ struct TfheParameters {
   friend bool operator==(const TfheParameters&, const TfheParameters&) = default;
 };
 
+// Whether both bootstrap ciphertexts under the same big key: its bits do not depend on how they are
+// cut into polynomials.
+inline bool shares_big_key(const TfheParameters& a, const TfheParameters& b) {
+  return a.big_dimension() == b.big_dimension() && a.glwe_variance == b.glwe_variance;
+}
+
+// What one blind rotation reads: a table of N * 2^extension_log2 entries, or 2^tables_log2 tables
+// of one value side by side, of N / 2^tables_log2 entries each. At most one of the two is not 0:
+// several tables in 2^h shards would fall apart into as many rotations of fewer shards, at the same
+// cost.
+struct RotationShape {
+  std::uint32_t extension_log2 = 0, tables_log2 = 0;
+
+  // Entries of one table.
+  std::size_t table_size(PolynomialSize size) const {
+    return std::size_t{size.value} << extension_log2 >> tables_log2;
+  }
+  // Rotations that read so many tables of one value.
+  std::uint64_t turns(std::uint64_t tables) const {
+    return (tables + (std::uint64_t{1} << tables_log2) - 1) >> tables_log2;
+  }
+  friend bool operator==(const RotationShape&, const RotationShape&) = default;
+};
+
 // How a wide lookup is done (tfhe/wide_lookup.h).
 struct WideShape {
   std::uint32_t index_bits = 0;         // the table has 2^index_bits entries; 0: no wide lookup

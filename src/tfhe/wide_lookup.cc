@@ -53,27 +53,26 @@ Torus half_message(const TfheParameters& p, std::size_t level) {
   return Torus{1} << (63 - p.circuit_bootstrap.base_log2 * level);
 }
 
-// All functions of a rotation side by side: entry u * stride + j is function j at index u, of
-// phases [u, u + 1) * stride / (2 N).
-std::vector<Torus> rotation_table(const WideShape& shape, const BitGroup& group,
-                                  const TfheParameters& p) {
-  const std::size_t size = p.polynomial_size.value, levels = p.circuit_bootstrap.level_count;
-  const std::uint32_t stride_log2 = rotation_stride_log2(group.count, p);
-  const std::size_t entries = size >> stride_log2;
-  std::vector<Torus> table(size, Torus{0});
-  for (std::size_t u = 0; u < entries; ++u) {
-    Torus* functions = table.data() + (u << stride_log2);
-    const std::size_t lower_bits = (u << (group.count - 1)) / entries;  // the upper bit is 0
-    for (std::uint32_t t = 0; t < group.count; ++t) {
-      const bool is_set = t + 1 < group.count && (lower_bits >> t & 1) != 0;
-      for (std::size_t level = 1; level <= levels; ++level) {
-        const Torus half = half_message(p, level);
-        *functions++ = is_set ? half : 0 - half;
+// All tables of a rotation, entry u for phases [u, u + 1) * stride / (2 N): each bit at each level,
+// then what is taken from the input.
+std::vector<std::vector<Torus>> rotation_tables(const WideShape& shape, const BitGroup& group,
+                                                const TfheParameters& p) {
+  const std::size_t levels = p.circuit_bootstrap.level_count;
+  const std::size_t entries = p.polynomial_size.value >> rotation_stride_log2(group.count, p);
+  std::vector<std::vector<Torus>> tables;
+  for (std::uint32_t t = 0; t < group.count; ++t) {
+    for (std::size_t level = 1; level <= levels; ++level) {
+      const Torus half = half_message(p, level);
+      std::vector<Torus>& table = tables.emplace_back(entries);
+      for (std::size_t u = 0; u < entries; ++u) {
+        const std::size_t lower_bits = (u << (group.count - 1)) / entries;  // the upper bit is 0
+        const bool is_set = t + 1 < group.count && (lower_bits >> t & 1) != 0;
+        table[u] = is_set ? half : 0 - half;
       }
     }
-    *functions = 0 - taken_amplitude(shape, group);
   }
-  return table;
+  tables.emplace_back(entries, 0 - taken_amplitude(shape, group));
+  return tables;
 }
 
 // The middle of the box of digit value d in the half torus, half a table step before which its
@@ -108,11 +107,15 @@ class WideBlock {
         glwes_(shape.bits_per_rotation * levels_ * kColumns * size_),
         matrices_(count * shape.index_bits * matrix_doubles_) {}
 
-  void run(const LweBatch& inputs, std::size_t first, std::span<const WideTable* const> tables,
-           LweBatch& outputs) {
+  // The GGSW ciphertexts of the bits of inputs first .. first + count - 1.
+  void read_bits(const LweBatch& inputs, std::size_t first) {
     for (std::size_t c = 0; c < count_; ++c)
       std::ranges::copy(inputs.row(first + c), rest_.row(c).begin());
-    for (std::uint32_t r = 0; r < shape_.rotations(); ++r) read_bits(bit_group(shape_, r));
+    for (std::uint32_t r = 0; r < shape_.rotations(); ++r) read_group(bit_group(shape_, r));
+  }
+
+  // Entries of a table of each of these values, to rows first .. first + count - 1.
+  void look_up(std::span<const WideTable* const> tables, LweBatch& outputs, std::size_t first) {
     LweBatch digits(keys_.parameters.big_dimension(), count_ * shape_.digit_count);
     pick_entries(tables, digits);
     for (std::size_t c = 0; c < count_; ++c) std::ranges::fill(outputs.row(first + c), Torus{0});
@@ -121,23 +124,24 @@ class WideBlock {
   }
 
  private:
-  // Keyswitch and rotation of ciphertexts first .. first + count_ - 1 to a table of N / stride
-  // entries for each.
-  void rotate(const LweBatch& inputs, std::size_t first, std::uint32_t stride_log2,
+  // Keyswitch and rotation of ciphertexts first .. first + count_ - 1, which reads 2^tables_log2
+  // tables of each.
+  void rotate(const LweBatch& inputs, std::size_t first, std::uint32_t tables_log2,
               std::span<const Torus* const> tables) {
     const std::size_t n = keys_.small(), pitch = keys_.keyswitch_pitch;
     keyswitch_block(keys_, inputs, first, count_, small_.data());
+    std::vector<const std::uint32_t*> rows(count_);
     for (std::size_t c = 0; c < count_; ++c) {
       std::uint32_t* row = switched_.data() + c * (n + 1);
-      switch_row(small_.data() + c * pitch, n, 2 * size_ >> stride_log2, row);
-      for (std::size_t i = 0; i <= n; ++i) row[i] <<= stride_log2;
+      switch_row(small_.data() + c * pitch, n, 2 * size_, row, tables_log2);
+      rows[c] = row;
     }
-    rotation_.run(switched_.data(), tables);
+    rotation_.run(rows, tables, tables_log2);
   }
 
   // One rotation: GGSW ciphertexts of the group's bits; takes the upper bit from what is left of
   // the inputs.
-  void read_bits(const BitGroup& group) {
+  void read_group(const BitGroup& group) {
     const TfheParameters& p = keys_.parameters;
     const std::uint32_t stride_log2 = rotation_stride_log2(group.count, p);
     const std::uint32_t shift = shape_.index_bits + 1 - group.first - group.count;
@@ -146,8 +150,13 @@ class WideBlock {
                              [&](Torus word) { return word << shift; });
       scaled_.row(c).back() -= (Torus{1} << 62) / (size_ >> stride_log2);
     }
-    const std::vector<Torus> table = rotation_table(shape_, group, p);
-    rotate(scaled_, 0, stride_log2, std::vector<const Torus*>(count_, table.data()));
+    const std::vector<std::vector<Torus>> tables = rotation_tables(shape_, group, p);
+    std::vector<const Torus*> read(count_ << stride_log2, nullptr);
+    for (std::size_t c = 0; c < count_; ++c) {
+      std::ranges::transform(tables, read.begin() + static_cast<std::ptrdiff_t>(c << stride_log2),
+                             [](const std::vector<Torus>& table) { return table.data(); });
+    }
+    rotate(scaled_, 0, stride_log2, read);
     const bool is_last = group.first + group.count == shape_.index_bits;
     for (std::size_t c = 0; c < count_; ++c) {
       make_matrices(c, group);
@@ -238,8 +247,26 @@ class WideBlock {
   throw Error(code, message, "wide_lookup_batch");
 }
 
+void check(const LweBatch& inputs, std::span<const WideTable* const> tables,
+           std::span<LweBatch* const> outputs) {
+  if (outputs.empty()) refuse(ErrorCode::wrong_shape, "there is no room for results");
+  for (const LweBatch* output : outputs) {
+    if (output == nullptr) refuse(ErrorCode::invalid_argument, "the results of a table are null");
+    if (output->dimension != inputs.dimension || output->count != inputs.count ||
+        tables.size() != inputs.count * outputs.size()) {
+      refuse(ErrorCode::wrong_shape,
+             fmt::format("{} ciphertexts, {} tables, room for {} results of dimension {} each",
+                         inputs.count, tables.size(), output->count, output->dimension.value));
+    }
+    if (inputs.count != 0 && inputs.words.data() == output->words.data())
+      refuse(ErrorCode::invalid_argument, "outputs alias inputs");
+    if (std::ranges::count(outputs, output) != 1)
+      refuse(ErrorCode::invalid_argument, "outputs alias each other");
+  }
+}
+
 void check(const EvaluationKeys::State& keys, const LweBatch& inputs,
-           std::span<const WideTable* const> tables, const LweBatch& outputs) {
+           std::span<const WideTable* const> tables, std::span<LweBatch* const> outputs) {
   if (!keys.parameters.has_circuit_bootstrap())
     refuse(ErrorCode::wrong_key, "the key set has no keys for circuit bootstrapping");
   if (inputs.dimension != keys.parameters.big_dimension()) {
@@ -247,12 +274,7 @@ void check(const EvaluationKeys::State& keys, const LweBatch& inputs,
            fmt::format("ciphertexts of dimension {} under a key of dimension {}",
                        inputs.dimension.value, keys.big()));
   }
-  if (outputs.dimension != inputs.dimension || outputs.count != inputs.count ||
-      tables.size() != inputs.count) {
-    refuse(ErrorCode::wrong_shape,
-           fmt::format("{} ciphertexts, {} tables, room for {} results of dimension {}",
-                       inputs.count, tables.size(), outputs.count, outputs.dimension.value));
-  }
+  check(inputs, tables, outputs);
   if (!tables.empty() && tables.front() != nullptr &&
       !has_room(tables.front()->shape(), keys.parameters)) {
     refuse(ErrorCode::invalid_argument,
@@ -260,8 +282,6 @@ void check(const EvaluationKeys::State& keys, const LweBatch& inputs,
                        tables.front()->shape().bits_per_rotation,
                        keys.parameters.circuit_bootstrap.level_count, keys.size()));
   }
-  if (inputs.count != 0 && inputs.words.data() == outputs.words.data())
-    refuse(ErrorCode::invalid_argument, "outputs alias inputs");
   for (const WideTable* table : tables) {
     if (table == nullptr) refuse(ErrorCode::invalid_argument, "a table is null");
     if (!(table->shape() == tables.front()->shape()))
@@ -336,18 +356,32 @@ WideTable::WideTable(PolynomialSize size, const WideShape& shape,
 std::size_t WideTable::bytes() const { return (words_.size() + refresh_.size()) * sizeof(Torus); }
 
 void wide_lookup_batch(const EvaluationKeys& evaluation_keys, const LweBatch& inputs,
-                       std::span<const WideTable* const> tables, LweBatch& outputs,
+                       std::span<const WideTable* const> tables, std::span<LweBatch* const> outputs,
                        const ProgressCallback& progress) {
   const EvaluationKeys::State& keys = evaluation_keys.state();
   check(keys, inputs, tables, outputs);
   if (inputs.count == 0) return;
-  ProgressCounter counter(progress, inputs.count);
+  const std::size_t results = outputs.size();
+  ProgressCounter counter(progress, inputs.count * results);
   for_blocks(inputs.count, block_size(inputs.count, kMostItems),
              [&](std::size_t first, std::size_t count) {
                WideBlock block(keys, tables.front()->shape(), count);
-               block.run(inputs, first, tables.subspan(first, count), outputs);
-               for (std::size_t c = 0; c < count; ++c) counter.advance();
+               block.read_bits(inputs, first);
+               std::vector<const WideTable*> read(count);
+               for (std::size_t t = 0; t < results; ++t) {
+                 for (std::size_t c = 0; c < count; ++c)
+                   read[c] = tables[(first + c) * results + t];
+                 block.look_up(read, *outputs[t], first);
+                 counter.advance(count);
+               }
              });
+}
+
+void wide_lookup_batch(const EvaluationKeys& keys, const LweBatch& inputs,
+                       std::span<const WideTable* const> tables, LweBatch& outputs,
+                       const ProgressCallback& progress) {
+  LweBatch* const results[] = {&outputs};
+  wide_lookup_batch(keys, inputs, tables, results, progress);
 }
 
 }  // namespace torusml

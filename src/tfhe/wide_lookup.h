@@ -6,9 +6,9 @@
 //   WideTable table(size, shape, entries, digit_words);
 //   wide_lookup_batch(keys, inputs, tables, outputs);
 //
-// Cost per ciphertext: index_bits / bits_per_rotation + digit_count bootstraps, and external
-// products for the rest. docs/wide-lookups.md explains and derives the noise. Thread rule: as
-// bootstrap_batch.
+// Cost per ciphertext: index_bits / bits_per_rotation bootstraps, digit_count for each table, and
+// external products for the rest. docs/wide-lookups.md explains and derives the noise. Thread rule:
+// as bootstrap_batch.
 #pragma once
 
 #include <cstdint>
@@ -57,6 +57,13 @@ class WideTable {
 // wrong_key where the key set has no circuit bootstrapping.
 void wide_lookup_batch(const EvaluationKeys& keys, const LweBatch& inputs,
                        std::span<const WideTable* const> tables, LweBatch& outputs,
+                       const ProgressCallback& progress = {});
+
+// The same with outputs.size() tables of each ciphertext, whose bits are read once: table t of
+// ciphertext c is tables[c * outputs.size() + t], its result row c of outputs[t]. progress counts
+// results.
+void wide_lookup_batch(const EvaluationKeys& keys, const LweBatch& inputs,
+                       std::span<const WideTable* const> tables, std::span<LweBatch* const> outputs,
                        const ProgressCallback& progress = {});
 
 }  // namespace torusml

@@ -105,6 +105,40 @@ INSTANTIATE_TEST_SUITE_P(Shapes, WideLookupOf,
                                               c.bits_per_rotation, c.digit_count, c.digit_bits);
                          });
 
+// Bits that are read once serve several tables, and give what they give each alone.
+TEST(WideLookup, SeveralTablesReadTheBitsOnce) {
+  constexpr std::size_t kCount = 19;
+  Keys keys(tiny(256));
+  std::vector<WideTable> tables;
+  for (const std::uint32_t digits : {2u, 2u, 2u}) {
+    Lookup lookup(Case{256, 6, 2, digits, 3});
+    std::ranges::rotate(lookup.entries, lookup.entries.begin() + tables.size() * 5);
+    tables.emplace_back(PolynomialSize{256}, lookup.shape, lookup.entries, lookup.digit_words);
+  }
+  std::vector<Torus> phases;
+  std::vector<const WideTable*> read;
+  for (std::size_t c = 0; c < kCount; ++c) {
+    phases.push_back(Torus{2 * (c * 7 % 64) + 1} << 56);
+    for (const WideTable& table : tables) read.push_back(&table);
+  }
+  const LweBatch inputs = expand(encrypt(keys.secret, phases, keys.random));
+  std::vector<LweBatch> outputs(tables.size(), LweBatch(inputs.dimension, kCount));
+  std::vector<LweBatch*> rooms;
+  for (LweBatch& output : outputs) rooms.push_back(&output);
+  std::size_t most = 0;
+  wide_lookup_batch(keys.evaluation, inputs, read, rooms, [&](std::size_t done, std::size_t total) {
+    EXPECT_EQ(total, kCount * tables.size());
+    most = std::max(most, done);
+  });
+  EXPECT_EQ(most, kCount * tables.size());
+  for (std::size_t t = 0; t < tables.size(); ++t) {
+    LweBatch alone(inputs.dimension, kCount);
+    wide_lookup_batch(keys.evaluation, inputs, std::vector<const WideTable*>(kCount, &tables[t]),
+                      alone);
+    EXPECT_TRUE(std::ranges::equal(alone.words, outputs[t].words)) << t;
+  }
+}
+
 template <class Call>
 void expect_error(ErrorCode code, const std::string& part, const Call& call) {
   try {

@@ -194,7 +194,8 @@ def test_inspect_names_every_kind(life):
     }
     model = described["m.tml"]["model"]
     assert described["m.tml"]["kind"] == "model"
-    assert model["lookups"] == 3 and model["p_error"] == 2.0**-40 and model["security_bits"] == 128
+    assert model["lookups"] == model["rotations"] == model["keyswitches"] == 3
+    assert model["p_error"] == 2.0**-40 and model["security_bits"] == 128
     assert model["profile"] == "private_results" and model["precision"] == "exact"
     kinds = [layer["kind"] for layer in model["layers"]]
     assert kinds == ["input", "linear", "lookup", "linear", "output"]
@@ -204,7 +205,9 @@ def test_inspect_names_every_kind(life):
     for name in ("eval.key", "x.ct", "y.ct"):
         assert described[name]["properties"]["key_id"] == key
         assert described[name]["properties"]["model_hash"] == described["m.tml"]["properties"]["model_hash"]
-    assert described["client.key"]["parameters"] == model["parameters"]
+    key_sets = [key_set["parameters"] for key_set in model["key_sets"]]
+    assert described["client.key"]["key_sets"] == described["eval.key"]["key_sets"] == key_sets
+    assert model["key_sets"][0]["name"] == model["key_set"] and model["key_sets"][0]["lookups"] == 3
     assert described["x.ct"]["tensors"][0]["shape"] == [3, 2]
     assert described["x.ct"]["properties"]["content"] == "encrypted inputs"
     text = torusml("inspect", "m.tml", folder=life)
@@ -220,7 +223,8 @@ def test_json_summaries(life):
             folder=life,
         )
     )
-    assert summary["lookups"] == 3 and summary["p_error"] == 2.0**-40
+    assert summary["lookups"] == summary["rotations"] == summary["keyswitches"] == 3
+    assert summary["p_error"] == 2.0**-40
     _, text = predict(life, "clear", "--json")
     assert json.loads(text)["samples"] == 3
 
@@ -480,6 +484,82 @@ def test_executors_are_named(life):
     fails(1, *predict_arguments, "clear", *keys, folder=life)
 
 
+def run_mapped(life, output, *options, environment=None):
+    """`torusml run` with what it says on both streams; its result must equal that of unmapped keys."""
+    run = ("run", "m.tml", "--evaluation", "eval.key", "--input", "x.ct", "-o", output)
+    result = subprocess.run(
+        [COMMAND, *map(str, (*run, *options))],
+        cwd=life,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | (environment or {}),
+    )
+    assert result.returncode == 0, result.stderr
+    assert (life / output).read_bytes() == (life / "y.ct").read_bytes()
+    return result.stdout, result.stderr
+
+
+def test_prepared_keys_are_mapped(life):
+    folder = life / "prepared"
+    out, error = run_mapped(life, "y1.ct", "--prepared-keys", "prepared")
+    assert ", keys mapped in " in out and error == ""
+    (file,) = folder.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and stat.S_IMODE(folder.stat().st_mode) == 0o700
+    written = file.stat().st_mtime_ns
+    out, error = run_mapped(life, "y2.ct", environment={"TORUSML_PREPARED_KEYS": str(folder)})
+    assert ", keys mapped in " in out and error == ""
+    options = ("--secret", "client.key", "--evaluation", "eval.key", "--prepared-keys", "prepared", "--json")
+    predicted, text = predict(life, "encrypted", *options)
+    assert json.loads(text)["keys_are_mapped"] is True
+    assert np.array_equal(predicted, predict(life, "clear")[0])
+    assert file.stat().st_mtime_ns == written
+    # Keys that are made for one call are not stored.
+    _, text = predict(life, "encrypted", "--prepared-keys", "prepared", "--json")
+    assert json.loads(text)["keys_are_mapped"] is False
+    assert list(folder.iterdir()) == [file]
+    # Without the option nothing is mapped.
+    out, _ = run_mapped(life, "y3.ct")
+    assert ", keys loaded in " in out
+
+
+def test_prepared_keys_that_are_damaged(life):
+    run_mapped(life, "y1.ct", "--prepared-keys", "damaged")
+    (file,) = (life / "damaged").iterdir()
+    content = bytearray(file.read_bytes())
+    content[2**21 + 12345] ^= 1
+    for wrong in (content, content[: len(content) // 2], b""):
+        file.write_bytes(wrong)
+        out, error = run_mapped(life, "y2.ct", "--prepared-keys", "damaged")
+        assert ", keys mapped in " in out
+        assert error.startswith("torusml: warning: prepared keys were made anew: TML-E01") and error.count("\n") == 1
+        assert run_mapped(life, "y2.ct", "--prepared-keys", "damaged")[1] == ""
+    assert list((life / "damaged").iterdir()) == [file]
+    out, error = run_mapped(life, "y2.ct", "--prepared-keys", "no/such")
+    assert ", keys loaded in " in out
+    assert error.startswith("torusml: warning: prepared keys are not shared: TML-E028 ") and "'no/such'" in error
+
+
+def test_prepared_keys_of_processes_that_start_at_once(life):
+    run = [COMMAND, "run", "m.tml", "--evaluation", "eval.key", "--input", "x.ct", "--prepared-keys", "at_once"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = [subprocess.Popen([*run, "-o", f"at_once{i}.ct"], cwd=life, **pipes) for i in range(3)]
+    for i, process in enumerate(started):
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0 and ", keys mapped in " in output and "warning" not in output, output
+        assert (life / f"at_once{i}.ct").read_bytes() == (life / "y.ct").read_bytes()
+    assert len(list((life / "at_once").iterdir())) == 1
+
+
+def test_bench_maps_keys(tmp_path):
+    options = ("--bits", 2, "--batch", 4, "--rounds", 1, "--threads", 1, "--json")
+    (tmp_path / "keys").mkdir()
+    line = json.loads(torusml("bench", "lut", *options, "--prepared-keys", "keys", folder=tmp_path))
+    assert line["key_store_s"] > 0 and line["key_map_s"] > 0 and line["checked"] == line["correct"] == 4
+    assert list((tmp_path / "keys").iterdir()) == []
+    fails(28, "bench", "lut", *options, "--prepared-keys", "none", folder=tmp_path)
+
+
 def test_bench_measures_lookups(tmp_path):
     options = ("--bits", "2..3", "--batch", 4, "--rounds", 2, "--threads", 1)
     lines = torusml("bench", "lut", *options, "--json", folder=tmp_path).splitlines()
@@ -497,8 +577,13 @@ def test_bench_measures_lookups(tmp_path):
         for name in ("n", "k", "N", "bootstrap_levels", "bootstrap_base_log2", "keyswitch_levels", "keyswitch_base_log2"):
             assert line["parameters"][name] > 0
         assert {"grouping_factor", "accumulator_bits", "extension_log2"} < line["parameters"].keys()
+        assert "key_map_s" not in line
     text = torusml("bench", "lut", "--bits", 2, "--batch", 4, "--rounds", 1, folder=tmp_path)
     assert "128 bits of security" in text and "2^-40" in text
+    options = ("--bits", 2, "--tables", "1,3", "--batch", 2, "--rounds", 1, "--json")
+    alone, shared = (json.loads(line) for line in torusml("bench", "lut", *options, folder=tmp_path).splitlines())
+    assert (alone["tables"], shared["tables"]) == (1, 3) and shared["correct"] == 6
+    assert alone["parameters"]["tables_log2"] == 0 and shared["parameters"]["tables_log2"] > 0
 
 
 def test_bench_measures_kernels(tmp_path):

@@ -54,6 +54,42 @@ def torch_result(net, x):
     return getattr(result, "value", result).numpy()
 
 
+def mixed_net():
+    """40 lookups of 5 bits, and two of 9 bits that take sums of 15 results."""
+    net = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 2), nn.ReLU(), nn.Linear(2, 2))
+    with torch.no_grad():
+        for parameter in net[:3].parameters():
+            parameter.zero_()
+        for i in range(40):
+            net[0].weight[i, i % 4] = 1.0
+        for i in range(30):
+            net[2].weight[i % 2, i] = 1.0
+    return net
+
+
+def test_demanding_lookups_have_a_key_set_of_their_own():
+    net, bits = mixed_net(), {"op_inputs": 3, "op_weights": 2, "model_inputs": 3, "model_outputs": 8}
+    two = torusml.compile(net, DATA, bits=bits).fhe_circuit.statistics
+    assert [key_set["lookup_count"] for key_set in two["key_sets"]] == [2, 40]
+    assert two["key_set"] == " + ".join(key_set["name"] for key_set in two["key_sets"])
+    module = torusml.compile(net, DATA, bits=bits, max_key_sets=1)
+    one = module.fhe_circuit.statistics
+    assert len(one["key_sets"]) == 1 and one["one_key_set"] is None
+    assert two["one_key_set"]["name"] == one["key_set"]
+    assert two["one_key_set"]["cost_ms_per_core"] == one["complexity"] > two["complexity"] / 0.85
+
+    module = torusml.compile(net, DATA, bits=bits)
+    circuit = module.fhe_circuit
+    circuit.keygen()
+    keys = circuit.client.evaluation_keys
+    assert two["size_of_bootstrap_keys"] == keys.bootstrap_key_bytes
+    assert two["size_of_keyswitch_keys"] == keys.keyswitch_key_bytes
+    assert np.array_equal(module.forward(DATA[:2], fhe="execute"), module.forward(DATA[:2]))
+    for wrong in (0, 3):
+        with pytest.raises(torusml.errors.InvalidArgument, match="max_key_sets"):
+            torusml.compile(net, DATA, bits=bits, max_key_sets=wrong)
+
+
 def test_torch_network(capfd):
     net = float_net()
     module = compile_torch_model(net, torch.from_numpy(DATA), n_bits=6, precision="tolerant")

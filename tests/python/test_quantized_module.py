@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 
 import numpy as np
 import onnxruntime
@@ -159,6 +160,7 @@ def test_graph_and_statistics(module):
     assert "= lut" in str(circuit) and "lookup" in circuit.plan_text()
     statistics = circuit.statistics
     assert statistics["programmable_bootstrap_count"] == 5
+    assert statistics["table_lookup_count"] == statistics["key_switch_count"] == 5
     assert statistics["p_error"] == 2.0**-40
     assert 0 < statistics["global_p_error"] < 1e-9
     circuit.keygen()
@@ -253,6 +255,25 @@ def test_client_and_server_apart(module, tmp_path):
     with pytest.raises(OSError):
         client.save(tmp_path / "client.key")
     client.save(tmp_path / "client.key", replace=True)
+
+
+def test_prepared_keys_are_shared(module, tmp_path):
+    circuit, folder = module.fhe_circuit, tmp_path / "prepared"
+    client = circuit.client
+    sent = client.encrypt(X[:2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain = torusml.Server(circuit, client.evaluation_keys)
+        servers = [torusml.Server(circuit, client.evaluation_keys, prepared_keys=folder) for _ in range(2)]
+    assert not plain.keys_are_mapped
+    assert len(list(folder.iterdir())) == 1
+    expected = plain.run(sent).serialize()
+    for server in servers:
+        assert server.keys_are_mapped and server.key_bytes == plain.key_bytes
+        assert server.run(sent).serialize() == expected
+    with pytest.warns(RuntimeWarning, match="prepared keys are not shared: TML-E028"):
+        server = torusml.Server(circuit, client.evaluation_keys, prepared_keys=tmp_path / "no" / "such")
+    assert not server.keys_are_mapped and server.run(sent).serialize() == expected
 
 
 def test_limits_change_no_result(module, tmp_path):

@@ -150,6 +150,7 @@ class QuantizedModule:
         profile: str = "private_results",
         security_level: int = 128,
         parameters: str = "catalogue",
+        max_key_sets: int = 2,
     ) -> CompiledModel:
         """Chooses parameters for the ranges that `inputs` (floats) reach, and gives the circuit.
 
@@ -157,11 +158,14 @@ class QuantizedModule:
         precision: "exact", or "tolerant", which keeps more bits and lets values near the step of a table take the
         neighbouring one; tolerance is then the noise as a fraction of the interval. profile: "private_results", or
         "shared_results" where others than the key's owner see results. parameters: "catalogue", whose published key
-        sets models share, or "custom", which searches freely. verbose prints the circuit and its plan.
+        sets models share, or "custom", which searches freely. max_key_sets: 1, or 2 where demanding lookups may have a
+        key set of their own if that saves enough time. verbose prints the circuit and its plan.
         """
         refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
         check_encryption_status(inputs_encryption_status, len(self._core.inputs))
-        options = plan_options(p_error, global_p_error, precision, tolerance, profile, security_level, parameters)
+        options = plan_options(
+            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets
+        )
         values = inputs if isinstance(inputs, tuple) else (inputs,)
         self._check_count(values, self._core.inputs, "inputs")
         names = self.ordered_module_input_names
@@ -249,6 +253,7 @@ def plan_options(
     profile: str,
     security_level: int,
     parameters: str,
+    max_key_sets: int = 2,
 ) -> _core.PlanOptions:
     if p_error is not None and global_p_error is not None:
         raise InvalidArgument("p_error and global_p_error exclude each other", "p_error")
@@ -257,6 +262,10 @@ def plan_options(
             raise WrongDtype(f"a number expected, got {value!r}", name)
     if not isinstance(security_level, numbers.Integral):
         raise WrongDtype(f"a number of bits expected, got {security_level!r}", "security_level")
+    if not isinstance(max_key_sets, numbers.Integral):
+        raise WrongDtype(f"a number of key sets expected, got {max_key_sets!r}", "max_key_sets")
+    if not 1 <= max_key_sets <= 2:
+        raise InvalidArgument(f"max_key_sets is {max_key_sets}; a plan has 1 or 2 key sets", "max_key_sets")
     for name, value in (("p_error", p_error), ("global_p_error", global_p_error)):
         if value is not None and not 0 < value < 1:
             raise PErrorOutOfRange(f"{name} is {value}; it must lie between 0 and 1", name)
@@ -268,6 +277,7 @@ def plan_options(
         _core.default_tolerance if tolerance is None else float(tolerance),
         int(security_level),
         str(parameters),
+        int(max_key_sets),
     )
 
 

@@ -77,6 +77,7 @@ def compile_torch_model(
     profile: str = "private_results",
     security_level: int = 128,
     parameters: str = "catalogue",
+    max_key_sets: int = 2,
 ) -> QuantizedModule:
     """Quantizes a PyTorch network of floats and compiles it."""
     _check_torch_model(torch_model, needs_brevitas=False)
@@ -85,7 +86,7 @@ def compile_torch_model(
         margin, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir, p_error=p_error,
         global_p_error=global_p_error, verbose=verbose, inputs_encryption_status=inputs_encryption_status,
         precision=precision, tolerance=tolerance, profile=profile, security_level=security_level,
-        parameters=parameters,
+        parameters=parameters, max_key_sets=max_key_sets,
     )  # fmt: skip
 
 
@@ -111,6 +112,7 @@ def compile_onnx_model(
     profile: str = "private_results",
     security_level: int = 128,
     parameters: str = "catalogue",
+    max_key_sets: int = 2,
 ) -> QuantizedModule:
     """Quantizes an ONNX network (onnx.ModelProto, or the path of a file) and compiles it."""
     if not _is_onnx(onnx_model):
@@ -120,7 +122,7 @@ def compile_onnx_model(
         margin, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir, p_error=p_error,
         global_p_error=global_p_error, verbose=verbose, inputs_encryption_status=inputs_encryption_status,
         precision=precision, tolerance=tolerance, profile=profile, security_level=security_level,
-        parameters=parameters,
+        parameters=parameters, max_key_sets=max_key_sets,
     )  # fmt: skip
 
 
@@ -146,6 +148,7 @@ def compile_brevitas_qat_model(
     profile: str = "private_results",
     security_level: int = 128,
     parameters: str = "catalogue",
+    max_key_sets: int = 2,
 ) -> QuantizedModule:
     """Compiles a network that was trained with Brevitas layers.
 
@@ -157,7 +160,7 @@ def compile_brevitas_qat_model(
         output_onnx_file=output_onnx_file, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir,
         p_error=p_error, global_p_error=global_p_error, verbose=verbose,
         inputs_encryption_status=inputs_encryption_status, precision=precision, tolerance=tolerance, profile=profile,
-        security_level=security_level, parameters=parameters,
+        security_level=security_level, parameters=parameters, max_key_sets=max_key_sets,
     )  # fmt: skip
 
 
@@ -187,7 +190,9 @@ def _compile(
     refuse_foreign_arguments(compilation["configuration"], compilation["artifacts"], compilation["show_mlir"], device)
     input_count = len(inputset) if isinstance(inputset, tuple) else 1
     check_encryption_status(compilation["inputs_encryption_status"], input_count)
-    names = ("p_error", "global_p_error", "precision", "tolerance", "profile", "security_level", "parameters")
+    names = (
+        "p_error", "global_p_error", "precision", "tolerance", "profile", "security_level", "parameters", "max_key_sets",
+    )  # fmt: skip
     plan_options(**{name: compilation[name] for name in names})
     if rounding_threshold_bits is not None:
         raise NotSupported("rounding of accumulators", "rounding_threshold_bits", 'precision="tolerant"')

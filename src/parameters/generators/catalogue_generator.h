@@ -49,8 +49,8 @@ class CatalogueGenerator {
       if (!best) continue;
       demands_.push_back(demand);
       best_.push_back(*best);
-      if (std::ranges::find(candidates_, best->parameters) == candidates_.end())
-        candidates_.push_back(best->parameters);
+      if (std::ranges::find(candidates_, best->key_sets[0].parameters) == candidates_.end())
+        candidates_.push_back(best->key_sets[0].parameters);
     }
   }
 

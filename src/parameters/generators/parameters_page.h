@@ -40,7 +40,7 @@ class ParametersPage {
 
 (This page is written by a test, `ParametersPage.*` in src/parameters/catalogue_test.cc, from the catalogue. Do not edit it.)
 
-A compiled model names its key set. By default it comes from this catalogue, so that models share keys and a recompiled model often
+A compiled model names its key set, or two. By default it comes from this catalogue, so that models share keys and a recompiled model often
 accepts the keys of its predecessor; `parameters="custom"` (`--parameters custom`) searches freely instead. The catalogue is for the
 128-bit line and made for p_error 2^-40 and 2^-128; it serves any p_error, at more than the least cost. At 132 bits, and where no
 entry suits, the key set is custom, and the plan says so.
@@ -57,6 +57,18 @@ belong to a class: up to 130 MB in memory and 40 MB on the wire, up to 190 and 7
 class is taken where it needs at most 65 % of the time of the best of the smaller ones, or where these have none. Keys are sent and
 held once and time is spent at every lookup, so speed decides within a class; but a few per cent are no reason to hold half as much
 again. `--cost-table FILE` puts times measured elsewhere in the place of the shipped ones.
+
+## Two key sets
+
+Where a few lookups are demanding and many are not, the many may have a key set of their own (`parameters/split.h`). Both sets
+bootstrap under the same big key, so k N is the same, and each small key is a beginning of it: ciphertexts go from a lookup of one set
+to a lookup of the other as they are, sums mix both, and there is one secret key. The price is a second set of evaluation keys, and
+that the cheap set must have the k N of the precise one.
+
+A second set is taken where it brings a sample's predicted time down to 85 % of that of the best single set, and to 65 % if both
+sets' keys together belong to a larger class. Lookups are divided by their limits of noise, and noise counts by the set that it comes
+from. `torusml inspect` says which layer has which set, and what one set would have cost; `max_key_sets=1` (`--max-key-sets 1`)
+forbids a second. More than two are not tried.
 )";
   static constexpr const char* kSecurityText =
       R"(Both keys of every set lie on the [128-bit line](security-parameters.md): the error is the least that the line allows at the
@@ -75,7 +87,7 @@ catalogue's choice at norm 1 to 2^10.
     for (const Demand& demand : demand_grid({-40, -128})) {
       const std::optional<ParameterChoice> choice = choose_among(catalogue(), demand.request());
       if (!choice) continue;
-      const std::string name = key_set_name(choice->parameters);
+      const std::string name = key_set_name(choice->key_sets[0].parameters);
       std::vector<Demand>& served = served_[{name, demand.p_error_log2}];
       served.push_back(demand);
     }

@@ -1,0 +1,38 @@
+#include "parameters/cost.h"
+#include "plan/plan.h"
+
+namespace torusml {
+
+std::vector<TfheParameters> parameters_of(const std::vector<KeySet>& key_sets) {
+  std::vector<TfheParameters> parameters;
+  for (const KeySet& set : key_sets) parameters.push_back(set.parameters);
+  return parameters;
+}
+
+std::string names_of(const std::vector<KeySet>& key_sets) {
+  std::string names;
+  for (const KeySet& set : key_sets) names += (names.empty() ? "" : " + ") + set.name;
+  return names;
+}
+
+KeyBytes key_bytes(const std::vector<KeySet>& key_sets) {
+  KeyBytes total;
+  for (const KeySet& set : key_sets) {
+    const KeyBytes bytes = key_bytes(set.parameters);
+    total.memory += bytes.memory;
+    total.wire += bytes.wire;
+  }
+  return total;
+}
+
+std::vector<std::int64_t> lookups_by_key_set(const Plan& plan, const Circuit& circuit) {
+  std::vector<std::int64_t> lookups(plan.key_sets.size(), 0);
+  for (const auto& [node, lookup] : plan.lookups) {
+    const Lut& lut = std::get<Lut>(circuit.nodes[node].op);
+    lookups[lookup.key_set] += static_cast<std::int64_t>(lut.tables.size()) *
+                               number_of_elements(circuit.values[lut.operand].shape);
+  }
+  return lookups;
+}
+
+}  // namespace torusml
