@@ -1,9 +1,10 @@
-// Measured noise against the formulas that choose parameters: within 10 %.
+// Measured noise against the formulas that choose parameters: within 5 % in the suites named
+// Statistical, within 10 % in their parts for the default run.
 //
 // Sample sizes make a false alarm rarer than 1e-6 although errors are not independent: the errors
 // of the masks meet the mean 1/2 of the key, so that a third of the variance of an accumulator
-// moves in two or three directions only. Hence hundreds of rotations, where ten would give enough
-// coefficients.
+// moves in two or three directions only, and the ratio of R rotations is off by 0.3 / sqrt(R).
+// Hence a thousand rotations, where ten would give enough coefficients.
 #include "parameters/noise.h"
 
 #include <fmt/format.h>
@@ -25,7 +26,7 @@
 namespace torusml {
 namespace {
 
-constexpr double kTolerance = 0.1;
+constexpr double kTolerance = 0.05, kQuickTolerance = 0.1;
 
 double centred(Torus word) {
   return std::ldexp(static_cast<double>(static_cast<std::int64_t>(word)), -64);
@@ -47,11 +48,11 @@ class Errors {
   std::size_t count_ = 0;
 };
 
-void expect_variance(const Errors& errors, Variance formula) {
+void expect_variance(const Errors& errors, Variance formula, double tolerance = kTolerance) {
   EXPECT_GE(errors.count(), 4800u);
   testing::Test::RecordProperty("measured_over_formula",
                                 fmt::format("{:.3f}", errors.variance() / formula.value));
-  EXPECT_NEAR(errors.variance() / formula.value, 1, kTolerance) << fmt::format(
+  EXPECT_NEAR(errors.variance() / formula.value, 1, tolerance) << fmt::format(
       "measured sigma 2^{:.3f}, formula 2^{:.3f}, {} errors", std::log2(errors.variance()) / 2,
       std::log2(formula.value) / 2, errors.count());
 }
@@ -125,7 +126,28 @@ std::vector<Torus> rotated(const std::vector<Torus>& table, std::size_t index) {
   return result;
 }
 
-void measure_rotations(const RotationCase& c, std::uint64_t seed, Errors& errors) {
+// The formula with the weights of this key instead of those of a mean one. The first step's operand
+// has no mask, so that its rounding does not matter.
+double variance_of(const Keys& keys) {
+  const TfheParameters& p = keys.secret.parameters;
+  const RotationStepNoise step = rotation_step_noise(p);
+  const std::size_t g = p.grouping_factor, steps = p.small_dimension.value / g;
+  const auto bits = keys.secret.small();
+  double not_zero = 0;
+  for (std::size_t i = g; i < g * steps; i += g)
+    not_zero += std::any_of(&bits[i], &bits[i] + g, [](auto bit) { return bit != 0; }) ? 1 : 0;
+  double weight = 0;
+  for (std::size_t j = 0; j < p.big_dimension().value; ++j)
+    weight += keys.secret.big[j] != 0 ? 1 : 0;
+  const double masks = (1 + weight) / (1 + p.big_dimension().value / 2.0);
+  const double chosen = not_zero / (1 - std::exp2(-static_cast<double>(g)));
+  const auto count = static_cast<double>(steps);
+  return count * step.key.value +
+         masks * (chosen * step.rounding.value + count * (step.fft.value + step.words.value));
+}
+
+// Returns the variance that the formula gives for this key.
+double measure_rotations(const RotationCase& c, std::uint64_t seed, Errors& errors) {
   const Keys keys = Keys::make(parameters_of(c), seed);
   const std::size_t period = std::size_t{c.size} << c.extension_log2;
   std::mt19937_64 random(seed);
@@ -146,6 +168,7 @@ void measure_rotations(const RotationCase& c, std::uint64_t seed, Errors& errors
       add_errors(keys, rotation, 0, shard, exact, errors);
     }
   }
+  return variance_of(keys);
 }
 
 class StatisticalBlindRotation : public testing::TestWithParam<RotationCase> {};
@@ -153,22 +176,24 @@ class StatisticalBlindRotation : public testing::TestWithParam<RotationCase> {};
 TEST_P(StatisticalBlindRotation, HasTheVarianceOfTheFormula) {
   const RotationCase c = GetParam();
   Errors errors;
-  for (std::uint64_t seed = 1; seed <= c.keys; ++seed) measure_rotations(c, seed, errors);
-  expect_variance(errors, blind_rotation_variance(parameters_of(c)));
+  double variance = 0;
+  for (std::uint64_t seed = 1; seed <= c.keys; ++seed)
+    variance += measure_rotations(c, seed, errors) / static_cast<double>(c.keys);
+  expect_variance(errors, {variance});
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, StatisticalBlindRotation,
-                         testing::Values(RotationCase{708, 3, 512, {18, 1}, 2, 32, 0, 10, 6},
-                                         RotationCase{709, 3, 512, {18, 1}, 1, 64, 0, 10, 6},
-                                         RotationCase{500, 2, 1024, {23, 1}, 2, 32, 0, 10, 20},
-                                         RotationCase{500, 1, 2048, {22, 1}, 1, 64, 0, 10, 30},
-                                         RotationCase{500, 1, 2048, {23, 1}, 2, 64, 0, 10, 30},
-                                         RotationCase{500, 1, 2048, {23, 1}, 2, 32, 0, 10, 30},
-                                         RotationCase{200, 1, 2048, {15, 2}, 1, 64, 0, 10, 50},
-                                         RotationCase{200, 1, 2048, {15, 2}, 2, 32, 0, 10, 50},
-                                         RotationCase{200, 1, 2048, {22, 1}, 2, 64, 1, 10, 20},
-                                         RotationCase{120, 1, 4096, {22, 1}, 1, 32, 0, 10, 40},
-                                         RotationCase{60, 1, 8192, {15, 2}, 1, 64, 0, 10, 60}),
+                         testing::Values(RotationCase{708, 3, 512, {18, 1}, 2, 32, 0, 10, 100},
+                                         RotationCase{709, 3, 512, {18, 1}, 1, 64, 0, 10, 100},
+                                         RotationCase{500, 2, 1024, {23, 1}, 2, 32, 0, 10, 100},
+                                         RotationCase{500, 1, 2048, {22, 1}, 1, 64, 0, 10, 100},
+                                         RotationCase{500, 1, 2048, {23, 1}, 2, 64, 0, 10, 100},
+                                         RotationCase{500, 1, 2048, {23, 1}, 2, 32, 0, 10, 100},
+                                         RotationCase{200, 1, 2048, {15, 2}, 1, 64, 0, 10, 100},
+                                         RotationCase{200, 1, 2048, {15, 2}, 2, 32, 0, 10, 100},
+                                         RotationCase{200, 1, 2048, {22, 1}, 2, 64, 1, 10, 100},
+                                         RotationCase{120, 1, 4096, {22, 1}, 1, 32, 0, 10, 100},
+                                         RotationCase{60, 1, 8192, {15, 2}, 1, 64, 0, 10, 100}),
                          [](const auto& info) {
                            const RotationCase& c = info.param;
                            return fmt::format("k{}N{}l{}b{}g{}w{}h{}", c.k, c.size,
@@ -264,7 +289,7 @@ TEST_P(BlindRotationNoise, HasTheVarianceOfTheFormula) {
   const RotationCase c = GetParam();
   Errors errors;
   for (std::uint64_t seed = 1; seed <= c.keys; ++seed) measure_rotations(c, seed, errors);
-  expect_variance(errors, blind_rotation_variance(parameters_of(c)));
+  expect_variance(errors, blind_rotation_variance(parameters_of(c)), kQuickTolerance);
 }
 
 INSTANTIATE_TEST_SUITE_P(Quick, BlindRotationNoise,
@@ -579,7 +604,7 @@ TEST_P(StatisticalSecretSquare, HasTheVarianceOfTheFormula) {
     const auto& state = keys.evaluation.state();
     ExternalProduct product(state, state.trace_step, p.trace, 1);
     std::mt19937_64 random(seed);
-    for (int turn = 0; turn < 6; ++turn) {
+    for (int turn = 0; turn < 24; ++turn) {
       Glwe operand(size), result(size);
       for (auto& word : operand.mask()) word = random();
       product.split(0, 0, operand.data());
@@ -705,18 +730,19 @@ void measure_packing(const WideCase& c, std::uint64_t seed, Errors& errors) {
   }
 }
 
-void expect_packing_variance(const WideCase& c) {
+void expect_packing_variance(const WideCase& c, double tolerance) {
   const TfheParameters p = parameters_of(c);
   Errors errors;
   for (std::uint64_t seed = 1; seed <= c.keys; ++seed) measure_packing(c, seed, errors);
   const PackingNoise packing = packing_noise(p, shape_of(c));
-  expect_variance(errors, {packing.gain * blind_rotation_variance(p).value + packing.floor.value});
+  expect_variance(errors, {packing.gain * blind_rotation_variance(p).value + packing.floor.value},
+                  tolerance);
 }
 
 class StatisticalVerticalPacking : public testing::TestWithParam<WideCase> {};
 
 TEST_P(StatisticalVerticalPacking, HasTheVarianceOfTheFormula) {
-  expect_packing_variance(GetParam());
+  expect_packing_variance(GetParam(), kTolerance);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, StatisticalVerticalPacking,
@@ -728,7 +754,9 @@ INSTANTIATE_TEST_SUITE_P(Cases, StatisticalVerticalPacking,
 // A part for the default run: with few steps, so that the rotation's noise is small.
 class VerticalPackingNoise : public StatisticalVerticalPacking {};
 
-TEST_P(VerticalPackingNoise, HasTheVarianceOfTheFormula) { expect_packing_variance(GetParam()); }
+TEST_P(VerticalPackingNoise, HasTheVarianceOfTheFormula) {
+  expect_packing_variance(GetParam(), kQuickTolerance);
+}
 
 INSTANTIATE_TEST_SUITE_P(Quick, VerticalPackingNoise,
                          testing::Values(WideCase{20, {6, 3}, {9, 4}, 11, 4, 8}),

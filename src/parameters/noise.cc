@@ -151,11 +151,9 @@ RotationStepNoise rotation_step_noise(const TfheParameters& p) {
   const double ggsws = (1u << p.grouping_factor) - 1;
   const double kN = big_dimension(p);
   const double word2 = p.accumulator_bits == 32 ? kWord32 : kWord64;
-  // A mask's error meets bits of the key. Halves are rounded up: half a word of mean, whose sign
-  // alternates from coefficient to coefficient, so that it meets the key's variance only.
+  // A mask's error meets bits of the key.
   const double of_body_and_mask = 1 + kN * kBitSecondMoment;
-  const double gadget_rounding = (last_step2(p.bootstrap) - word2) / 12 * of_body_and_mask +
-                                 word2 / 4 * (1 + kN * kBitVariance);
+  const double gadget_rounding = (last_step2(p.bootstrap) - word2) / 12 * of_body_and_mask;
   const double is_nonzero = 1 - std::exp2(-static_cast<double>(p.grouping_factor));
 
   RotationStepNoise noise;
@@ -165,6 +163,9 @@ RotationStepNoise rotation_step_noise(const TfheParameters& p) {
   noise.fft.value = ggsws * kDifference * fft_error(p, kFftErrorLog2) *
                     std::log2(polynomial_size(p)) * glwe_dimension(p);
   if (p.accumulator_bits == 32) noise.words.value = kWord32 / 12 * of_body_and_mask;
+  // Halves are rounded up: half a word of mean, whose sign alternates from coefficient to
+  // coefficient, so that it meets the key's variance only.
+  noise.common.value = is_nonzero * kDifference * word2 / 4 * (1 + kN * kBitVariance);
   return noise;
 }
 

@@ -52,6 +52,9 @@ struct RotationStepNoise {
   Variance rounding;  // of the accumulator to the gadget's digits
   Variance fft;       // of the transforms in doubles
   Variance words;     // of the accumulator to 32-bit words; 0 for 64-bit accumulators
+  // Of what rounding has in common at every step. Over a rotation it comes once, not n / g times,
+  // and is left out of total().
+  Variance common;
   double total() const { return key.value + rounding.value + fft.value + words.value; }
 };
 RotationStepNoise rotation_step_noise(const TfheParameters& p);
