@@ -57,7 +57,7 @@ nb::object to_numpy(const Shape& shape, std::vector<T> data) {
   auto holder = std::make_unique<std::vector<T>>(std::move(data));
   T* values = holder->data();
   nb::capsule owner(holder.get(), [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-  holder.release();
+  static_cast<void>(holder.release());  // the capsule owns it now
   const std::vector<std::size_t> sizes(shape.begin(), shape.end());
   return nb::cast(nb::ndarray<nb::numpy, T>(values, sizes.size(), sizes.data(), owner));
 }
