@@ -72,7 +72,27 @@ void add_compile(CLI::App& app, CompileArguments& a) {
   file_list(command, "--calibration", a.calibration, "Typical inputs (.npy), batch axis first");
   command.add_option("--bits", a.bits, "Bits of weights and activations")->capture_default_str();
   command.add_flag("--qat", a.qat, "The network brings its own quantizers");
-  command.add_option("--precision", a.precision, "exact or tolerant")->capture_default_str();
+  command
+      .add_option("--precision", a.precision,
+                  "auto (the fastest that agrees with exact results), exact or tolerant")
+      ->capture_default_str();
+  CLI::Option* agreement =
+      command.add_option("--agreement", a.agreement,
+                         "auto: least share of predictions as under exact, 0.995 unless given");
+  command
+      .add_option("--relative-error", a.relative_error,
+                  "auto: most relative error of results, 0.01 unless given")
+      ->excludes(agreement);
+  command.add_option("--max-trials", a.max_trials, "auto: simulations at most")
+      ->capture_default_str();
+  command.add_option("--seed", a.seed, "auto: seed of samples and noise")->capture_default_str();
+  command
+      .add_option("--layer", a.layers,
+                  "Precision of one layer or output in place of the others': exact, tolerant or "
+                  "tolerant:2^-8")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->type_name("NAME=PRECISION");
   command.add_option("--profile", a.profile, "private_results or shared_results")
       ->capture_default_str();
   CLI::Option* p_error = command.add_option(

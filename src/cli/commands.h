@@ -19,7 +19,11 @@ struct CompileArguments {
   std::string output;
   int bits = 8;
   bool qat = false;
-  std::string precision = "exact", profile = "private_results";
+  std::string precision = "auto", profile = "private_results";
+  std::vector<std::string> layers;        // NAME=exact, NAME=tolerant or NAME=tolerant:2^-8
+  std::string agreement, relative_error;  // of precision auto; empty: the default
+  int max_trials = 64;                    // the same
+  std::uint64_t seed = 0;                 // the same
   std::string p_error, global_p_error, tolerance;  // empty: the default
   double margin = 0.05;
   int security_bits = 128;

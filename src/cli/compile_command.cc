@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "artifact/codecs.h"
@@ -14,6 +15,7 @@
 #include "cli/human.h"
 #include "cli/key_set_text.h"
 #include "cli/named_files.h"
+#include "cli/progress_bar.h"
 #include "compiler/quantized_module.h"
 #include "importer/onnx.h"
 #include "torusml/error.h"
@@ -32,14 +34,55 @@ double probability(const std::string& text, const std::string& option) {
               fmt::format("{} is {}; it must lie between 0 and 1", option, value), option, "2^-40");
 }
 
+LayerPrecision layer_precision(const std::string& text) {
+  const std::size_t colon = text.find(':');
+  LayerPrecision layer{.policy = parse_precision(text.substr(0, colon))};
+  if (colon != std::string::npos) layer.tolerance = parse_number(text.substr(colon + 1), "--layer");
+  return layer;
+}
+
+std::map<std::string, LayerPrecision> layer_precisions(const std::vector<std::string>& arguments) {
+  std::map<std::string, LayerPrecision> layers;
+  for (const std::string& argument : arguments) {
+    const std::size_t equals = argument.rfind('=');
+    if (equals == std::string::npos || equals == 0) {
+      throw Error(ErrorCode::invalid_argument, fmt::format("'{}' is not NAME=PRECISION", argument),
+                  "--layer", "relu1=exact or relu1=tolerant:2^-8");
+    }
+    const bool is_new =
+        layers.emplace(argument.substr(0, equals), layer_precision(argument.substr(equals + 1)))
+            .second;
+    if (is_new) continue;
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("'{}' was given twice", argument.substr(0, equals)), "--layer");
+  }
+  return layers;
+}
+
+PrecisionSearch precision_search(const CompileArguments& arguments) {
+  PrecisionSearch search;
+  search.max_trials = arguments.max_trials;
+  search.seed = arguments.seed;
+  const auto given = [](const std::string& text, const char* option) {
+    return text.empty() ? 0 : parse_number(text, option);
+  };
+  search.target =
+      make_target(parse_precision(arguments.precision), given(arguments.agreement, "--agreement"),
+                  given(arguments.relative_error, "--relative-error"), {}, 0);
+  return search;
+}
+
 PlanOptions plan_options(const CompileArguments& arguments) {
   PlanOptions options;
   options.precision = parse_precision(arguments.precision);
   options.profile = parse_profile(arguments.profile);
+  options.layers = layer_precisions(arguments.layers);
   options.p_error = probability(arguments.p_error, "--p-error");
   options.global_p_error = probability(arguments.global_p_error, "--global-p-error");
-  if (!arguments.tolerance.empty())
+  if (!arguments.tolerance.empty()) {
+    check_own_tolerance(options.precision, "--tolerance");
     options.tolerance = parse_number(arguments.tolerance, "--tolerance");
+  }
   options.security_bits = arguments.security_bits;
   options.key_set_source = parse_key_set_source(arguments.parameters);
   options.max_key_sets = arguments.max_key_sets;
@@ -128,13 +171,18 @@ void run_compile(const CompileArguments& arguments) {
   CompileOptions options;
   options.quantization = {QuantizationBits::uniform(arguments.bits), arguments.qat};
   options.plan = plan_options(arguments);
+  options.search = precision_search(arguments);
   options.margin = arguments.margin;
   check_stage(arguments.print_after);
   options.hooks = printing_hooks(arguments.print_after);
   FloatGraph graph = import_onnx(arguments.model);
   const std::vector<Tensor<double>> calibration =
       read_named_arrays(arguments.calibration, input_names(graph), "--calibration");
-  const CompiledModel model = compile_model(std::move(graph), calibration, options);
+  const CompiledModel model = [&] {
+    ProgressBar bar("trials of precision");
+    options.search.progress = bar.callback();
+    return compile_model(std::move(graph), calibration, options);
+  }();
   save_model(model, arguments.output);
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   print_summary(arguments, model, elapsed.count());

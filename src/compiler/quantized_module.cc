@@ -88,11 +88,27 @@ std::vector<Tensor<std::int64_t>> QuantizedModule::run_clear(
   return torusml::run_clear(circuit_, inputs);
 }
 
-CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs,
-                                       const PlanOptions& options, const CompileHooks& hooks) {
+// Leaves the circuit lowered as the choice needs it.
+PlanOptions QuantizedModule::choose(const std::vector<Tensor<double>>& inputs,
+                                    const PlanOptions& options, const PrecisionSearch& search,
+                                    const CompileHooks& hooks,
+                                    std::optional<PrecisionReport>& report) {
   lower_for(inputs, options.precision, hooks);
+  if (options.precision != Precision::automatic) return options;
+  PrecisionFound found =
+      search_precision(circuit_, client_, quantize_inputs(inputs), options, search);
+  report = found.report;
+  if (!found.is_exact) return std::move(found.options);
+  lower_for(inputs, Precision::exact, hooks);
+  return std::move(found.options);
+}
+
+CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs,
+                                       const PlanOptions& options, const PrecisionSearch& search,
+                                       const CompileHooks& hooks) {
   CompiledModel model;
-  model.plan = make_plan(circuit_, options);
+  const PlanOptions chosen = choose(inputs, options, search, hooks, model.precision);
+  model.plan = make_plan(circuit_, chosen);
   model.circuit = circuit_;
   model.ranges = ranges_;
   client_.key_sets = parameters_of(model.plan.key_sets);
@@ -115,7 +131,7 @@ CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs
 CompiledModel compile_model(FloatGraph graph, const std::vector<Tensor<double>>& calibration,
                             const CompileOptions& options) {
   return QuantizedModule::build(std::move(graph), calibration, options.quantization, options.margin)
-      .compile(calibration, options.plan, options.hooks);
+      .compile(calibration, options.plan, options.search, options.hooks);
 }
 
 }  // namespace torusml

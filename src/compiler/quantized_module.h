@@ -10,10 +10,12 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include "circuit/circuit.h"
+#include "compiler/precision_search.h"
 #include "importer/float_graph.h"
 #include "lowering/lower.h"
 #include "plan/compiled_model.h"
@@ -51,12 +53,16 @@ class QuantizedModule {
   std::vector<Tensor<std::int64_t>> run_clear(
       const std::vector<Tensor<std::int64_t>>& inputs) const;
 
-  // Measures ranges on `inputs` anew, for the policy that the options ask for, and plans. The
-  // module's own circuit becomes the compiled one. Errors: those of lower() and make_plan().
+  // Measures ranges on `inputs` anew, for the policy that the options ask for, and plans; where
+  // that is automatic, after a search on the same inputs. The module's own circuit becomes the
+  // compiled one. Errors: those of lower(), make_plan() and search_precision().
   CompiledModel compile(const std::vector<Tensor<double>>& inputs, const PlanOptions& options,
-                        const CompileHooks& hooks = {});
+                        const PrecisionSearch& search = {}, const CompileHooks& hooks = {});
 
  private:
+  PlanOptions choose(const std::vector<Tensor<double>>& inputs, const PlanOptions& options,
+                     const PrecisionSearch& search, const CompileHooks& hooks,
+                     std::optional<PrecisionReport>& report);
   void lower_for(const std::vector<Tensor<double>>& inputs, Precision precision,
                  const CompileHooks& hooks);
 
@@ -70,6 +76,7 @@ class QuantizedModule {
 struct CompileOptions {
   QuantizationRequest quantization;
   PlanOptions plan;
+  PrecisionSearch search;  // of precision automatic
   double margin = 0.05;
   CompileHooks hooks;
 };

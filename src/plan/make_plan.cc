@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <bit>
@@ -49,6 +50,7 @@ struct Reader {
   std::uint64_t count = 0;     // numbers read for one sample
   std::uint64_t tables = 0;    // of each number; 0 for an output
   Precision policy = Precision::exact;
+  double tolerance = 0;  // of a tolerant one
 
   double width() const { return static_cast<double>(values - 1); }
   // Every table read, and every output value, may fail.
@@ -111,6 +113,41 @@ double resolve_p_error(const PlanOptions& options, double events) {
   return options.p_error;
 }
 
+void check_tolerance(double tolerance, const std::string& where) {
+  if (tolerance > 0 && tolerance <= 0.25) return;
+  throw Error(
+      ErrorCode::invalid_argument,
+      fmt::format("tolerance is {}; it is a fraction of the interval, above 0 and at most 0.25",
+                  tolerance),
+      where);
+}
+
+void check_shared_results(Precision policy, const std::string& where) {
+  if (policy == Precision::exact) return;
+  throw Error(
+      ErrorCode::profile_forbids,
+      "profile shared_results refuses precision tolerant: visible errors leak the key", where,
+      "precision=\"exact\", or profile private_results if only the key's owner sees results");
+}
+
+std::string layer_text(const std::string& name) { return fmt::format("layer '{}'", name); }
+
+void check_layer(const std::string& name, const LayerPrecision& layer, Profile profile) {
+  if (layer.policy == Precision::automatic) {
+    throw Error(ErrorCode::invalid_argument, "precision \"auto\" is for all layers together",
+                layer_text(name), "\"exact\" or \"tolerant\" for a layer of its own");
+  }
+  if (layer.tolerance != 0) {
+    check_tolerance(layer.tolerance, layer_text(name));
+    if (layer.policy == Precision::exact) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("precision is \"exact\" and tolerance {}", layer.tolerance),
+                  layer_text(name), "no tolerance, or precision \"tolerant\"");
+    }
+  }
+  if (profile == Profile::shared_results) check_shared_results(layer.policy, layer_text(name));
+}
+
 void check_options(const PlanOptions& options) {
   if (options.p_error != 0 && options.global_p_error != 0) {
     throw Error(ErrorCode::invalid_argument, "p_error and global_p_error exclude each other", "",
@@ -121,23 +158,14 @@ void check_options(const PlanOptions& options) {
         ErrorCode::invalid_argument,
         fmt::format("security is {} bits; 128 and 132 are supported", options.security_bits));
   }
-  if (!(options.tolerance > 0) || options.tolerance > 0.25) {
-    throw Error(
-        ErrorCode::invalid_argument,
-        fmt::format("tolerance is {}; it is a fraction of the interval, above 0 and at most 0.25",
-                    options.tolerance));
-  }
+  check_tolerance(options.tolerance, "");
   if (options.max_key_sets < 1 || options.max_key_sets > kMostKeySets) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("max_key_sets is {}; a plan has 1 to {} key sets", options.max_key_sets,
                             kMostKeySets));
   }
-  if (options.profile == Profile::shared_results && options.precision == Precision::tolerant) {
-    throw Error(
-        ErrorCode::profile_forbids,
-        "profile shared_results refuses precision tolerant: visible errors leak the key", "",
-        "precision=\"exact\", or profile private_results if only the key's owner sees results");
-  }
+  if (options.profile == Profile::shared_results) check_shared_results(options.precision, "");
+  for (const auto& [name, layer] : options.layers) check_layer(name, layer, options.profile);
 }
 
 // Two key sets in place of the best one for a request, if they are worth it beside a rival.
@@ -197,6 +225,20 @@ class Planner {
       else if (const auto* output = std::get_if<Output>(&node.op))
         add_reader(i, output->operand, 0);
     }
+    check_layer_names();
+  }
+
+  void check_layer_names() const {
+    for (const auto& [name, layer] : plan_.options.layers) {
+      const auto has_name = [&](const Reader& reader) {
+        return circuit_.nodes[reader.node].name == name;
+      };
+      if (std::ranges::any_of(readers_, has_name)) continue;
+      std::vector<std::string> known;
+      for (const Reader& reader : readers_) known.push_back(circuit_.nodes[reader.node].name);
+      throw Error(ErrorCode::unknown_option, fmt::format("the circuit has no layer '{}'", name),
+                  "layers", fmt::format("one of {}", fmt::join(known, ", ")));
+    }
   }
 
   void add_reader(std::size_t node, ValueId operand, std::size_t tables) {
@@ -208,12 +250,25 @@ class Planner {
     reader.values = type(operand).interval.size();
     reader.count = static_cast<std::uint64_t>(number_of_elements(type(operand).shape));
     reader.tables = tables;
-    reader.policy = plan_.options.precision;
+    set_policy(reader, circuit_.nodes[node].name);
     if (reader.is_lookup && reader.policy == Precision::exact) {
       reader.reach = step_reach(std::get<Lut>(circuit_.nodes[node].op)).value_or(reader.values);
       reader.odd_half = odd_half(reader.reach, reader.values);
     }
     readers_.push_back(reader);
+  }
+
+  void set_policy(Reader& reader, const std::string& name) const {
+    const auto own = plan_.options.layers.find(name);
+    const bool has_own = own != plan_.options.layers.end();
+    reader.policy = has_own ? own->second.policy : plan_.options.precision;
+    if (reader.policy == Precision::automatic) {
+      throw Error(ErrorCode::invalid_argument, "precision \"auto\" is for compile() to decide",
+                  layer(reader), "\"exact\" or \"tolerant\"");
+    }
+    if (reader.policy == Precision::exact) return;
+    reader.tolerance =
+        has_own && own->second.tolerance != 0 ? own->second.tolerance : plan_.options.tolerance;
   }
 
   double events() const {
@@ -223,7 +278,7 @@ class Planner {
   }
 
   std::string layer(const Reader& reader) const {
-    return fmt::format("layer '{}'", circuit_.nodes[reader.node].name);
+    return layer_text(circuit_.nodes[reader.node].name);
   }
 
   void check_width(const Reader& reader) const {
@@ -271,7 +326,7 @@ class Planner {
   void align(std::map<ValueId, double>& scales) const {
     for (const Reader& reader : readers_) {
       double& scale = scales.at(reader.group);
-      if (may_be_wide(reader)) scale = std::exp2(std::floor(std::log2(scale)));
+      if (may_be_wide(reader)) scale = power_of_two_below(scale);
     }
   }
 
@@ -332,19 +387,45 @@ class Planner {
     plan_.one_key_set = {one.key_sets[0].name, one.cost_ms_per_core, one.key_bytes};
   }
 
-  // Noise limits. exact: kappa sigma within half a box. tolerant: sigma within tolerance *
+  // Torus scales before the noise is known.
+  struct Scales {
+    std::map<ValueId, double> tolerant;  // by group: guard bands as wide as tolerances allow
+    // By node: its own guard bands half a box, those of the others in its group as wide as
+    // tolerances allow.
+    std::map<std::size_t, double> exact;
+  };
+
+  Scales scales_by_policy(bool may_use_wide) const {
+    std::map<ValueId, std::vector<const Reader*>> groups;
+    for (const Reader& reader : readers_) groups[reader.group].push_back(&reader);
+    const auto tolerant_scale = [&](const Reader& reader) {
+      const Placement place = placement(reader, may_use_wide);
+      const double sigma = reader.tolerance * place.room / (1 + 2 * kappa_ * reader.tolerance);
+      return largest_scale(place, kappa_ * sigma);
+    };
+    Scales scales;
+    for (const auto& [group, readers] : groups) {
+      const bool is_aligned = may_use_wide && std::ranges::any_of(readers, [](const Reader* r) {
+                                return may_be_wide(*r);
+                              });
+      for (const Reader* reader : readers) {
+        shrink(scales.tolerant, group, tolerant_scale(*reader));
+        double exact = largest_scale(placement(*reader, may_use_wide), 0);
+        for (const Reader* other : readers)
+          if (other != reader) exact = std::min(exact, tolerant_scale(*other));
+        scales.exact[reader->node] = is_aligned ? power_of_two_below(exact) : exact;
+      }
+    }
+    return scales;
+  }
+
+  static double power_of_two_below(double scale) { return std::exp2(std::floor(std::log2(scale))); }
+
+  // Noise limits. exact: kappa sigma within half a box. tolerant: sigma within its tolerance *
   // interval, where the interval is what guard bands of kappa sigma leave of the room; or the exact
   // limit where that is weaker.
   ParameterRequest request(bool may_use_wide) const {
-    const double tau = plan_.options.tolerance;
-    std::map<ValueId, double> boxes, tolerant;  // scale of each group under either policy
-    for (const Reader& reader : readers_) {
-      const Placement place = placement(reader, may_use_wide);
-      const double sigma = tau * place.room / (1 + 2 * kappa_ * tau);
-      shrink(boxes, reader.group, largest_scale(place, 0));
-      shrink(tolerant, reader.group, largest_scale(place, kappa_ * sigma));
-    }
-    if (may_use_wide) align(boxes);
+    const Scales scales = scales_by_policy(may_use_wide);
     ParameterRequest request;
     request.security_bits = plan_.options.security_bits;
     request.cost_table = plan_.options.cost_table;
@@ -365,17 +446,19 @@ class Planner {
         constraint.lookup_count = reader.count;
         constraint.tables = reader.tables;
       }
-      const double exact_limit = boxes[reader.group] / (2 * kappa_);
-      const double tolerant_limit = tau * reader.width() * tolerant[reader.group];
+      const double exact_scale = scales.exact.at(reader.node);
+      const double exact_limit = exact_scale / (2 * kappa_);
+      const double tolerant_limit =
+          reader.tolerance * reader.width() * scales.tolerant.at(reader.group);
       if (reader.policy == Precision::exact || exact_limit >= tolerant_limit) {
         constraint.limit_sigma = exact_limit;
         constraint.values = is_odd(reader, may_use_wide) ? reader.odd_half : reader.values;
         constraint.table_step_weight =
-            reader.is_lookup && !borders_meet_entries(boxes[reader.group]) ? 1 / kappa_ : 0;
+            reader.is_lookup && !borders_meet_entries(exact_scale) ? 1 / kappa_ : 0;
       } else {
         constraint.limit_sigma = tolerant_limit;
       }
-      if (may_use_wide && may_be_wide(reader)) allow_wide(reader, boxes[reader.group], constraint);
+      if (may_use_wide && may_be_wide(reader)) allow_wide(reader, exact_scale, constraint);
       request.constraints.push_back(constraint);
     }
     return request;
@@ -492,6 +575,7 @@ class Planner {
       const WideShape& shape = choice.wide[index];
       flip = wrap = wide_failure(parameters, shape, plan_.tensors[reader.operand].noise.value);
       plan_.lookups[reader.node] = {.policy = reader.policy,
+                                    .tolerance = reader.tolerance,
                                     .key_set = set,
                                     .wide = shape,
                                     .guard = guard,
@@ -507,6 +591,7 @@ class Planner {
       const double step = tail_probability(std::max(0.0, 0.5 - half_step) / spread);
       flip = flip_probability(std::get<Lut>(circuit_.nodes[reader.node].op), spread, half_step);
       plan_.lookups[reader.node] = {.policy = reader.policy,
+                                    .tolerance = reader.tolerance,
                                     .key_set = set,
                                     .rotation = rotation,
                                     .is_odd = is_odd(reader, is_aligned_),
@@ -517,7 +602,7 @@ class Planner {
                                     .wrap_probability = wrap};
     } else {
       flip = tail_probability(0.5 / spread);
-      plan_.outputs[reader.node] = {reader.policy, guard, noise, flip, wrap};
+      plan_.outputs[reader.node] = {reader.policy, reader.tolerance, guard, noise, flip, wrap};
     }
     const double failure = reader.policy == Precision::exact ? std::max(flip, wrap) : wrap;
     log_success_ += reader.events() * std::log1p(-std::min(failure, 0.5));
@@ -579,7 +664,15 @@ class Planner {
 }  // namespace
 
 std::string to_string(Precision precision) {
-  return precision == Precision::exact ? "exact" : "tolerant";
+  switch (precision) {
+    case Precision::exact:
+      return "exact";
+    case Precision::tolerant:
+      return "tolerant";
+    case Precision::automatic:
+      break;
+  }
+  return "auto";
 }
 
 std::string to_string(Profile profile) {
@@ -589,8 +682,9 @@ std::string to_string(Profile profile) {
 Precision parse_precision(const std::string& text) {
   if (text == "exact") return Precision::exact;
   if (text == "tolerant") return Precision::tolerant;
+  if (text == "auto") return Precision::automatic;
   throw Error(ErrorCode::unknown_option, fmt::format("precision \"{}\" is not known", text), "",
-              "\"exact\" or \"tolerant\"");
+              "\"exact\", \"tolerant\" or \"auto\"");
 }
 
 Profile parse_profile(const std::string& text) {
@@ -598,6 +692,12 @@ Profile parse_profile(const std::string& text) {
   if (text == "shared_results") return Profile::shared_results;
   throw Error(ErrorCode::unknown_option, fmt::format("profile \"{}\" is not known", text), "",
               "\"private_results\" or \"shared_results\"");
+}
+
+double effective_bits(Interval interval, double sigma) {
+  const double width = static_cast<double>(interval.upper) - static_cast<double>(interval.lower);
+  const double apart = std::max(1.0, 6 * sigma);
+  return std::log2(width / apart + 1);
 }
 
 BootstrapCount count_bootstraps(const Circuit& circuit, const Plan& plan) {

@@ -23,7 +23,8 @@
 
 namespace torusml {
 
-enum class Precision { exact, tolerant };
+// automatic: chosen for each layer by the compiler (compiler/precision_search.h), never by a plan.
+enum class Precision { exact, tolerant, automatic };
 enum class Profile { private_results, shared_results };
 
 std::string to_string(Precision precision);
@@ -34,6 +35,14 @@ Profile parse_profile(const std::string& text);      // error unknown_option
 // More would save less than the keys of a third one are worth.
 inline constexpr int kMostKeySets = 2;
 
+// Of one layer's lookups or of one output, in place of what PlanOptions says for all.
+struct LayerPrecision {
+  Precision policy = Precision::exact;
+  double tolerance = 0;  // tolerant only; 0: PlanOptions::tolerance
+
+  friend bool operator==(const LayerPrecision&, const LayerPrecision&) = default;
+};
+
 struct PlanOptions {
   Precision precision = Precision::exact;
   Profile profile = Profile::private_results;
@@ -43,6 +52,9 @@ struct PlanOptions {
   double global_p_error = 0;
   // Standard deviation of all noise at a tolerant lookup, as a fraction of the tensor's interval.
   double tolerance = 0.0027621358640099513;  // 2^-8.5
+  // By the name of a lookup's or an output's node. Not part of a plan's text or of files, where
+  // every lookup says its own.
+  std::map<std::string, LayerPrecision> layers;
   int security_bits = 128;
   int max_exact_bits = 16;  // wider exact lookups are refused
   // Where key sets come from; 132 bits of security, and what no entry of the catalogue suits, is
@@ -63,6 +75,7 @@ struct TensorPlan {
 
 struct LookupPlan {
   Precision policy = Precision::exact;
+  double tolerance = 0;         // asked for, of a tolerant lookup; 0: exact
   std::size_t key_set = 0;      // which of the plan's bootstraps it
   RotationShape rotation;       // of an ordinary lookup
   WideShape wide;               // index_bits 0: an ordinary lookup
@@ -77,6 +90,7 @@ struct LookupPlan {
 
 struct OutputPlan {
   Precision policy = Precision::exact;
+  double tolerance = 0;  // as of a lookup
   double guard = 0;
   Variance noise;
   double flip_probability = 0;  // off by one or more, without wrap
@@ -118,7 +132,7 @@ KeyBytes key_bytes(const std::vector<KeySet>& key_sets);
 std::vector<std::int64_t> lookups_by_key_set(const Plan& plan, const Circuit& circuit);
 
 // Errors: accumulator_too_wide (layer, bits, way out), no_parameters, profile_forbids,
-// p_error_out_of_range, invalid_argument.
+// p_error_out_of_range, invalid_argument, unknown_option (a layer that the circuit has not).
 Plan make_plan(const Circuit& circuit, const PlanOptions& options);
 
 // The same with another parameter search, which may choose several key sets. Tests use it for key
@@ -133,6 +147,11 @@ struct BootstrapCount {
   std::int64_t rotations = 0, keyswitches = 0;
 };
 BootstrapCount count_bootstraps(const Circuit& circuit, const Plan& plan);
+
+// What noise leaves of an interval: bits of so many values that lie six standard deviations apart,
+// log2((values - 1) / (6 sigma) + 1); at most as many as the interval has. sigma: in units of one
+// integer.
+double effective_bits(Interval interval, double sigma);
 
 std::string print(const Plan& plan, const Circuit& circuit);
 Plan parse_plan(const std::string& text);  // error invalid_circuit with the line

@@ -85,6 +85,69 @@ TEST(Encoding, DecodeClampsToTheInterval) {
   EXPECT_EQ(decode(encode(-9, 0x1p-5, 0), 0x1p-5, 0, {-3, 3}), -3);
 }
 
+// A tolerance for each of two layers, in their own lookups and in the text.
+TEST(Plan, LayersHavePrecisionsOfTheirOwn) {
+  PlanOptions options{.precision = Precision::tolerant};
+  options.layers["first"] = {};
+  options.layers["second"] = {Precision::tolerant, 0x1p-7};
+  const Circuit circuit = mixed();
+  const Plan plan = make_plan(circuit, options);
+  EXPECT_EQ(plan.lookups.at(1).policy, Precision::exact);
+  EXPECT_EQ(plan.lookups.at(1).tolerance, 0);
+  EXPECT_LE(plan.lookups.at(1).flip_probability, 0x1p-40);
+  const LookupPlan& second = plan.lookups.at(3);
+  EXPECT_EQ(second.policy, Precision::tolerant);
+  EXPECT_EQ(second.tolerance, 0x1p-7);
+  EXPECT_GT(second.flip_probability, 0x1p-10);
+  EXPECT_LE(second.wrap_probability, 0x1p-40);
+  EXPECT_LE(std::sqrt(second.noise.value), 0x1p-7 * 252 * plan.tensors[2].scale * (1 + 1e-9));
+  EXPECT_EQ(plan.outputs.at(4).tolerance, options.tolerance);
+  const std::string text = print(plan, circuit);
+  EXPECT_EQ(print(parse_plan(text), circuit), text);
+  EXPECT_NE(text.find("tolerant tolerance 0.0078125"), std::string::npos) << text;
+  options.precision = Precision::exact;
+  options.layers.erase("second");
+  EXPECT_LT(plan.cost_ms_per_core, make_plan(circuit, options).cost_ms_per_core);
+}
+
+// An exact lookup and a tolerant one of the same value: guard bands of the one leave the other its
+// half box.
+TEST(Plan, ExactAndTolerantReadersOfOneScale) {
+  Circuit circuit = mixed();
+  circuit.values.push_back({{8}, {0, 252}});
+  circuit.values.push_back({{8}, {0, 7}});
+  Table table = std::get<Lut>(circuit.nodes[3].op).tables[0];
+  table.name = "third";
+  circuit.nodes.insert(circuit.nodes.begin() + 4, {{"copy", Linear{{{2, ScaleWeight{1}}}, {}, 4}},
+                                                   {"third", Lut{4, {table}, {5}}},
+                                                   {"z", Output{5}}});
+  for (const double tolerance : {0x1p-5, 0x1p-7, 0x1p-9}) {
+    PlanOptions options{.precision = Precision::exact};
+    options.layers["third"] = {Precision::tolerant, tolerance};
+    const Plan plan = make_plan(circuit, options);
+    EXPECT_LE(plan.lookups.at(3).flip_probability, 0x1p-40 * (1 + 1e-9)) << tolerance;
+    EXPECT_LE(plan.lookups.at(5).wrap_probability, 0x1p-40 * (1 + 1e-9)) << tolerance;
+  }
+}
+
+TEST(Plan, RefusesLayersThatCannotBe) {
+  const auto code = [](const std::string& name, const LayerPrecision& layer,
+                       Profile profile = Profile::private_results) {
+    PlanOptions options{.profile = profile};
+    options.layers[name] = layer;
+    return error_of([&] { make_plan(mixed(), options); }).code();
+  };
+  EXPECT_EQ(code("first", {Precision::automatic}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code("first", {Precision::exact, 0.01}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code("first", {Precision::tolerant, 0.5}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code("first", {Precision::tolerant, -1}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code("third", {}), ErrorCode::unknown_option);
+  EXPECT_EQ(code("second", {Precision::tolerant}, Profile::shared_results),
+            ErrorCode::profile_forbids);
+  EXPECT_EQ(error_of([] { make_plan(mixed(), {.precision = Precision::automatic}); }).code(),
+            ErrorCode::invalid_argument);
+}
+
 TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
   for (std::int64_t upper : {3, 7, 10, 31}) {
     const Plan plan = make_plan(step(0, upper), {});

@@ -1,6 +1,10 @@
 // Plans, and compiled models with their clear and simulated executors.
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
+
+#include <cmath>
 
 #include "arrays.h"
 #include "base/threads.h"
@@ -85,6 +89,57 @@ nb::dict describe(const Circuit& circuit, const Plan& plan) {
   return result;
 }
 
+// Of one lookup or output, by its place in the circuit.
+template <class Read>
+nb::dict describe_layer(const Circuit& circuit, const Plan& plan, std::size_t node,
+                        const Read& read, const std::string& kind, ValueId operand) {
+  const Interval interval = circuit.values[operand].interval;
+  const double sigma = std::sqrt(read.noise.value) / plan.tensors[operand].scale;
+  nb::dict layer;
+  layer["name"] = circuit.nodes[node].name;
+  layer["kind"] = kind;
+  layer["range"] = to_python(interval);
+  layer["bits"] = bit_width(interval);
+  layer["policy"] = to_string(read.policy);
+  layer["tolerance"] = read.tolerance;
+  layer["sigma"] = sigma;
+  layer["effective_bits"] = effective_bits(interval, sigma);
+  layer["flip_probability"] = read.flip_probability;
+  layer["wrap_probability"] = read.wrap_probability;
+  return layer;
+}
+
+nb::list describe_layers(const Circuit& circuit, const Plan& plan) {
+  nb::list layers;
+  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
+    if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
+      const LookupPlan& lookup = plan.lookups.at(n);
+      nb::dict layer = describe_layer(circuit, plan, n, lookup, "lookup", lut->operand);
+      layer["key_set"] = plan.key_set_of(lookup).name;
+      layer["lookup_count"] = number_of_elements(circuit.values[lut->operand].shape) *
+                              static_cast<std::int64_t>(lut->tables.size());
+      layers.append(layer);
+    } else if (const auto* output = std::get_if<Output>(&circuit.nodes[n].op)) {
+      layers.append(
+          describe_layer(circuit, plan, n, plan.outputs.at(n), "output", output->operand));
+    }
+  }
+  return layers;
+}
+
+nb::object describe(const std::optional<PrecisionReport>& report) {
+  if (!report) return nb::none();
+  nb::dict result;
+  result["criterion"] = to_string(report->criterion);
+  result["most_loss"] = report->most_loss;
+  result["loss"] = report->loss;
+  result["samples"] = report->samples;
+  result["draws"] = report->draws;
+  result["trials"] = report->trials;
+  result["exact_ms_per_core"] = report->exact_ms_per_core;
+  return result;
+}
+
 nb::dict describe(const MemoryEstimate& memory) {
   nb::dict result;
   result["total"] = memory.total();
@@ -119,19 +174,24 @@ void bind_compiled_model(nb::module_& module) {
           "__init__",
           [](PlanOptions* self, const std::string& precision, const std::string& profile,
              double p_error, double global_p_error, double tolerance, int security_level,
-             const std::string& parameters, int max_key_sets) {
+             const std::string& parameters, int max_key_sets,
+             const std::map<std::string, std::pair<std::string, double>>& layers) {
+            std::map<std::string, LayerPrecision> precisions;
+            for (const auto& [name, layer] : layers)
+              precisions[name] = {parse_precision(layer.first), layer.second};
             new (self) PlanOptions{.precision = parse_precision(precision),
                                    .profile = parse_profile(profile),
                                    .p_error = p_error,
                                    .global_p_error = global_p_error,
                                    .tolerance = tolerance,
+                                   .layers = std::move(precisions),
                                    .security_bits = security_level,
                                    .key_set_source = parse_key_set_source(parameters),
                                    .max_key_sets = max_key_sets};
           },
           nb::arg("precision"), nb::arg("profile"), nb::arg("p_error"), nb::arg("global_p_error"),
           nb::arg("tolerance"), nb::arg("security_level"), nb::arg("parameters"),
-          nb::arg("max_key_sets"));
+          nb::arg("max_key_sets"), nb::arg("layers"));
   module.attr("default_tolerance") = PlanOptions{}.tolerance;
 
   nb::class_<CompiledModel>(module, "CompiledModel")
@@ -139,6 +199,11 @@ void bind_compiled_model(nb::module_& module) {
       .def_prop_ro("client", [](const CompiledModel& self) { return self.client; })
       .def_prop_ro("plan",
                    [](const CompiledModel& self) { return describe(self.circuit, self.plan); })
+      .def_prop_ro(
+          "layers",
+          [](const CompiledModel& self) { return describe_layers(self.circuit, self.plan); })
+      .def_prop_ro("precision_report",
+                   [](const CompiledModel& self) { return describe(self.precision); })
       .def_prop_ro("inputs",
                    [](const CompiledModel& self) { return to_python(self.client.inputs); })
       .def_prop_ro("outputs",

@@ -8,6 +8,7 @@
 #include "bindings.h"
 #include "circuit/text.h"
 #include "compiler/quantized_module.h"
+#include "long_call.h"
 #include "runtime/executors.h"
 #include "specs.h"
 
@@ -63,6 +64,19 @@ CompileHooks to_hooks(const nb::object& after_pass) {
   }};
 }
 
+// A metric of lists of arrays, and of the samples' indices; called on any thread.
+Metric to_metric(const nb::object& metric) {
+  if (metric.is_none()) return {};
+  return [&metric](const std::vector<Tensor<double>>& outputs,
+                   const std::vector<std::size_t>& samples) {
+    const nb::gil_scoped_acquire lock;
+    nb::list arrays, indices;
+    for (const Tensor<double>& output : outputs) arrays.append(to_numpy(Tensor<double>(output)));
+    for (const std::size_t sample : samples) indices.append(sample);
+    return nb::cast<double>(metric(arrays, indices));
+  };
+}
+
 }  // namespace
 
 void bind_quantized_module(nb::module_& module) {
@@ -110,13 +124,24 @@ void bind_quantized_module(nb::module_& module) {
       .def(
           "compile",
           [](QuantizedModule& self, const FloatArrays& values, const PlanOptions& options,
+             double agreement, double relative_error, const nb::object& metric, double max_loss,
+             int max_trials, std::uint64_t seed, const nb::object& progress,
              const nb::object& after_pass) {
             const auto inputs = to_tensors(values);
             const CompileHooks hooks = to_hooks(after_pass);
-            const nb::gil_scoped_release release;
-            return self.compile(inputs, options, hooks);
+            PrecisionSearch search;
+            search.target = make_target(options.precision, agreement, relative_error,
+                                        to_metric(metric), max_loss);
+            search.max_trials = max_trials;
+            search.seed = seed;
+            return long_call(progress, [&](const ProgressCallback& report) {
+              search.progress = report;
+              return self.compile(inputs, options, search, hooks);
+            });
           },
-          nb::arg("inputs"), nb::arg("options"), nb::arg("after_pass").none());
+          nb::arg("inputs"), nb::arg("options"), nb::arg("agreement"), nb::arg("relative_error"),
+          nb::arg("metric").none(), nb::arg("max_loss"), nb::arg("max_trials"), nb::arg("seed"),
+          nb::arg("progress").none(), nb::arg("after_pass").none());
 }
 
 }  // namespace torusml::python

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core
+from .. import _core, progress
 from ..arrays import one_or_tuple, to_floats, to_integers
 from ..compiled_model import CompiledModel, limits_if
 from ..errors import InvalidArgument, NotCompiled, NotSupported, PErrorOutOfRange, UnknownOption, WrongDtype, WrongShape
+from ..precision import PrecisionSearch
 from .quantizers import QuantizationOptions, UniformQuantizationParameters, UniformQuantizer
 
 _FHE_MODES = ("disable", "simulate", "execute")
@@ -151,12 +152,16 @@ class QuantizedModule:
         security_level: int = 128,
         parameters: str = "catalogue",
         max_key_sets: int = 2,
+        layers: dict[str, str | float] | None = None,
+        search: PrecisionSearch | None = None,
     ) -> CompiledModel:
         """Chooses parameters for the ranges that `inputs` (floats) reach, and gives the circuit.
 
         p_error: of each table lookup and each output value (default 2^-40); global_p_error: of a whole sample.
-        precision: "exact", or "tolerant", which keeps more bits and lets values near the step of a table take the
-        neighbouring one; tolerance is then the noise as a fraction of the interval. profile: "private_results", or
+        precision: "exact"; "tolerant", which keeps more bits and lets values near the step of a table take the
+        neighbouring one, tolerance being then the noise as a fraction of the interval; or "auto", the fastest choice for
+        each layer with which simulated results agree with exact ones as `search` asks. layers: by the name of a lookup
+        or output, in place of precision: "exact", "tolerant", or a tolerance. profile: "private_results", or
         "shared_results" where others than the key's owner see results. parameters: "catalogue", whose published key
         sets models share, or "custom", which searches freely. max_key_sets: 1, or 2 where demanding lookups may have a
         key set of their own if that saves enough time. verbose prints the circuit and its plan.
@@ -164,13 +169,16 @@ class QuantizedModule:
         refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
         check_encryption_status(inputs_encryption_status, len(self._core.inputs))
         options = plan_options(
-            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets
+            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets, layers, search
         )
         values = inputs if isinstance(inputs, tuple) else (inputs,)
         self._check_count(values, self._core.inputs, "inputs")
         names = self.ordered_module_input_names
         arrays = [to_floats(value, names[i]) for i, value in enumerate(values)]
-        self._compiled = CompiledModel(self._core.compile(arrays, options, None))
+        arguments = (search or PrecisionSearch()).arguments(len(arrays[0]))
+        with progress.bar("trials of precision") as shown:
+            core = self._core.compile(arrays, options, **arguments, progress=shown, after_pass=None)
+        self._compiled = CompiledModel(core)
         if verbose:
             print(self._compiled)
             print(self._compiled.plan_text())
@@ -254,7 +262,15 @@ def plan_options(
     security_level: int,
     parameters: str,
     max_key_sets: int = 2,
+    layers: dict[str, str | float] | None = None,
+    search: PrecisionSearch | None = None,
 ) -> _core.PlanOptions:
+    if search is not None and not isinstance(search, PrecisionSearch):
+        raise WrongDtype(f"a PrecisionSearch expected, got {search!r}", "search")
+    if search is not None and precision != "auto":
+        raise InvalidArgument(f'a target is for precision "auto", not "{precision}"', "search", 'precision="auto"')
+    if tolerance is not None and precision == "auto":
+        raise InvalidArgument('precision "auto" chooses tolerances itself', "tolerance", 'precision="tolerant", or layers=')
     if p_error is not None and global_p_error is not None:
         raise InvalidArgument("p_error and global_p_error exclude each other", "p_error")
     for name, value in (("p_error", p_error), ("global_p_error", global_p_error), ("tolerance", tolerance)):
@@ -278,7 +294,22 @@ def plan_options(
         int(security_level),
         str(parameters),
         int(max_key_sets),
+        layer_precisions(layers),
     )
+
+
+def layer_precisions(layers: dict[str, str | float] | None) -> dict[str, tuple[str, float]]:
+    if layers is None:
+        return {}
+    if not isinstance(layers, dict):
+        raise WrongDtype(f"a dictionary of layers expected, got {layers!r}", "layers")
+    precisions = {}
+    for name, value in layers.items():
+        is_tolerance = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not isinstance(name, str) or not (is_tolerance or isinstance(value, str)):
+            raise WrongDtype(f'{name!r}: {value!r}; "exact", "tolerant" or a tolerance expected', "layers")
+        precisions[name] = ("tolerant", float(value)) if is_tolerance else (value, 0.0)
+    return precisions
 
 
 def _check_mode(fhe: str) -> None:

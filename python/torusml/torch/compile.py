@@ -5,7 +5,7 @@
     module = compile_onnx_model("net.onnx", calibration, import_qat=True)
 
 Names and arguments are those of Concrete ML; what comes after them is TorusML's: precision, tolerance, margin, profile,
-security_level, parameters. An argument that is not supported yet raises NotSupported.
+security_level, parameters, layers, search (torusml.precision). An argument that is not supported yet raises NotSupported.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from .. import _core
 from ..arrays import to_floats, to_numpy
 from ..errors import NotSupported, RefusedArgument, RefusedType, UnknownKey, UnsupportedBits, WrongDtype
+from ..precision import PrecisionSearch
 from ..quantization.custom_operators import make_factory
 from ..quantization.quantized_module import (
     QuantizedModule,
@@ -78,6 +79,8 @@ def compile_torch_model(
     security_level: int = 128,
     parameters: str = "catalogue",
     max_key_sets: int = 2,
+    layers: dict[str, str | float] | None = None,
+    search: PrecisionSearch | None = None,
 ) -> QuantizedModule:
     """Quantizes a PyTorch network of floats and compiles it."""
     _check_torch_model(torch_model, needs_brevitas=False)
@@ -86,7 +89,7 @@ def compile_torch_model(
         margin, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir, p_error=p_error,
         global_p_error=global_p_error, verbose=verbose, inputs_encryption_status=inputs_encryption_status,
         precision=precision, tolerance=tolerance, profile=profile, security_level=security_level,
-        parameters=parameters, max_key_sets=max_key_sets,
+        parameters=parameters, max_key_sets=max_key_sets, layers=layers, search=search,
     )  # fmt: skip
 
 
@@ -113,6 +116,8 @@ def compile_onnx_model(
     security_level: int = 128,
     parameters: str = "catalogue",
     max_key_sets: int = 2,
+    layers: dict[str, str | float] | None = None,
+    search: PrecisionSearch | None = None,
 ) -> QuantizedModule:
     """Quantizes an ONNX network (onnx.ModelProto, or the path of a file) and compiles it."""
     if not _is_onnx(onnx_model):
@@ -122,7 +127,7 @@ def compile_onnx_model(
         margin, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir, p_error=p_error,
         global_p_error=global_p_error, verbose=verbose, inputs_encryption_status=inputs_encryption_status,
         precision=precision, tolerance=tolerance, profile=profile, security_level=security_level,
-        parameters=parameters, max_key_sets=max_key_sets,
+        parameters=parameters, max_key_sets=max_key_sets, layers=layers, search=search,
     )  # fmt: skip
 
 
@@ -149,6 +154,8 @@ def compile_brevitas_qat_model(
     security_level: int = 128,
     parameters: str = "catalogue",
     max_key_sets: int = 2,
+    layers: dict[str, str | float] | None = None,
+    search: PrecisionSearch | None = None,
 ) -> QuantizedModule:
     """Compiles a network that was trained with Brevitas layers.
 
@@ -160,7 +167,7 @@ def compile_brevitas_qat_model(
         output_onnx_file=output_onnx_file, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir,
         p_error=p_error, global_p_error=global_p_error, verbose=verbose,
         inputs_encryption_status=inputs_encryption_status, precision=precision, tolerance=tolerance, profile=profile,
-        security_level=security_level, parameters=parameters, max_key_sets=max_key_sets,
+        security_level=security_level, parameters=parameters, max_key_sets=max_key_sets, layers=layers, search=search,
     )  # fmt: skip
 
 
@@ -192,6 +199,7 @@ def _compile(
     check_encryption_status(compilation["inputs_encryption_status"], input_count)
     names = (
         "p_error", "global_p_error", "precision", "tolerance", "profile", "security_level", "parameters", "max_key_sets",
+        "layers", "search",
     )  # fmt: skip
     plan_options(**{name: compilation[name] for name in names})
     if rounding_threshold_bits is not None:
