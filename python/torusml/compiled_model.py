@@ -110,6 +110,18 @@ class CompiledModel:
         return self._core.ranges
 
     @property
+    def layers(self) -> list[dict]:
+        """By lookup and output: its range and bits, policy, tolerance, noise (sigma, in units of one integer), effective
+        bits (what the noise leaves of the range), probabilities of a result that differs and of a wrap."""
+        return self._core.layers
+
+    @property
+    def precision_report(self) -> dict | None:
+        """Of precision="auto": by what criterion it was chosen, the most it may lose, and what it lost on the `samples`
+        that were held out; exact_ms_per_core is what exact lookups would take. None otherwise."""
+        return self._core.precision_report
+
+    @property
     def statistics(self) -> dict[str, Any]:
         """Sizes in bytes, counts for one sample, and probabilities of failure.
 
