@@ -10,13 +10,6 @@ namespace {
 
 constexpr std::uint64_t kGamma = 0x9e3779b97f4a7c15;
 
-// The finaliser of SplitMix64.
-std::uint64_t mix(std::uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
-
 // uniform_to_gaussian takes a sigma of 2^-5 turns at most; a wider one is that of words which are
 // shifted up by so many bits, modulo a turn.
 int spare_bits(double sigma) {
@@ -29,16 +22,17 @@ int spare_bits(double sigma) {
 
 BlockNoise::BlockNoise(std::uint64_t seed, std::size_t first_sample, std::size_t lanes)
     : samples_(lanes), streams_(lanes) {
-  for (std::size_t b = 0; b < lanes; ++b) samples_[b] = mix(seed + kGamma * (first_sample + b + 1));
+  for (std::size_t b = 0; b < lanes; ++b)
+    samples_[b] = mix_words(seed + kGamma * (first_sample + b + 1));
 }
 
 void BlockNoise::start(std::size_t node) {
   for (std::size_t b = 0; b < samples_.size(); ++b)
-    streams_[b] = mix(samples_[b] ^ mix(kGamma * (node + 1)));
+    streams_[b] = mix_words(samples_[b] ^ mix_words(kGamma * (node + 1)));
 }
 
 void BlockNoise::draw(std::uint64_t* words) {
-  for (std::size_t b = 0; b < streams_.size(); ++b) words[b] = mix(streams_[b] += kGamma);
+  for (std::size_t b = 0; b < streams_.size(); ++b) words[b] = mix_words(streams_[b] += kGamma);
 }
 
 void BlockNoise::fill(std::span<Torus> words, double sigma) {

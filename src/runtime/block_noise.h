@@ -22,6 +22,13 @@
 
 namespace torusml {
 
+// The finaliser of SplitMix64.
+inline std::uint64_t mix_words(std::uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
 class BlockNoise {
  public:
   // Lanes come in multiples of this.

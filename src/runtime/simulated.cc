@@ -14,19 +14,11 @@
 #include "runtime/executors.h"
 #include "runtime/lookup_table.h"
 #include "runtime/memory.h"
-#include "tfhe/linear.h"
+#include "runtime/noise_origins.h"
+#include "runtime/phase_block.h"
 
 namespace torusml {
 namespace {
-
-// Samples are worked on in blocks. A value of a block is laid out like a batch of ciphertexts: row
-// i holds element i, with one phase per sample where a ciphertext has its words. The integer map is
-// the same on both, so linear layers are the products of tfhe/linear.h.
-using PhaseBlock = LweBatch;
-
-PhaseBlock make_block(std::size_t elements, std::size_t lanes) {
-  return PhaseBlock(LweDimension{static_cast<std::uint32_t>(lanes - 1)}, elements);
-}
 
 // Lanes of a block at most: one strip of tfhe/linear.h.
 constexpr std::size_t kMostLanes = 96;
@@ -64,6 +56,7 @@ struct SimulatedCircuit {
       }
     }
     fresh_sigma = std::sqrt(plan.fresh.value);
+    origins = find_noise_origins(circuit, plan, constants, tables);
   }
 
   void add_input(const Input& input, std::size_t node) {
@@ -108,6 +101,7 @@ struct SimulatedCircuit {
   std::map<std::size_t, double> later_failure;
   std::map<std::size_t, ResultSigma> result_sigma;
   std::map<std::size_t, LookupJudge> judges;  // where flips are counted
+  NoiseOrigins origins;
   double fresh_sigma = 0;
 };
 
@@ -122,7 +116,8 @@ class SimulatedBlock {
         samples_(samples),
         lanes_(lanes),
         noise_(seed, first, lanes),
-        values_(shared.circuit.values.size()) {}
+        values_(shared.circuit.values.size()),
+        kept_(shared.origins.slots) {}
 
   void run(const std::vector<Tensor<std::int64_t>>& inputs,
            std::vector<Tensor<std::int64_t>>& outputs) {
@@ -198,21 +193,6 @@ class SimulatedBlock {
     for (const LinearTerm& term : linear.terms) add_term(term.weight, values_[term.operand], sums);
   }
 
-  static void add_term(const Weight& weight, const PhaseBlock& x, PhaseBlock& sums) {
-    if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
-      add_product(DenseMatrix{static_cast<std::size_t>(dense->rows),
-                              static_cast<std::size_t>(dense->columns), dense->data},
-                  x, sums);
-    } else if (const auto* sparse = std::get_if<SparseWeight>(&weight)) {
-      add_product(SparseMatrix{static_cast<std::size_t>(sparse->rows),
-                               static_cast<std::size_t>(sparse->columns), sparse->row_start,
-                               sparse->column, sparse->value},
-                  x, sums);
-    } else {
-      add_multiple(std::get<ScaleWeight>(weight).factor, x, sums);
-    }
-  }
-
   void evaluate(const Lut& lut, std::size_t node) {
     const LookupPlan& lookup = shared_.plan.lookups.at(node);
     for (const ValueId result : lut.results) make(result);
@@ -229,9 +209,11 @@ class SimulatedBlock {
     const std::vector<TorusTable>& tables = shared_.tables.at(node);
     const std::size_t size = tables.front().table_size;
     const Torus offset = lookup_offset(size);
+    const LookupOrigins& origins = shared_.origins.lookups.at(node);
     // One keyswitch and one modulus switch serve all tables of the node, with the same noise,
     // whether they share rotations or not.
     const auto noise = draw(index_noise_, rows, shared_.lookup_sigma.at(node));
+    share(origins.inputs, first, index_noise_);
     const Torus* x = values_[lut.operand].row(first).data();
     indices_.resize(noise.size());
     for (std::size_t i = 0; i < noise.size(); ++i)
@@ -243,10 +225,25 @@ class SimulatedBlock {
       const std::size_t begin = t / together * together;
       const bool is_alone = std::min(begin + together, tables.size()) - begin == 1;
       if (!is_alone && t == begin) draw(common_noise_, rows, sigma.common);
-      PhaseBlock& results = values_[lut.results[t]];
-      for (std::size_t r = 0; r < rows; ++r) read(tables[t], first + r, r, results);
-      finish(lut, node, t, first, rows, is_alone ? sigma.alone : sigma.own);
-      if (!is_alone) add(common_noise_, results.row(first).data());
+      draw(result_noise_, rows, is_alone ? sigma.alone : sigma.own);
+      if (!is_alone) add(common_noise_, result_noise_.data());
+      share(origins.results[t], first, result_noise_);
+      for (std::size_t r = 0; r < rows; ++r) read(tables[t], first + r, r, values_[lut.results[t]]);
+      finish(lut, node, t, first, rows);
+    }
+  }
+
+  // Rows of noise, from element `first` on, that are the noise of others, or are kept for them.
+  void share(const std::vector<NoiseOrigin>& origins, std::size_t first, std::span<Torus> noise) {
+    if (origins.empty()) return;
+    for (std::size_t r = 0; r < noise.size() / lanes_; ++r) {
+      const NoiseOrigin& origin = origins[first + r];
+      const std::span<Torus> row = noise.subspan(r * lanes_, lanes_);
+      if (origin.kind == NoiseOrigin::Kind::absent) std::ranges::fill(row, Torus{0});
+      if (origin.kind == NoiseOrigin::Kind::kept) kept_[origin.slot].assign(row.begin(), row.end());
+      if (origin.kind != NoiseOrigin::Kind::copied) continue;
+      const Torus sign = 0 - Torus{origin.is_negative};  // all ones: negate
+      for (std::size_t b = 0; b < lanes_; ++b) row[b] = (kept_[origin.slot][b] ^ sign) - sign;
     }
   }
 
@@ -264,7 +261,7 @@ class SimulatedBlock {
 
   // What follows a read: it is judged, and has the noise of its rotations.
   void finish(const Lut& lut, std::size_t node, std::size_t table, std::size_t first,
-              std::size_t rows, double sigma) {
+              std::size_t rows) {
     PhaseBlock& results = values_[lut.results[table]];
     if (const auto judge = shared_.judges.find(node); judge != shared_.judges.end()) {
       const PhaseBlock& x = values_[lut.operand];
@@ -273,7 +270,7 @@ class SimulatedBlock {
                             flips_[node]);
       }
     }
-    add(draw(result_noise_, rows, sigma), results.row(first).data());
+    add(result_noise_, results.row(first).data());
   }
 
   static void add(std::span<const Torus> noise, Torus* words) {
@@ -300,8 +297,9 @@ class SimulatedBlock {
       indices_[i] = (x[i] + offset + noise[i] + wrong) << 1 >> (64 - shape.index_bits);
     }
     for (std::size_t t = 0; t < tables.size(); ++t) {
+      draw(result_noise_, rows, digits_sigma);
       for (std::size_t r = 0; r < rows; ++r) read(tables[t], first + r, r, values_[lut.results[t]]);
-      finish(lut, node, t, first, rows, digits_sigma);
+      finish(lut, node, t, first, rows);
     }
   }
 
@@ -322,6 +320,7 @@ class SimulatedBlock {
   std::vector<PhaseBlock> values_;
   std::vector<Torus> index_noise_, common_noise_, result_noise_, chance_;
   std::vector<std::uint64_t> indices_;
+  std::vector<std::vector<Torus>> kept_;  // noise that several lookups meet, by slot
   FlipCounts flips_;
 };
 
