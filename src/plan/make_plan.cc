@@ -574,21 +574,25 @@ class Planner {
       // A bit or a digit read wrongly may give any entry.
       const WideShape& shape = choice.wide[index];
       flip = wrap = wide_failure(parameters, shape, plan_.tensors[reader.operand].noise.value);
-      plan_.lookups[reader.node] = {.policy = reader.policy,
-                                    .tolerance = reader.tolerance,
-                                    .key_set = set,
-                                    .wide = shape,
-                                    .guard = guard,
-                                    .noise = noise,
-                                    .step_probability = tail_probability(0.5 / spread),
-                                    .flip_probability = flip,
-                                    .wrap_probability = wrap};
+      const double step = tail_probability(0.5 / spread);
+      plan_.lookups[reader.node] = {
+          .policy = reader.policy,
+          .tolerance = reader.tolerance,
+          .key_set = set,
+          .wide = shape,
+          .guard = guard,
+          .noise = noise,
+          .step_probability = step,
+          .far_probability = tail_probability(1.5 / spread) + std::max(0.0, flip - step),
+          .flip_probability = flip,
+          .wrap_probability = wrap};
     } else if (reader.is_lookup) {
       const RotationShape rotation = choice.rotation(index);
       const std::size_t table_size = rotation.table_size(parameters.polynomial_size);
       const double half_step =
           borders_meet_entries(scale) ? 0 : 0.25 / static_cast<double>(table_size) / scale;
       const double step = tail_probability(std::max(0.0, 0.5 - half_step) / spread);
+      const double far = tail_probability(std::max(0.0, 1.5 - half_step) / spread);
       flip = flip_probability(std::get<Lut>(circuit_.nodes[reader.node].op), spread, half_step);
       plan_.lookups[reader.node] = {.policy = reader.policy,
                                     .tolerance = reader.tolerance,
@@ -598,6 +602,7 @@ class Planner {
                                     .guard = guard,
                                     .noise = noise,
                                     .step_probability = step,
+                                    .far_probability = far,
                                     .flip_probability = flip,
                                     .wrap_probability = wrap};
     } else {

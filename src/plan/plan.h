@@ -82,7 +82,8 @@ struct LookupPlan {
   bool is_odd = false;          // without a bit of padding
   double guard = 0;             // band on each side of the interval, in units of one integer
   Variance noise;               // at the table: keyswitch and modulus switch included
-  double step_probability = 0;  // that the table is read one entry off, for a value drawn uniformly
+  double step_probability = 0;  // that the table is read one entry off, or more
+  double far_probability = 0;   // that it is read more than one entry off
   double flip_probability = 0;  // that the result differs, for a value drawn uniformly
   double wrap_probability =
       0;  // that an end of the interval leaves its guard band (a wrong answer)

@@ -158,6 +158,7 @@ TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
     EXPECT_DOUBLE_EQ(lookup.guard, 0.5);
     EXPECT_LE(lookup.step_probability, 0x1p-40 * (1 + 1e-9));
     EXPECT_GT(lookup.step_probability, 0);
+    EXPECT_LE(lookup.far_probability, tail_probability(3 * kappa(0x1p-40)) * (1 + 1e-6));
     EXPECT_EQ(plan.lookup_count, 1);
     EXPECT_LE(plan.sample_p_error, 0x1p-39);
   }
@@ -218,6 +219,9 @@ TEST(Plan, TolerantFillsTheHalfTorusLessGuardBands) {
   EXPECT_NEAR(lookup.guard * scale, kappa(0x1p-40) * sigma, 1e-12);
   EXPECT_LE(sigma, plan.options.tolerance * 307 * scale * (1 + 1e-9));
   EXPECT_LE(lookup.wrap_probability, 0x1p-40);
+  // One unit is a fraction of the noise: most errors are of more than one entry.
+  EXPECT_LT(lookup.far_probability, lookup.step_probability);
+  EXPECT_NEAR(lookup.far_probability, tail_probability(1.5 * scale / sigma), 0.05);
   EXPECT_GT(lookup.flip_probability, 1e-4);
   EXPECT_LT(lookup.flip_probability, 0.05);
   EXPECT_EQ(lookup.rotation.extension_log2, 0u);
@@ -236,6 +240,8 @@ TEST(Plan, ExactLookupsOfManyBitsAreWide) {
     EXPECT_EQ(plan.tensors[1].scale, std::exp2(-(bits + 1.0)));
     EXPECT_LE(lookup.flip_probability, 0x1p-40);
     EXPECT_EQ(lookup.wrap_probability, lookup.flip_probability);
+    EXPECT_GE(lookup.far_probability, lookup.flip_probability - lookup.step_probability);
+    EXPECT_LE(lookup.far_probability, lookup.flip_probability);
     EXPECT_EQ(parse_plan(print(plan, circuit)).lookups.at(2).wide, lookup.wide);
   }
 }
@@ -380,7 +386,7 @@ TEST(Plan, TwoKeySetsAsText) {
   %0 scale 0.25 (2^-2.00) center 0.5 noise 0
   %1 scale 0.25 (2^-2.00) center 0.5 noise 0
   %2 scale 0.25 (2^-2.00) center 0.5 noise 0
-  lookup node 2 "relu1" exact set 1 h 0 guard 0.5 noise 6.103515625e-05 (sigma 2^-7.00) step 0 flip 0 wrap 0
+  lookup node 2 "relu1" exact set 1 h 0 guard 0.5 noise 6.103515625e-05 (sigma 2^-7.00) step 0 far 0 flip 0 wrap 0
   output node 3 "y" exact guard 0.5 noise 0 flip 0 wrap 0
 end
 )";

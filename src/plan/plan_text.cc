@@ -252,6 +252,7 @@ class PlanParser {
     lookup.guard = number("guard");
     lookup.noise = variance("noise");
     lookup.step_probability = number("step");
+    lookup.far_probability = number("far");
     lookup.flip_probability = number("flip");
     lookup.wrap_probability = number("wrap");
     plan_.lookups[node] = lookup;
@@ -308,12 +309,13 @@ std::string print(const Plan& plan, const Circuit& circuit) {
   }
   for (const auto& [node, lookup] : plan.lookups) {
     const std::string set = plan.key_sets.size() == 1 ? "" : fmt::format("set {} ", lookup.key_set);
-    text += fmt::format("  lookup node {} {} {} {}{}{} guard {} noise {} step {} flip {} wrap {}\n",
-                        node, quote(circuit.nodes[node].name),
-                        policy_text(lookup.policy, lookup.tolerance), set,
-                        rotation(lookup.rotation), lookup.is_odd ? " odd" : wide(lookup.wide),
-                        lookup.guard, sigma(lookup.noise), probability(lookup.step_probability),
-                        probability(lookup.flip_probability), probability(lookup.wrap_probability));
+    text += fmt::format(
+        "  lookup node {} {} {} {}{}{} guard {} noise {} step {} far {} flip {} wrap {}\n", node,
+        quote(circuit.nodes[node].name), policy_text(lookup.policy, lookup.tolerance), set,
+        rotation(lookup.rotation), lookup.is_odd ? " odd" : wide(lookup.wide), lookup.guard,
+        sigma(lookup.noise), probability(lookup.step_probability),
+        probability(lookup.far_probability), probability(lookup.flip_probability),
+        probability(lookup.wrap_probability));
   }
   for (const auto& [node, output] : plan.outputs) {
     text +=
