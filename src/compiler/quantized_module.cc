@@ -40,9 +40,10 @@ QuantizedModule QuantizedModule::build(FloatGraph graph,
 
 void QuantizedModule::lower_for(const std::vector<Tensor<double>>& inputs, Precision precision,
                                 const CompileHooks& hooks) {
-  LoweredModel lowered =
-      lower(quantized_, inputs,
-            {.margin = margin_, .prefer_guaranteed_same_bits = precision == Precision::exact});
+  LoweredModel lowered = lower(quantized_, inputs,
+                               {.margin = margin_,
+                                .prefer_guaranteed_same_bits = precision == Precision::exact,
+                                .scale_channels = precision == Precision::tolerant});
   if (hooks.after_pass) hooks.after_pass("lowering", lowered.circuit);
   circuit_ = run_passes(lowered.circuit, [&](const Pass& pass, const Circuit& after) {
     if (hooks.after_pass) hooks.after_pass(pass.name, after);

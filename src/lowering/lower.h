@@ -27,6 +27,13 @@ struct LoweringOptions {
   double margin = 0.05;
   // Take the interval that the weights allow where it needs no more bits.
   bool prefer_guaranteed_same_bits = true;
+  // Accumulators that only tables read are shifted by a constant per channel (axis 1), where the
+  // channels' intervals about one centre need less room than their hull.
+  bool centre_channels = true;
+  // Channels of such accumulators are multiplied by an integer each, as far as the interval and the
+  // longest row of weights allow: then noise is small beside every channel's own interval. For
+  // tolerant lookups; exact ones gain nothing by it.
+  bool scale_channels = false;
 };
 
 struct LoweredInput {
@@ -45,6 +52,7 @@ struct LoweredOutput {
   std::vector<std::int64_t> zero_point;
 };
 
+// Of the circuit's integers: where channels are shifted or scaled, after that.
 struct NodeRange {
   std::string name;
   Interval calibrated, guaranteed, declared;

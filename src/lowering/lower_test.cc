@@ -96,9 +96,55 @@ double check_against_reference(const Compiled& compiled, const std::vector<Tenso
   return largest;
 }
 
+// Encodings of channels change no result.
+void check_equal(const Compiled& a, const Compiled& b, const std::vector<Tensor<double>>& data) {
+  for (std::int64_t s = 0; s < data[0].shape[0]; ++s) {
+    const std::vector<Tensor<double>> x = sample(data, s);
+    EXPECT_EQ(a.run(a.model.circuit, x), b.run(b.model.circuit, x));
+  }
+}
+
 std::int64_t lut_nodes(const Circuit& circuit) {
   return std::ranges::count_if(
       circuit.nodes, [](const Node& node) { return std::holds_alternative<Lut>(node.op); });
+}
+
+// x in {0..3}^2, accumulators (-x0, 4 x1), worth 2 each; y = relu(h) / 2.
+Compiled two_channels(const LoweringOptions& options) {
+  const FloatGraph graph = TestGraph()
+                               .input("x", {1, 2})
+                               .quant("x", "q", 1, 2, false)
+                               .constant("w", {{2, 2}, {-2, 0, 0, 8}})
+                               .node("MatMul", {"q", "w"}, "h")
+                               .node("Relu", {"h"}, "r")
+                               .quant("r", "y", 2, 4, false)
+                               .output("y")
+                               .build();
+  return compile(graph, {Tensor<double>{{2, 2}, {0, 0, 3, 3}}}, 4, true, options);
+}
+
+TEST(Lower, ChannelsAreCentred) {
+  const Compiled plain = two_channels({.margin = 0, .centre_channels = false});
+  EXPECT_EQ(plain.model.ranges[0].declared, (Interval{-3, 12}));
+  const Compiled centred = two_channels({.margin = 0});
+  EXPECT_EQ(centred.model.ranges[0].declared, (Interval{-6, 6}));
+  EXPECT_EQ(std::get<Linear>(centred.model.circuit.nodes[1].op).bias, (Integers64{1, -6}));
+  const Table& table = std::get<Lut>(centred.model.circuit.nodes[2].op).tables[0];
+  EXPECT_EQ(table.rows, 2);
+  EXPECT_EQ(table.at(0, 1), 0);
+  EXPECT_EQ(table.at(0, 3), 2) << "beyond the channel's own range, too";
+  EXPECT_EQ(table.at(1, -6 + 4), 4);
+}
+
+TEST(Lower, ChannelsAreScaledAsFarAsTheLongestRow) {
+  const Compiled scaled = two_channels({.margin = 0, .scale_channels = true});
+  const Linear& linear = std::get<Linear>(scaled.model.circuit.nodes[1].op);
+  EXPECT_EQ(std::get<DenseWeight>(linear.terms[0].weight).data, (Integers64{-4, 0, 0, 4}));
+  EXPECT_EQ(linear.bias, (Integers64{6, -6}));
+  EXPECT_EQ(scaled.model.ranges[0].declared, (Interval{-6, 6}));
+  EXPECT_EQ(scaled.model.ranges[0].calibrated, (Interval{-6, 6}));
+  const Table& table = std::get<Lut>(scaled.model.circuit.nodes[2].op).tables[0];
+  for (std::int64_t x = 0; x <= 3; ++x) EXPECT_EQ(table.at(0, 6 - 4 * x), 0);
 }
 
 // By hand: x in {0..3}, h = 2 x0 - x1 + 0.5, Relu, one more layer.
@@ -354,9 +400,11 @@ TEST(Lower, RandomNetworksComputeWhatTheirQuantizedGraphSays) {
       data.push_back(random_tensor(random, shape, -1, 2));
     }
     const int bits = 2 + static_cast<int>(seed % 5);
-    const LoweringOptions options{.prefer_guaranteed_same_bits = seed % 2 == 0};
+    const LoweringOptions options{.prefer_guaranteed_same_bits = seed % 2 == 0,
+                                  .scale_channels = seed % 3 == 0};
     const Compiled compiled = compile(graph, data, bits, false, options);
     const double error = check_against_reference(compiled, data);
+    check_equal(compile(graph, data, bits, false, {.centre_channels = false}), compiled, data);
     if (bits == 6) worst = std::max(worst, error);
     for (const NodeRange& range : compiled.model.ranges) {
       EXPECT_LE(range.guaranteed.lower, range.declared.lower);
