@@ -8,6 +8,7 @@
 #include "circuit/text.h"
 #include "long_call.h"
 #include "plan/compiled_model.h"
+#include "report/model_report.h"
 #include "runtime/executors.h"
 #include "runtime/memory.h"
 #include "specs.h"
@@ -103,6 +104,18 @@ MemoryEstimate estimate_unlimited(const CompiledModel& model, std::size_t batch,
   return estimate_memory(model.circuit, model.plan, {batch, at_once, threads_used(threads)});
 }
 
+// By lookup and output, in the circuit's order: its name, whether it is a lookup, and the noise as
+// a fraction of its interval.
+nb::list reader_noise(const Circuit& circuit, const Plan& plan) {
+  nb::list list;
+  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
+    const bool is_lookup = plan.lookups.contains(n);
+    if (!is_lookup && !plan.outputs.contains(n)) continue;
+    list.append(nb::make_tuple(circuit.nodes[n].name, is_lookup, relative_sigma(circuit, plan, n)));
+  }
+  return list;
+}
+
 nb::tuple integer_range(const Circuit& circuit) {
   Interval range = circuit.values.at(0).interval;
   for (const TensorType& type : circuit.values) {
@@ -133,6 +146,7 @@ void bind_compiled_model(nb::module_& module) {
           nb::arg("tolerance"), nb::arg("security_level"), nb::arg("parameters"),
           nb::arg("max_key_sets"));
   module.attr("default_tolerance") = PlanOptions{}.tolerance;
+  module.def("tolerance_at", &tolerance_at);
 
   nb::class_<CompiledModel>(module, "CompiledModel")
       .def_prop_ro("name", [](const CompiledModel& self) { return self.circuit.name; })
@@ -159,6 +173,13 @@ void bind_compiled_model(nb::module_& module) {
              return print(self.circuit, {.constants = constants});
            })
       .def("plan_text", [](const CompiledModel& self) { return print(self.plan, self.circuit); })
+      .def("write_html_report",
+           [](const CompiledModel& self, const std::string& path) {
+             const nb::gil_scoped_release release;
+             return write_html_report(self, path);
+           })
+      .def_prop_ro("reader_noise",
+                   [](const CompiledModel& self) { return reader_noise(self.circuit, self.plan); })
       .def("quantize_inputs",
            [](const CompiledModel& self, const FloatArrays& values) {
              nb::list integers;
