@@ -7,7 +7,7 @@
 namespace torusml {
 namespace {
 
-constexpr int kOrderSweeps = 12, kPlaceSweeps = 24;
+constexpr int kOrderSweeps = 12, kPlaceSweeps = 12;
 constexpr double kBendWidth = 0.3;    // of a node's
 constexpr double kBendWeight = 0.05;  // beside a node's
 
@@ -124,9 +124,9 @@ class Layering {
     return half(a) + half(b);
   }
 
-  // As near to the mean of their neighbours as order and distances allow, in weighted least squares
-  // by pooling adjacent violators; bends give way to nodes.
-  void place_row(const std::vector<std::size_t>& row) {
+  // As near to the mean of their neighbours above, or below, as order and distances allow, in
+  // weighted least squares by pooling adjacent violators; bends give way to nodes.
+  void place_row(const std::vector<std::size_t>& row, bool downwards) {
     struct Pool {
       double sum = 0, weight = 0;
       std::size_t items = 0;
@@ -137,8 +137,8 @@ class Layering {
     for (std::size_t i = 0; i < row.size(); ++i) {
       const Item& item = items_[row[i]];
       if (i != 0) offset += distance(row[i - 1], row[i]);
-      std::vector<std::size_t> neighbours = item.above;
-      neighbours.insert(neighbours.end(), item.below.begin(), item.below.end());
+      const bool looks_up = downwards ? !item.above.empty() : item.below.empty();
+      const std::vector<std::size_t>& neighbours = looks_up ? item.above : item.below;
       const double weight = item.is_bend ? kBendWeight : 1;
       pools.push_back({weight * (mean(neighbours, item.x) - offset), weight, 1});
       while (pools.size() > 1 && pools[pools.size() - 2].mean() > pools.back().mean()) {
@@ -160,8 +160,8 @@ class Layering {
 
   void place() {
     for (int sweep = 0; sweep < kPlaceSweeps; ++sweep) {
-      for (const auto& row : rows_) place_row(row);
-      for (std::size_t r = rows_.size(); r-- > 0;) place_row(rows_[r]);
+      for (std::size_t r = rows_.size(); r-- > 0;) place_row(rows_[r], false);
+      for (const auto& row : rows_) place_row(row, true);
     }
   }
 

@@ -23,6 +23,20 @@ namespace {
 constexpr std::size_t kLongestName = 120, kNameInGraph = 23;
 constexpr double kLeastShare = 0.01;  // of the time, for a piece of its own in the bar
 
+constexpr const char* kWords =
+    "<details><summary>What the words mean</summary><dl><dt>calibrated, declared, guaranteed</dt>"
+    "<dd>the interval that the calibration data reached, the one that the encoding is built for, "
+    "and "
+    "the one that the weights allow</dd><dt>effective bits</dt><dd>log2(interval / standard "
+    "deviation "
+    "of the noise) where the value is read</dd><dt>flip</dt><dd>probability that noise changes the "
+    "result of a table, for a value drawn uniformly from the interval</dd><dt>step</dt><dd>that "
+    "the table is read at another entry than the value's</dd><dt>wrap</dt><dd>that noise carries "
+    "an end of "
+    "the interval over its guard band, which gives a wrong answer</dd><dt>the bar under a "
+    "table</dt>"
+    "<dd>one standard deviation of the noise to either side</dd></dl></details>";
+
 const char* kind_of(const Node& node) {
   constexpr const char* kKinds[] = {"input", "linear", "lookup", "output"};
   return kKinds[node.op.index()];
@@ -100,7 +114,6 @@ class Page {
     summary();
     time();
     key_sets();
-    add("<div class=\"net\">");
     graph();
     layers();
     add("</div>");
@@ -181,9 +194,8 @@ class Page {
     if (small > 0) share("rest", "smaller lookups", small);
     share("linear", "linear maps", linear_cost_);
     const double lookups = plan_.cost_ms_per_core - linear_cost_;
-    add("</div><p class=\"legend\"><i class=\"lookup\"></i>lookups {} ({})<i "
-        "class=\"linear\"></i>linear "
-        "maps {} ({})</p></section>",
+    add("</div><p class=\"legend\"><span><i class=\"lookup\"></i>lookups {} ({})</span><span>"
+        "<i class=\"linear\"></i>linear maps {} ({})</span></p></section>",
         milliseconds(lookups), per_cent(lookups / plan_.cost_ms_per_core),
         milliseconds(linear_cost_), per_cent(linear_cost_ / plan_.cost_ms_per_core));
   }
@@ -230,6 +242,7 @@ class Page {
 
   static constexpr double kPitchX = 196, kPitchY = 82, kBoxWidth = 178, kBoxHeight = 48,
                           kMargin = 8;
+  static constexpr double kWidestBesideLayers = 2.3;  // nodes; wider graphs stand above the layers
 
   static double x_of(const GraphPoint& point) { return kMargin + kPitchX * point.x; }
   static double top_of(const GraphPoint& point) {
@@ -242,8 +255,10 @@ class Page {
       operands.emplace_back();
       for (const ValueId value : operands_of(node)) operands.back().push_back(producer_[value]);
     }
-    add("<section class=\"graph\"><h2>Network</h2>");
     const std::optional<GraphLayout> layout = lay_out(operands, limits_.drawn);
+    const bool is_narrow = layout && layout->width <= kWidestBesideLayers;
+    add("<div class=\"net{}\"><section class=\"graph\"><h2>Network</h2>",
+        is_narrow ? " narrow" : "");
     if (!layout) {
       add("<p class=\"note\">The network has {} nodes: too many to draw. Its layers "
           "follow.</p></section>",
@@ -326,7 +341,7 @@ class Page {
 
   void layers() {
     const std::size_t count = circuit_.nodes.size(), shown = std::min(count, limits_.layers);
-    add("<section class=\"layers\"><h2>Layers</h2>");
+    add("<section class=\"layers\"><h2>Layers</h2>{}", kWords);
     for (std::size_t n = 0; n < shown; ++n) layer(n);
     if (shown < count) {
       add("<p class=\"note\">{} more layers are left out, to keep this page small; torusml inspect "
@@ -338,13 +353,14 @@ class Page {
 
   void layer(std::size_t n) {
     const Node& node = circuit_.nodes[n];
-    add("<article id=\"layer-{}\" class=\"{}\"><h3><span class=\"kind\">{}</span> {}</h3>", n + 1,
-        kind_of(node), kind_of(node), name(node.name));
+    add("<article id=\"layer-{}\" class=\"{}\"><h3><span class=\"kind\">{}</span> {}</h3><div "
+        "class=\"body\"><div class=\"facts\">",
+        n + 1, kind_of(node), kind_of(node), name(node.name));
     if (std::holds_alternative<Input>(node.op)) input(node);
     if (const auto* linear = std::get_if<Linear>(&node.op)) this->linear(node, *linear);
     if (const auto* lut = std::get_if<Lut>(&node.op)) lookup(n, *lut);
     if (std::holds_alternative<Output>(node.op)) output(n);
-    add("</article>");
+    add("</div></article>");
   }
 
   void fact(const char* label, const std::string& value) {
@@ -365,7 +381,7 @@ class Page {
       const UniformQuantizationParameters& q = spec.quantizer.parameters();
       fact("scale", fmt::format("{:.4g}", q.scale[0]));
     }
-    add("</dl>");
+    add("</dl></div>");
   }
 
   void linear(const Node& node, const Linear& linear) {
@@ -381,7 +397,7 @@ class Page {
     if (weights.nonzero != weights.all)
       fact("not zero",
            per_cent(static_cast<double>(weights.nonzero) / static_cast<double>(weights.all)));
-    add("</dl>");
+    add("</dl></div>");
     if (const auto found = ranges_.find(node.name); found != ranges_.end()) ranges(*found->second);
   }
 
@@ -389,7 +405,7 @@ class Page {
     const std::vector<RangeBar> bars = {{"calibrated", "calibrated", range.calibrated},
                                         {"declared", "declared", range.declared},
                                         {"guaranteed", "guaranteed", range.guaranteed}};
-    add("<div class=\"rangebox\"><ul>");
+    add("<div class=\"drawing\"><ul>");
     for (const RangeBar& bar : bars)
       add("<li><i class=\"{0}\"></i>{0} <b>{1}</b></li>", bar.label, text(bar.interval));
     add("</ul>{}</div>", range_bars(bars));
@@ -417,17 +433,14 @@ class Page {
     fact("step", probability(lookup.step_probability));
     fact("wrap", probability(lookup.wrap_probability));
     fact("done by", way(lookup));
-    add("</dl>");
-    if (plan_.key_sets.size() > 1) {
-      add("<p class=\"note\">key set <span class=\"name\">{}</span></p>",
-          name(plan_.key_set_of(lookup).name));
-    }
+    add("</dl><p class=\"note\">key set <span class=\"name\">{}</span></p></div>",
+        name(plan_.key_set_of(lookup).name));
     tables(lut, std::sqrt(lookup.noise.value) / plan_.tensors[lut.operand].scale);
   }
 
   std::string way(const LookupPlan& lookup) const {
     if (lookup.wide.index_bits != 0)
-      return fmt::format("wide, {} bits of {}", lookup.wide.index_bits,
+      return fmt::format("{} bits, {} a rotation", lookup.wide.index_bits,
                          lookup.wide.bits_per_rotation);
     const std::size_t entries =
         lookup.rotation.table_size(plan_.key_set_of(lookup).parameters.polynomial_size);
@@ -442,13 +455,13 @@ class Page {
   void tables(const Lut& lut, double sigma) {
     const std::size_t here = std::min(lut.tables.size(), limits_.plots_of_a_lookup);
     std::size_t drawn = 0;
-    add("<div class=\"plots\">");
+    add("<div class=\"drawing\">");
     for (; drawn < here && plots_ < limits_.plots; ++drawn, ++plots_)
       table(lut.tables[drawn], sigma);
-    add("</div>");
     if (drawn < lut.tables.size()) {
       add("<p class=\"note\">{} of {} tables are drawn.</p>", drawn, lut.tables.size());
     }
+    add("</div>");
   }
 
   void table(const Table& table, double sigma) {
@@ -475,7 +488,7 @@ class Page {
     noise_facts(n, output.noise, plan_.tensors[operand]);
     fact("flip", probability(output.flip_probability));
     fact("wrap", probability(output.wrap_probability));
-    add("</dl>");
+    add("</dl></div>");
   }
 
   const Circuit& circuit_;

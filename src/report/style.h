@@ -28,10 +28,11 @@ font-size:13px}
 .name{font-family:var(--mono);font-size:.9em;overflow-wrap:anywhere}
 dl,dd{margin:0}
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(168px,1fr));gap:1px;
-background:var(--line);border:1px solid var(--line);border-radius:10px;overflow:hidden}
-.tile{background:var(--card);padding:12px 14px;min-width:0}
+background:var(--card);border:1px solid var(--line);border-radius:10px;overflow:hidden}
+.tile{padding:12px 14px;min-width:0;box-shadow:0 0 0 1px var(--line)}
 dt{color:var(--soft);font-size:12.5px}
 .tile dd{font-size:21px;font-weight:600;line-height:1.3;letter-spacing:-.01em}
+.tile sup{font-size:.66em;vertical-align:.5em}
 .tile dd.note{font-size:12.5px;font-weight:400;margin:0;letter-spacing:0}
 .shares{display:flex;height:26px;border-radius:7px;overflow:hidden;gap:1px;background:var(--card)}
 .shares span{flex-basis:0;min-width:1px}
@@ -40,9 +41,10 @@ dt{color:var(--soft);font-size:12.5px}
 .shares .rest{background:var(--lookup);opacity:.4}
 .shares .linear{background:var(--linear)}
 .legend{margin:8px 0 0;font-size:13px;color:var(--soft);display:flex;flex-wrap:wrap;align-items:center;
-gap:4px 7px}
-.legend i{width:11px;height:11px;border-radius:3px;background:var(--lookup)}
-.legend i.linear{background:var(--linear);margin-left:12px}
+gap:4px 18px}
+.legend i{display:inline-block;width:11px;height:11px;border-radius:3px;background:var(--lookup);
+margin-right:7px}
+.legend i.linear{background:var(--linear)}
 .scroll{overflow-x:auto;border:1px solid var(--line);border-radius:10px;background:var(--card)}
 table{border-collapse:collapse;width:100%;font-size:13.5px;white-space:nowrap}
 th{font-weight:400;color:var(--soft);font-size:12.5px}
@@ -74,20 +76,23 @@ h3{font-size:15.5px;line-height:1.35;margin:0 0 8px;overflow-wrap:anywhere}
 border:1px solid var(--line)}
 article.input .kind{color:var(--input)}article.linear .kind{color:var(--linear)}
 article.lookup .kind{color:var(--lookup)}article.output .kind{color:var(--output)}
-article dl{display:flex;flex-wrap:wrap;gap:8px 22px}
-article dd{font-size:14.5px}
+.body{display:flex;flex-wrap:wrap;gap:12px 32px;align-items:flex-start}
+.facts{flex:1 1 300px;min-width:0}
+.facts dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(112px,1fr));gap:8px 18px}
+.facts dd{font-size:14.5px;overflow-wrap:anywhere}
+.drawing{flex:0 1 400px;min-width:min(100%,260px)}
 article .note{color:var(--soft)}
-.rangebox{margin-top:12px;display:flex;flex-wrap:wrap;gap:6px 20px;align-items:center}
-.rangebox ul{list-style:none;margin:0;padding:0;font-size:13px;line-height:14px;color:var(--soft)}
-.rangebox li{height:14px;white-space:nowrap}
-.rangebox b{font-weight:400;color:var(--ink)}
-.rangebox i{display:inline-block;width:9px;height:9px;border-radius:2px;margin-right:6px}
+.drawing ul{list-style:none;margin:0 0 6px;padding:0;font-size:13px;color:var(--soft);
+display:flex;flex-wrap:wrap;gap:0 16px}
+.drawing li{white-space:nowrap}
+.drawing b{font-weight:400;color:var(--ink)}
+.drawing i{display:inline-block;width:9px;height:9px;border-radius:2px;margin-right:6px}
 .calibrated{background:var(--linear);fill:var(--linear)}
 .declared{background:var(--input);fill:var(--input)}
 .guaranteed{background:var(--bar);fill:var(--bar)}
-.ranges{width:320px;max-width:100%;height:auto;flex:0 1 auto}
-.plots{display:flex;flex-wrap:wrap;gap:8px 20px}
-figure{margin:10px 0 0;width:420px;max-width:100%}
+.ranges{display:block;width:100%;height:auto}
+figure{margin:0}
+figure+figure{margin-top:12px}
 figcaption{font-size:12.5px;color:var(--soft)}
 .plot{display:block;width:100%;height:auto}
 .plot text{font-size:10px;fill:var(--soft)}
@@ -95,9 +100,13 @@ figcaption{font-size:12.5px;color:var(--soft)}
 .zero{stroke:var(--line);stroke-width:1}
 .curve{fill:none;stroke:var(--lookup);stroke-width:1.4;opacity:.8;stroke-linejoin:round}
 .noise{fill:none;stroke:var(--ink);stroke-width:1.2}
+details{font-size:13px;color:var(--soft);margin:-4px 0 14px}
+summary{cursor:pointer}
+details dl{margin:8px 0 0}
+details dt{color:var(--ink);margin-top:6px}
 footer{margin-top:28px;padding-top:12px;border-top:1px solid var(--line);color:var(--soft);font-size:13px}
-@media (min-width:1080px){.net{display:grid;grid-template-columns:minmax(260px,auto) minmax(0,1fr);gap:28px;
-align-items:start}.graph{position:sticky;top:0;max-width:520px}}
+@media (min-width:1080px){.net.narrow{display:grid;grid-template-columns:minmax(260px,auto) minmax(0,1fr);gap:28px;
+align-items:start}.narrow .graph{position:sticky;top:0;max-width:520px}}
 @media (max-width:560px){main{padding:18px 14px 30px}h1{font-size:24px}
 .tiles{grid-template-columns:repeat(2,minmax(0,1fr))}.tile dd{font-size:18px}article{padding:11px 12px 12px}
 .canvas{max-height:70vh}}

@@ -50,10 +50,10 @@ def inject(
     """Adds Gaussian noise to the input of every activation of `net` while the context lasts and the module trains.
 
     relative_sigma: standard deviation as a fraction of the interval of that input, 0 to 0.25; or by module name, then only
-    modules named are given noise. polynomial_size, in its place: what tolerance_at() says for tables of that size. layers: the
-    modules in question, or a predicate of name and module, in place of the activations that are found by themselves
-    (those of torch.nn and of Brevitas, but not QuantIdentity, which often quantizes the network's input, where there is no
-    noise). Modules within other activations are left to them.
+    modules named are given noise. polynomial_size, in its place: what tolerance_at() says for it. layers: the modules in
+    question, or a predicate of name and module, in place of the activations that are found by themselves (those of torch.nn
+    and of Brevitas, but not QuantIdentity, which often quantizes the network's input, where there is no noise). Modules
+    within other activations are left to them.
 
     The interval is the difference between the largest and the least value of a tensor: of a batch, or `decay` times what
     it was before, if that is more; decay=1 never forgets. Gives a dictionary that is kept up to date: by module name, the
