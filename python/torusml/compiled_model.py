@@ -105,6 +105,16 @@ class CompiledModel:
         return self._core.plan_text()
 
     @property
+    def relative_noise(self) -> dict[str, float]:
+        """By lookup: the standard deviation of the noise where its table is read, as a fraction of the interval. Lookups
+        of one name are told apart by ".2", ".3"."""
+        noise: dict[str, float] = {}
+        for name, is_lookup, sigma in self._core.reader_noise:
+            if is_lookup:
+                noise[_free_name(name, noise)] = sigma
+        return noise
+
+    @property
     def ranges(self) -> list[dict]:
         """By layer: calibrated, guaranteed and declared interval."""
         return self._core.ranges
@@ -252,6 +262,11 @@ class CompiledModel:
 
     # Files.
 
+    def report_html(self, path: Path) -> None:
+        """A page for people: the network as a graph, times, keys, and of every layer its ranges, tables and noise. It
+        loads nothing and needs no script; `torusml inspect net.tml --html net.html` writes the same."""
+        self._core.write_html_report(os.fspath(path))
+
     def save(self, path: Path) -> None:
         """The model without any key: the file that the command line and load() read."""
         _core.save_model(self._core, os.fspath(path))
@@ -265,6 +280,13 @@ def limits_if(encrypted: bool, needed: str, threads: int, memory_limit_bytes: in
         if value != 0 and not encrypted:
             raise InvalidArgument(f"{name}={value} needs {needed}", name)
     return given if encrypted else {}
+
+
+def _free_name(name: str, taken: dict) -> str:
+    number, free = 2, name
+    while free in taken:
+        free, number = f"{name}.{number}", number + 1
+    return free
 
 
 def _elements(spec: dict) -> int:

@@ -188,7 +188,10 @@ void add_predict(CLI::App& app, PredictArguments& a) {
 void add_inspect(CLI::App& app, InspectArguments& a) {
   CLI::App& command = *app.add_subcommand("inspect", "Say what a TorusML file holds");
   file(command, "file", a.file, "Model, keys or ciphertext");
-  command.add_flag("--json", a.json, "Print as JSON");
+  CLI::Option* json = command.add_flag("--json", a.json, "Print as JSON");
+  command.add_option("--html", a.html, "Page to write: graph, costs, ranges, tables of a model")
+      ->type_name("FILE")
+      ->excludes(json);
   command.callback([&a] { run_inspect(a); });
 }
 

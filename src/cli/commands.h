@@ -79,6 +79,7 @@ void run_predict(const PredictArguments& arguments);
 
 struct InspectArguments {
   std::string file;
+  std::string html;  // a page to write, of a model; empty: none
   bool json = false;
 };
 void run_inspect(const InspectArguments& arguments);

@@ -11,7 +11,9 @@
 #include "cli/commands.h"
 #include "cli/human.h"
 #include "cli/key_set_text.h"
+#include "report/model_report.h"
 #include "runtime/memory.h"
+#include "torusml/error.h"
 
 namespace torusml {
 namespace {
@@ -276,10 +278,24 @@ void print_file(const FileDescription& file, const std::string& path) {
   }
 }
 
+void write_page(const FileDescription& file, const InspectArguments& arguments) {
+  if (file.kind != FileKind::model) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("--html shows models; this file is of kind {}", to_string(file.kind)),
+                arguments.file, "the compiled model (.tml), or inspect without --html");
+  }
+  const CompiledModel model = load_model(arguments.file).model;
+  const std::uint64_t bytes = write_html_report(model, arguments.html);
+  fmt::print("{}: {}, {} and {}\n", arguments.html, human_bytes(bytes),
+             counted(static_cast<std::int64_t>(model.circuit.nodes.size()), "node"),
+             counted(model.plan.lookup_count, "lookup"));
+}
+
 }  // namespace
 
 void run_inspect(const InspectArguments& arguments) {
   const FileDescription file = describe_file(arguments.file);
+  if (!arguments.html.empty()) return write_page(file, arguments);
   std::optional<CompiledModel> model;
   if (file.kind == FileKind::model) model = load_model(arguments.file).model;
   if (arguments.json) {

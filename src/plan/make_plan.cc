@@ -699,12 +699,6 @@ Profile parse_profile(const std::string& text) {
               "\"private_results\" or \"shared_results\"");
 }
 
-double effective_bits(Interval interval, double sigma) {
-  const double width = static_cast<double>(interval.upper) - static_cast<double>(interval.lower);
-  const double apart = std::max(1.0, 6 * sigma);
-  return std::log2(width / apart + 1);
-}
-
 BootstrapCount count_bootstraps(const Circuit& circuit, const Plan& plan) {
   BootstrapCount total;
   for (const auto& [node, lookup] : plan.lookups) {

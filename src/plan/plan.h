@@ -149,10 +149,26 @@ struct BootstrapCount {
 };
 BootstrapCount count_bootstraps(const Circuit& circuit, const Plan& plan);
 
-// What noise leaves of an interval: bits of so many values that lie six standard deviations apart,
-// log2((values - 1) / (6 sigma) + 1); at most as many as the interval has. sigma: in units of one
-// integer.
-double effective_bits(Interval interval, double sigma);
+// Milliseconds of one core that each lookup takes for one sample, by node index: keyswitches and
+// rotations by the plan's cost table. Together with linear_cost they are plan.cost_ms_per_core; a
+// plan that was made by another table, which files do not keep, is divided in proportion.
+std::map<std::size_t, double> cost_by_lookup(const Circuit& circuit, const Plan& plan);
+// What the lookups leave: the linear maps.
+double linear_cost(const Circuit& circuit, const Plan& plan);
+
+// Standard deviation of the noise at a lookup or an output as a fraction of its interval, upper -
+// lower; 0 for an interval of one value. `node`: an index in plan.lookups or plan.outputs.
+double relative_sigma(const Circuit& circuit, const Plan& plan, std::size_t node);
+// log2(interval / standard deviation of the noise): how finely a value is told apart where it is
+// read. nullopt where nothing limits it: one value, or no noise.
+std::optional<double> effective_bits(const Circuit& circuit, const Plan& plan, std::size_t node);
+
+// A tolerance for which plans find key sets of this degree with tables of N entries: 5/4 of the
+// least noise of keyswitch and modulus switch among the catalogue's sets of that degree, as a
+// fraction of the interval that guard bands at p_error 2^-40 leave (about 5.7 / N). What other
+// lookups' results bring comes on top. Error invalid_argument for a degree that the catalogue does
+// not have.
+double tolerance_at(std::uint32_t polynomial_size);
 
 std::string print(const Plan& plan, const Circuit& circuit);
 Plan parse_plan(const std::string& text);  // error invalid_circuit with the line

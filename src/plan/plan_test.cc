@@ -7,6 +7,7 @@
 
 #include "circuit/passes.h"
 #include "circuit/text.h"
+#include "parameters/cost.h"
 #include "parameters/noise.h"
 #include "parameters/split.h"
 #include "parameters/wide_lookups.h"
@@ -419,6 +420,78 @@ TEST(Plan, CostTableChangesPredictions) {
   const Plan shipped = make_plan(step(0, 15), {});
   const Plan slow = make_plan(step(0, 15), {.cost_table = table});
   EXPECT_NEAR(slow.cost_ms_per_core / shipped.cost_ms_per_core, 2, 1e-9);
+}
+
+// Lookups and linear maps together cost what the optimizer added up.
+void check_costs(const Circuit& circuit, const Plan& plan) {
+  const auto products = static_cast<double>(linear_multiplications(circuit));
+  double total = linear_ms(plan.key_sets[0].parameters, products, plan.options.cost_table);
+  EXPECT_NEAR(linear_cost(circuit, plan), total, 1e-9 * plan.cost_ms_per_core);
+  const std::map<std::size_t, double> costs = cost_by_lookup(circuit, plan);
+  EXPECT_EQ(costs.size(), plan.lookups.size());
+  for (const auto& [node, cost] : costs) {
+    EXPECT_GT(cost, 0);
+    total += cost;
+  }
+  EXPECT_NEAR(total, plan.cost_ms_per_core, 1e-9 * plan.cost_ms_per_core);
+}
+
+TEST(Plan, CostsByLookupAddUp) {
+  for (const Circuit& circuit : {step(0, 15), step(-300, 700), mixed()}) {
+    for (const double p_error : {0x1p-40, 1e-3}) {
+      for (const int max_key_sets : {1, 2}) {
+        check_costs(circuit,
+                    make_plan(circuit, {.p_error = p_error, .max_key_sets = max_key_sets}));
+      }
+    }
+    check_costs(circuit, make_plan(circuit, {.precision = Precision::tolerant}));
+  }
+}
+
+TEST(Plan, CostsByLookupOfAnotherTableAreInProportion) {
+  CostTable table = kShippedCostTable;
+  table.keyswitch_ns *= 3;
+  const Circuit circuit = mixed();
+  const Plan plan = make_plan(circuit, {.cost_table = table});
+  check_costs(circuit, plan);
+  const Plan back = parse_plan(print(plan, circuit));  // without the table
+  double total = linear_cost(circuit, back);
+  for (const auto& [node, cost] : cost_by_lookup(circuit, back)) total += cost;
+  EXPECT_NEAR(total, plan.cost_ms_per_core, 1e-9 * total);
+}
+
+TEST(Plan, EffectiveBitsOfATolerantLookupAreItsTolerance) {
+  const Circuit circuit = step(-3000, 3000);
+  const double tolerance = 0x1p-8;
+  const Plan plan = make_plan(circuit, {.precision = Precision::tolerant, .tolerance = tolerance});
+  EXPECT_LE(relative_sigma(circuit, plan, 2), tolerance);
+  EXPECT_GE(*effective_bits(circuit, plan, 2), 8);
+  EXPECT_LT(*effective_bits(circuit, plan, 2), 9);
+  EXPECT_EQ(*effective_bits(circuit, plan, 2), -std::log2(relative_sigma(circuit, plan, 2)));
+  const double spread = std::sqrt(plan.lookups.at(2).noise.value) / plan.tensors[1].scale;
+  EXPECT_NEAR(relative_sigma(circuit, plan, 2), spread / 6000, 1e-12);
+  EXPECT_GT(*effective_bits(circuit, plan, 3), 8) << "the output";
+}
+
+TEST(Plan, TolerancesOfDegreesAreReached) {
+  for (const std::uint32_t size : {512u, 1024u, 2048u}) {
+    EXPECT_NEAR(tolerance_at(size), 5.7 / size, 0.3 / size);
+    const Circuit circuit = step(-3000, 3000);
+    const Plan plan =
+        make_plan(circuit, {.precision = Precision::tolerant, .tolerance = tolerance_at(size)});
+    EXPECT_LE(plan.key_sets[0].parameters.polynomial_size.value, size);
+  }
+  const Error error = error_of([] { tolerance_at(1000); });
+  EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+  EXPECT_EQ(error.hint(), "one of 512, 1024, 2048");
+}
+
+TEST(Plan, OneValueHasNoEffectiveBits) {
+  const Circuit circuit =
+      parse_circuit("circuit \"one\"\n  %0 = input \"x\" : tensor<1> [3, 3]\n  output \"y\" %0\n");
+  const Plan plan = make_plan(circuit, {});
+  EXPECT_EQ(relative_sigma(circuit, plan, 1), 0);
+  EXPECT_FALSE(effective_bits(circuit, plan, 1).has_value());
 }
 
 TEST(Plan, GlobalPErrorIsShared) {

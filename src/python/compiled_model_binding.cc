@@ -12,6 +12,7 @@
 #include "circuit/text.h"
 #include "long_call.h"
 #include "plan/compiled_model.h"
+#include "report/model_report.h"
 #include "runtime/executors.h"
 #include "runtime/memory.h"
 #include "specs.h"
@@ -103,7 +104,8 @@ nb::dict describe_layer(const Circuit& circuit, const Plan& plan, std::size_t no
   layer["policy"] = to_string(read.policy);
   layer["tolerance"] = read.tolerance;
   layer["sigma"] = sigma;
-  layer["effective_bits"] = effective_bits(interval, sigma);
+  const std::optional<double> bits = effective_bits(circuit, plan, node);
+  layer["effective_bits"] = bits ? nb::cast(*bits) : nb::none();
   layer["flip_probability"] = read.flip_probability;
   layer["wrap_probability"] = read.wrap_probability;
   return layer;
@@ -158,6 +160,18 @@ MemoryEstimate estimate_unlimited(const CompiledModel& model, std::size_t batch,
   return estimate_memory(model.circuit, model.plan, {batch, at_once, threads_used(threads)});
 }
 
+// By lookup and output, in the circuit's order: its name, whether it is a lookup, and the noise as
+// a fraction of its interval.
+nb::list reader_noise(const Circuit& circuit, const Plan& plan) {
+  nb::list list;
+  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
+    const bool is_lookup = plan.lookups.contains(n);
+    if (!is_lookup && !plan.outputs.contains(n)) continue;
+    list.append(nb::make_tuple(circuit.nodes[n].name, is_lookup, relative_sigma(circuit, plan, n)));
+  }
+  return list;
+}
+
 nb::tuple integer_range(const Circuit& circuit) {
   Interval range = circuit.values.at(0).interval;
   for (const TensorType& type : circuit.values) {
@@ -193,6 +207,7 @@ void bind_compiled_model(nb::module_& module) {
           nb::arg("tolerance"), nb::arg("security_level"), nb::arg("parameters"),
           nb::arg("max_key_sets"), nb::arg("layers"));
   module.attr("default_tolerance") = PlanOptions{}.tolerance;
+  module.def("tolerance_at", &tolerance_at);
 
   nb::class_<CompiledModel>(module, "CompiledModel")
       .def_prop_ro("name", [](const CompiledModel& self) { return self.circuit.name; })
@@ -224,6 +239,13 @@ void bind_compiled_model(nb::module_& module) {
              return print(self.circuit, {.constants = constants});
            })
       .def("plan_text", [](const CompiledModel& self) { return print(self.plan, self.circuit); })
+      .def("write_html_report",
+           [](const CompiledModel& self, const std::string& path) {
+             const nb::gil_scoped_release release;
+             return write_html_report(self, path);
+           })
+      .def_prop_ro("reader_noise",
+                   [](const CompiledModel& self) { return reader_noise(self.circuit, self.plan); })
       .def("quantize_inputs",
            [](const CompiledModel& self, const FloatArrays& values) {
              nb::list integers;

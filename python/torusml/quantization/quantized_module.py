@@ -198,6 +198,10 @@ class QuantizedModule:
         self.check_model_is_compiled()
         return self._compiled
 
+    def report_html(self, path: Any) -> None:
+        """Writes a page about the compiled network, see CompiledModel.report_html."""
+        self.fhe_circuit.report_html(path)
+
     forward_fhe = fhe_circuit  # the name of older documents
 
     def bitwidth_and_range_report(self) -> dict[str, dict] | None:
