@@ -175,6 +175,18 @@ std::vector<Operator> other_rows() {
                     {"axis", "block_size", "output_dtype"}),
       row(kMixing, "Gemm", gemm, 2, 3, kAny, {"alpha", "beta", "transA", "transB"}),
       row(kMixing, "MatMul", matmul, 2, 2, kAny),
+      row(kMixing, "Conv", convolution, 2, 3, 1,
+          {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"}),
+      row(kMixing, "AveragePool", average_pool, 1, 1, 1,
+          {"auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads",
+           "strides"}),
+      row(kMixing, "GlobalAveragePool", reduce, 1, 1, 1),
+      row(kMixing, "ReduceMean", reduce, 1, 2, 1, {"axes", "keepdims", "noop_with_empty_axes"}),
+      row(kMixing, "ReduceSum", reduce, 1, 2, 1, {"axes", "keepdims", "noop_with_empty_axes"}),
+      row(kMixing, "Pad", pad, 2, 4, 1, {"mode"}),
+      row(kMixing, "Concat", concat, 1, kAny, kAny, {"axis"}),
+      row(kMixing, "Gather", gather, 2, 2, 1, {"axis"}),
+      row(kMixing, "Slice", slice, 3, 5, 1),
       row(kMixing, "Transpose", transpose, 1, 1, 1, {"perm"}),
       row(kMixing, "Expand", expand, 2, 2, 1),
       row(kReshaping, "Reshape", reshape, 2, 2, 1, {"allowzero"}),
@@ -187,9 +199,6 @@ std::vector<Operator> other_rows() {
           {"value", "value_int", "value_ints", "value_float", "value_floats"}),
       row(kConstants, "ConstantOfShape", constant_of_shape, 1, 1, 0, {"value"}),
       row(kConstants, "Range", range, 3, 3, 0),
-      row(kConstants, "Concat", concat, 1, kAny, 0, {"axis"}),
-      row(kConstants, "Gather", gather, 2, 2, 0, {"axis"}),
-      row(kConstants, "Slice", slice, 3, 5, 0),
   };
 }
 

@@ -44,6 +44,18 @@ QuantizedLayer begin(const LinearLayer& layer, const Shape& shape,
   return result;
 }
 
+// Where fewer weights meet the operand at the border of an image, what its zero point adds differs
+// by place. The accumulators then leave it out, as if padded places held the zero point, so that
+// all places of a channel have the same table.
+void take_off_zeros(QuantizedLayer& result) {
+  const bool differs_by_place = result.shape.size() > 2 &&
+                                static_cast<std::int64_t>(result.zero.size()) > result.shape.back();
+  if (!differs_by_place) return;
+  result.integer_bias = std::move(result.zero);
+  for (std::int64_t& bias : result.integer_bias) bias = -bias;
+  result.zero = {0};
+}
+
 // What the operands' zero points add to the accumulators; and the float bias.
 QuantizedLayer finish(QuantizedLayer result, const LinearLayer& layer) {
   result.zero.assign(layer.bias.size(), 0);
@@ -57,6 +69,7 @@ QuantizedLayer finish(QuantizedLayer result, const LinearLayer& layer) {
   }
   result.bias = layer.bias;
   compress(result.zero, result.shape);
+  take_off_zeros(result);
   compress(result.bias, result.shape);
   compress(result.scale, result.shape);
   return result;
@@ -187,11 +200,15 @@ QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,
     result.scale = {scale_of(quantizers[0]) * *magnitude};
   } else if (layer.terms.size() > 1) {
     quantize_together(result, layer, quantizers, weight_bits);
-  } else if (layer.terms[0].map.value.empty()) {  // sparse rows without entries
-    result.operands[0].weight = layer.terms[0].map.with_integers({});
+  } else if (const auto magnitudes = layer.terms[0].map.magnitude_of_rows()) {
+    const FloatMap& map = layer.terms[0].map;
+    result.operands[0].weight = map.with_integers(signs(map.value));
+    result.scale = *magnitudes;
+    for (double& scale : result.scale) scale *= scale_of(quantizers[0]);
   } else {
     const FloatMap& map = layer.terms[0].map;
-    IntegerWeights weights = quantize_weights(map.value, weight_bits);
+    IntegerWeights weights = quantize_weights(map.to_scale(), weight_bits);
+    if (!map.weights.empty()) weights.integers = rounded(map.value, 1 / weights.scale);
     result.operands[0].weight = map.with_integers(std::move(weights.integers));
     result.scale = {scale_of(quantizers[0]) * weights.scale};
   }
