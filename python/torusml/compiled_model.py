@@ -122,7 +122,9 @@ class CompiledModel:
     @property
     def layers(self) -> list[dict]:
         """By lookup and output: its range and bits, policy, tolerance, noise (sigma, in units of one integer), effective
-        bits (what the noise leaves of the range), probabilities of a result that differs and of a wrap."""
+        bits (docs/glossary.md), probabilities that a result differs (flip), that the table is read off by one entry and more
+        (step), by more than one (far) or beyond its guard band (wrap); of lookups also milliseconds of one core, and after
+        precision="auto" the measured flip_rate."""
         return self._core.layers
 
     @property

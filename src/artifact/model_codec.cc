@@ -25,13 +25,13 @@ struct Sections {
 };
 
 Json precision_json(const PrecisionReport& report) {
-  return {{"criterion", to_string(report.criterion)},
-          {"most_loss", report.most_loss},
-          {"loss", report.loss},
-          {"samples", report.samples},
-          {"draws", report.draws},
-          {"trials", report.trials},
-          {"exact_ms_per_core", report.exact_ms_per_core}};
+  Json flips = Json::array();
+  for (const auto& [node, rate] : report.flip_rates)
+    flips.push_back({{"node", node}, {"flip_rate", rate}});
+  return {{"flips", std::move(flips)},     {"criterion", to_string(report.criterion)},
+          {"most_loss", report.most_loss}, {"loss", report.loss},
+          {"samples", report.samples},     {"draws", report.draws},
+          {"trials", report.trials},       {"exact_ms_per_core", report.exact_ms_per_core}};
 }
 
 // Ranges, and how precision "auto" chose, if it did.
@@ -64,6 +64,10 @@ std::optional<PrecisionReport> read_precision(const ContainerReader& reader) {
   report.draws = section.integer(json, "draws", 0, kMost);
   report.trials = section.integer(json, "trials", 0, kMost);
   report.exact_ms_per_core = section.number(json, "exact_ms_per_core");
+  for (const Json& flip : section.array(json, "flips", kMaxRanges)) {
+    const auto node = static_cast<std::size_t>(section.integer(flip, "node", 0, kMost));
+    report.flip_rates[node] = section.number(flip, "flip_rate");
+  }
   return report;
 }
 

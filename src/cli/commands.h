@@ -35,6 +35,17 @@ struct CompileArguments {
 };
 void run_compile(const CompileArguments& arguments);
 
+struct EstimateArguments {
+  CompileArguments compile;  // its output is not used
+  int batch = 32;
+  int threads = 0;           // 0: all
+  std::optional<int> cores;  // of another machine
+  std::string labels;        // a file; empty: none
+  bool without_changes = false;
+  bool json = false;
+};
+void run_estimate(const EstimateArguments& arguments);
+
 struct KeygenArguments {
   std::string model, secret, evaluation;
   bool force = false;  // replace an existing secret key

@@ -168,13 +168,15 @@ class Searcher {
     return static_cast<std::size_t>(std::max(1.0, std::min(affordable, wanted)));
   }
 
-  double loss_of(const Plan& plan, const std::vector<std::size_t>& samples, std::uint64_t stream) {
+  double loss_of(const Plan& plan, const std::vector<std::size_t>& samples, std::uint64_t stream,
+                 FlipCounts* flips = nullptr) {
     const std::vector<Tensor<std::int64_t>> inputs = take_samples(inputs_, samples);
     const std::size_t draws = draws_of(samples.size());
     double total = 0;
     for (std::size_t d = 0; d < draws; ++d) {
       const std::uint64_t seed = search_.seed + 2 * d + stream;
-      total += score_.loss(to_floats(run_simulated(circuit_, plan, inputs, seed)), samples);
+      total +=
+          score_.loss(to_floats(run_simulated(circuit_, plan, inputs, seed, {}, flips)), samples);
     }
     count_trial();
     return total / static_cast<double>(draws);
@@ -276,7 +278,8 @@ class Searcher {
     std::optional<double> best;
     std::size_t tried = 0;
     const auto accept = [&](const Rungs& rungs, double& loss) {
-      loss = is_exact(rungs) ? 0 : loss_of(*plan_at(rungs), held_out_, 1);
+      flips_.clear();
+      loss = is_exact(rungs) ? 0 : loss_of(*plan_at(rungs), held_out_, 1, &flips_);
       best = std::min(best.value_or(loss), loss);
       return loss <= score_.most_loss();
     };
@@ -318,6 +321,7 @@ class Searcher {
                      .draws = static_cast<std::int64_t>(draws),
                      .trials = trials_,
                      .exact_ms_per_core = exact_cost_};
+    for (const auto& [node, counts] : flips_) result.report.flip_rates[node] = counts.flip_rate();
     return result;
   }
 
@@ -334,6 +338,7 @@ class Searcher {
   std::map<std::string, double> losses_;  // by identity_of a plan
   std::vector<Candidate> candidates_;     // that pass on the samples to choose by
   std::vector<int> fallbacks_;
+  FlipCounts flips_;  // of the candidate that is judged
   std::optional<Error> failure_;
   double exact_cost_ = 0;
   int trials_ = 0;

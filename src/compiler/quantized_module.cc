@@ -33,6 +33,7 @@ QuantizedModule QuantizedModule::build(FloatGraph graph,
   }
   QuantizedModule module;
   module.margin_ = margin;
+  module.request_ = request;
   module.quantized_ = quantize(std::move(graph), calibration, request);
   module.lower_for(calibration, Precision::exact, {});
   return module;
@@ -43,7 +44,7 @@ void QuantizedModule::lower_for(const std::vector<Tensor<double>>& inputs, Preci
   LoweredModel lowered = lower(quantized_, inputs,
                                {.margin = margin_,
                                 .prefer_guaranteed_same_bits = precision == Precision::exact,
-                                .scale_channels = precision == Precision::tolerant});
+                                .scale_channels = precision != Precision::exact});
   if (hooks.after_pass) hooks.after_pass("lowering", lowered.circuit);
   circuit_ = run_passes(lowered.circuit, [&](const Pass& pass, const Circuit& after) {
     if (hooks.after_pass) hooks.after_pass(pass.name, after);

@@ -44,6 +44,9 @@ class QuantizedModule {
   }  // torus fields are set by compile()
   const std::vector<OutputSpec>& outputs() const { return client_.outputs; }
   const std::vector<RangeReport>& ranges() const { return ranges_; }
+  // What build() was asked for.
+  const QuantizationRequest& request() const { return request_; }
+  double margin() const { return margin_; }
 
   // Floats (batch, shape...) per input to integers, and integers of the outputs to floats.
   std::vector<Tensor<std::int64_t>> quantize_inputs(
@@ -67,6 +70,7 @@ class QuantizedModule {
                  const CompileHooks& hooks);
 
   QuantizedGraph quantized_;
+  QuantizationRequest request_;
   double margin_ = 0.05;
   Circuit circuit_;
   ClientSpec client_;

@@ -1,6 +1,9 @@
 // What compilation leaves: the circuit, its plan and the client's half.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,6 +45,9 @@ struct PrecisionReport {
   std::int64_t draws = 0;        // simulations of each of them; 0: the choice is exact
   std::int64_t trials = 0;       // simulations made
   double exact_ms_per_core = 0;  // predicted, of one sample under exact; 0: exact has no parameters
+  // Share of a lookup's results that are not the table's entry of the value that came in, by node,
+  // in the simulations of the samples held out.
+  std::map<std::size_t, double> flip_rates;
 };
 
 struct CompiledModel {

@@ -111,7 +111,10 @@ nb::dict describe_layer(const Circuit& circuit, const Plan& plan, std::size_t no
   return layer;
 }
 
-nb::list describe_layers(const Circuit& circuit, const Plan& plan) {
+nb::list describe_layers(const CompiledModel& model) {
+  const Circuit& circuit = model.circuit;
+  const Plan& plan = model.plan;
+  const std::map<std::size_t, double> costs = cost_by_lookup(circuit, plan);
   nb::list layers;
   for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
     if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
@@ -120,6 +123,11 @@ nb::list describe_layers(const Circuit& circuit, const Plan& plan) {
       layer["key_set"] = plan.key_set_of(lookup).name;
       layer["lookup_count"] = number_of_elements(circuit.values[lut->operand].shape) *
                               static_cast<std::int64_t>(lut->tables.size());
+      layer["step_probability"] = lookup.step_probability;
+      layer["far_probability"] = lookup.far_probability;
+      layer["cost_ms_per_core"] = costs.at(n);
+      if (model.precision && model.precision->flip_rates.contains(n))
+        layer["flip_rate"] = model.precision->flip_rates.at(n);
       layers.append(layer);
     } else if (const auto* output = std::get_if<Output>(&circuit.nodes[n].op)) {
       layers.append(
@@ -214,9 +222,7 @@ void bind_compiled_model(nb::module_& module) {
       .def_prop_ro("client", [](const CompiledModel& self) { return self.client; })
       .def_prop_ro("plan",
                    [](const CompiledModel& self) { return describe(self.circuit, self.plan); })
-      .def_prop_ro(
-          "layers",
-          [](const CompiledModel& self) { return describe_layers(self.circuit, self.plan); })
+      .def_prop_ro("layers", [](const CompiledModel& self) { return describe_layers(self); })
       .def_prop_ro("precision_report",
                    [](const CompiledModel& self) { return describe(self.precision); })
       .def_prop_ro("inputs",

@@ -9,6 +9,7 @@
 #include "circuit/text.h"
 #include "compiler/quantized_module.h"
 #include "long_call.h"
+#include "precision.h"
 #include "runtime/executors.h"
 #include "specs.h"
 
@@ -64,8 +65,10 @@ CompileHooks to_hooks(const nb::object& after_pass) {
   }};
 }
 
+}  // namespace
+
 // A metric of lists of arrays, and of the samples' indices; called on any thread.
-Metric to_metric(const nb::object& metric) {
+static Metric to_metric(const nb::object& metric) {
   if (metric.is_none()) return {};
   return [&metric](const std::vector<Tensor<double>>& outputs,
                    const std::vector<std::size_t>& samples) {
@@ -77,7 +80,15 @@ Metric to_metric(const nb::object& metric) {
   };
 }
 
-}  // namespace
+PrecisionSearch to_search(Precision precision, double agreement, double relative_error,
+                          const nb::object& metric, double max_loss, int max_trials,
+                          std::uint64_t seed) {
+  PrecisionSearch search;
+  search.target = make_target(precision, agreement, relative_error, to_metric(metric), max_loss);
+  search.max_trials = max_trials;
+  search.seed = seed;
+  return search;
+}
 
 void bind_quantized_module(nb::module_& module) {
   nb::class_<QuantizedModule>(module, "QuantizedModule")
@@ -129,11 +140,8 @@ void bind_quantized_module(nb::module_& module) {
              const nb::object& after_pass) {
             const auto inputs = to_tensors(values);
             const CompileHooks hooks = to_hooks(after_pass);
-            PrecisionSearch search;
-            search.target = make_target(options.precision, agreement, relative_error,
-                                        to_metric(metric), max_loss);
-            search.max_trials = max_trials;
-            search.seed = seed;
+            PrecisionSearch search = to_search(options.precision, agreement, relative_error, metric,
+                                               max_loss, max_trials, seed);
             return long_call(progress, [&](const ProgressCallback& report) {
               search.progress = report;
               return self.compile(inputs, options, search, hooks);

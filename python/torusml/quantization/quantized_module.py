@@ -35,6 +35,7 @@ class QuantizedModule:
         self._core = core
         self._onnx_bytes = onnx_bytes
         self._compiled: CompiledModel | None = None
+        self._compilation: tuple | None = None  # inputs, options, target
 
     # What is inside.
 
@@ -179,6 +180,7 @@ class QuantizedModule:
         with progress.bar("trials of precision") as shown:
             core = self._core.compile(arrays, options, **arguments, progress=shown, after_pass=None)
         self._compiled = CompiledModel(core)
+        self._compilation = (arrays, options, arguments)
         if verbose:
             print(self._compiled)
             print(self._compiled.plan_text())
@@ -201,6 +203,28 @@ class QuantizedModule:
     def report_html(self, path: Any) -> None:
         """Writes a page about the compiled network, see CompiledModel.report_html."""
         self.fhe_circuit.report_html(path)
+
+    def estimate(self, batch: int = 32, threads: int = 0, cores: int | None = None, changes: int = 3) -> dict[str, Any]:
+        """What encrypted runs will take, before there are keys; in seconds of work.
+
+        Times of one sample and of a batch on this machine, measured on some lookups of each kind, and scaled to `cores`
+        like its own; bytes of ciphertexts and memory (those of keys are in fhe_circuit.statistics); how near simulated
+        results come to the float network's on calibration samples (share of equal largest outputs, or 1 - relative
+        error); and up to `changes` changes that would save time, each compiled and simulated.
+        """
+        self.check_model_is_compiled()
+        numbers_given = {"batch": batch, "threads": threads, "cores": 0 if cores is None else cores, "changes": changes}
+        for name, value in numbers_given.items():
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+                raise WrongDtype(f"a whole number expected, got {value!r}", name)
+            if value < (1 if name == "batch" or (name == "cores" and cores is not None) else 0):
+                raise InvalidArgument(f"{name} is {value}, which is too small", name)
+        arrays, options, arguments = self._compilation
+        with progress.bar("estimates") as shown:
+            return _core.estimate(
+                self._core, self._compiled._core, arrays, options, **arguments, batch=batch, threads=threads,
+                cores=cores or 0, most_changes=changes, progress=shown,
+            )  # fmt: skip
 
     forward_fhe = fhe_circuit  # the name of older documents
 
