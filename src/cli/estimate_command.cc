@@ -62,7 +62,7 @@ struct Estimated {
 
 Estimated make_estimate(const EstimateArguments& arguments) {
   CompileOptions options = compile_options(arguments.compile);
-  const FloatGraph graph = import_onnx(arguments.compilestimated.model);
+  const FloatGraph graph = import_onnx(arguments.compile.model);
   const std::vector<Tensor<double>> calibration =
       read_named_arrays(arguments.compile.calibration, input_names(graph), "--calibration");
   Estimated result;
@@ -150,7 +150,7 @@ void print_text(const EstimateArguments& arguments, const Estimated& estimated) 
              estimated.model.circuit.name, counted(plan.lookup_count, "lookup"),
              counted(count_bootstraps(estimated.model.circuit, plan).rotations, "blind rotation"),
              plan.options.security_bits, human_probability(plan.options.p_error));
-  print_time(arguments, e);
+  print_time(arguments, estimated);
   fmt::print(
       "  evaluation keys {} in memory, {} on the wire; ciphertexts {} in, {} out; memory {} "
       "for a sample, {} for the batch\n",
