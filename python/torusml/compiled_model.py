@@ -139,9 +139,11 @@ class CompiledModel:
 
         complexity: the cost model's milliseconds on one core. table_lookup_count: tables that are read;
         programmable_bootstrap_count: the blind rotations that this takes, fewer where tables of one value share one,
-        more for wide lookups. key_sets: by set, what it is and what it serves; where there are two, one_key_set is what
-        they were preferred to. size_of_secret_keys and the sizes of the keys are those of the material in its wire form,
-        without the few hundred bytes that a file adds.
+        more for wide lookups. lookups: by layer, how many tables it reads and the probabilities that noise moves a read by
+        one entry or more (step), by more than one (far), that the result differs (flip), and that an end of the interval
+        leaves its guard band (wrap). key_sets: by set, what it is and what it serves; where there are two, one_key_set
+        is what they were preferred to. size_of_secret_keys and the sizes of the keys are those of the material in its
+        wire form, without the few hundred bytes that a file adds.
         """
         plan = self._core.plan
         key_sets = [key_set["parameters"] for key_set in plan["key_sets"]]
@@ -163,7 +165,16 @@ class CompiledModel:
             "clear_multiplication_count": self._core.linear_multiplications,
             **{
                 name: plan[name]
-                for name in ("precision", "profile", "security_level", "tolerance", "key_set", "key_sets", "one_key_set")
+                for name in (
+                    "precision",
+                    "profile",
+                    "security_level",
+                    "tolerance",
+                    "key_set",
+                    "key_sets",
+                    "one_key_set",
+                    "lookups",
+                )
             },
         }
 
@@ -232,6 +243,14 @@ class CompiledModel:
         seed = secrets.randbits(63) if seed is None else seed
         with bar("simulated lookups") as progress:
             return one_or_tuple(self._core.run_simulated(self._integers(q), seed, progress))
+
+    def flip_counts(self, *q: Any, seed: int | None = None) -> dict[str, dict[str, int]]:
+        """What goes wrong at the lookups of a simulated run: by layer, events (tables read), flips (results that differ
+        from the table at the value that was there), far (those that no neighbouring value explains) and wraps (those
+        that are what lies beyond the table). Errors of earlier layers do not count again."""
+        seed = secrets.randbits(63) if seed is None else seed
+        with bar("simulated lookups") as progress:
+            return self._core.flip_counts(self._integers(q), seed, progress)
 
     def run_clear(self, *q: Any) -> Any:
         """Exact integers."""

@@ -63,6 +63,52 @@ nb::dict describe(const OneKeySet& one) {
   return result;
 }
 
+std::int64_t tables_of(const Circuit& circuit, const Lut& lut) {
+  return static_cast<std::int64_t>(lut.tables.size()) *
+         number_of_elements(circuit.values[lut.operand].shape);
+}
+
+nb::dict describe(const LookupPlan& lookup) {
+  nb::dict result;
+  result["step_probability"] = lookup.step_probability;
+  result["far_probability"] = lookup.far_probability;
+  result["flip_probability"] = lookup.flip_probability;
+  result["wrap_probability"] = lookup.wrap_probability;
+  return result;
+}
+
+// By layer: `describe` of each lookup's node. Layers of one name are told apart by the node.
+template <class Describe>
+nb::dict by_layer(const Circuit& circuit, const Plan& plan, const Describe& describe_node) {
+  nb::dict layers;
+  for (const auto& [node, lookup] : plan.lookups) {
+    std::string name = circuit.nodes[node].name;
+    if (layers.contains(name.c_str())) name += "#" + std::to_string(node);
+    layers[name.c_str()] = describe_node(node, lookup);
+  }
+  return layers;
+}
+
+nb::dict describe_lookups(const Circuit& circuit, const Plan& plan) {
+  return by_layer(circuit, plan, [&](std::size_t node, const LookupPlan& lookup) {
+    nb::dict result = describe(lookup);
+    result["lookup_count"] = tables_of(circuit, std::get<Lut>(circuit.nodes[node].op));
+    return result;
+  });
+}
+
+nb::dict describe(const FlipCounts& flips, const Circuit& circuit, const Plan& plan) {
+  return by_layer(circuit, plan, [&](std::size_t node, const LookupPlan&) {
+    const LookupCounts& counts = flips.at(node);
+    nb::dict result;
+    result["events"] = counts.events;
+    result["flips"] = counts.flips;
+    result["far"] = counts.far;
+    result["wraps"] = counts.wraps;
+    return result;
+  });
+}
+
 nb::dict describe(const Circuit& circuit, const Plan& plan) {
   const BootstrapCount count = count_bootstraps(circuit, plan);
   nb::dict result;
@@ -86,6 +132,7 @@ nb::dict describe(const Circuit& circuit, const Plan& plan) {
   for (std::size_t s = 0; s < plan.key_sets.size(); ++s)
     key_sets.append(describe(plan.key_sets[s], lookups[s]));
   result["key_sets"] = key_sets;
+  result["lookups"] = describe_lookups(circuit, plan);
   result["one_key_set"] = plan.one_key_set ? nb::object(describe(*plan.one_key_set)) : nb::none();
   return result;
 }
@@ -287,6 +334,18 @@ void bind_compiled_model(nb::module_& module) {
             return to_numpy(long_call(progress, [&](const ProgressCallback& report) {
               return run_simulated(self.circuit, self.plan, inputs, seed, report);
             }));
+          },
+          nb::arg("inputs"), nb::arg("seed"), nb::arg("progress").none())
+      .def(
+          "flip_counts",
+          [](const CompiledModel& self, const IntegerArrays& integers, std::uint64_t seed,
+             const nb::object& progress) {
+            const auto inputs = to_tensors(integers);
+            FlipCounts flips;
+            long_call(progress, [&](const ProgressCallback& report) {
+              return run_simulated(self.circuit, self.plan, inputs, seed, report, &flips);
+            });
+            return describe(flips, self.circuit, self.plan);
           },
           nb::arg("inputs"), nb::arg("seed"), nb::arg("progress").none());
 }

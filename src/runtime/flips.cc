@@ -40,7 +40,8 @@ LookupJudge::LookupJudge(const Circuit& circuit, const Plan& plan, std::size_t n
     : lut_(std::get<Lut>(circuit.nodes.at(node).op)),
       operand_(plan.tensors[lut_.operand], circuit.values[lut_.operand].interval),
       is_odd_(plan.lookups.at(node).is_odd),
-      is_wide_(plan.lookups.at(node).wide.index_bits != 0) {
+      is_wide_(plan.lookups.at(node).wide.index_bits != 0),
+      guard_(plan.lookups.at(node).guard) {
   for (const ValueId result : lut_.results) {
     const TensorPlan& tensor = plan.tensors[result];
     results_.emplace_back(tensor, circuit.values[result].interval);
@@ -63,10 +64,22 @@ void LookupJudge::count(std::size_t element, std::size_t table, std::span<const 
     if (r == entries[std::max<std::int64_t>(v - 1, 0)] || r == entries[std::min(v + 1, size - 1)])
       continue;
     ++counts.far;
-    if (is_wide_) continue;
-    const std::int64_t other_end = entries[2 * v < size ? size - 1 : 0];
-    counts.wraps += r == (is_odd_ ? other_end : mirrors_[table] - other_end) ? 1 : 0;
+    counts.wraps += is_wrap(entries, size, v, r, table) ? 1 : 0;
   }
+}
+
+bool LookupJudge::is_wrap(const std::int64_t* entries, std::int64_t size, std::int64_t v,
+                          std::int64_t r, std::size_t table) const {
+  if (is_wide_) return false;
+  const bool is_upper = 2 * v >= size;
+  const std::int64_t other_end = entries[is_upper ? 0 : size - 1];
+  if (r != (is_odd_ ? other_end : mirrors_[table] - other_end)) return false;
+  const std::int64_t to_end = is_upper ? size - 1 - v : v;
+  const auto beyond = static_cast<std::int64_t>(static_cast<double>(to_end) + guard_);
+  for (std::int64_t d = 2; d <= beyond; ++d) {
+    if ((v >= d && entries[v - d] == r) || (v + d < size && entries[v + d] == r)) return false;
+  }
+  return true;
 }
 
 }  // namespace torusml

@@ -14,8 +14,8 @@
 //   far    r is none of T(v - 1), T(v), T(v + 1); neighbours beyond the domain are its ends. The
 //          wrong answers that a neighbouring value does not explain; some of the flips.
 //   wraps  of the far ones, those that are what is read beyond the table: the negative of the entry
-//          at the other end of the domain, or, of an odd lookup, that entry itself. Wide lookups
-//          have none.
+//          at the other end of the domain, or, of an odd lookup, that entry itself; unless the
+//          table has r nearer to v than the end of v's guard band is. Wide lookups have none.
 //
 // So a read of the wrong index is no event to count where entries are equal, and one beyond the
 // guard band none where its negative happens to be right: what is counted can be seen in results.
@@ -74,11 +74,16 @@ class LookupJudge {
     std::int64_t nearest(Torus phase) const;
   };
 
+  // Of a far event, at index v of the row.
+  bool is_wrap(const std::int64_t* entries, std::int64_t size, std::int64_t v, std::int64_t r,
+               std::size_t table) const;
+
   const Lut& lut_;
   Grid operand_;
   std::vector<Grid> results_;          // by table
   std::vector<std::int64_t> mirrors_;  // by table: entry a becomes mirror - a beyond the table
   bool is_odd_ = false, is_wide_ = false;
+  double guard_ = 0;
 };
 
 }  // namespace torusml

@@ -158,6 +158,17 @@ TEST(Flips, AnEventIsJudgedByItsTwoPhases) {
   EXPECT_EQ(judged(-8, 80), far);
 }
 
+// A rectifier: minus the entry at the other end is also an entry that is near.
+TEST(Flips, WhatTheTableHasNearerIsNoWrap) {
+  const Circuit circuit =
+      one_lookup({-8, 7}, 1, [](std::int64_t v) { return std::max<std::int64_t>(v, 0); });
+  const Plan plan = make_plan(circuit, {});
+  LookupCounts counts;
+  const Torus operand = phase_of(plan, 0, 4), read = phase_of(plan, 1, 7);
+  LookupJudge(circuit, plan, 1).count(0, 0, {&operand, 1}, {&read, 1}, counts);
+  EXPECT_EQ(counts, (LookupCounts{1, 1, 1, 0}));
+}
+
 TEST(Flips, OddLookupsWrapToTheOtherEnd) {
   const Circuit circuit = one_lookup({-8, 7}, 1, [](std::int64_t v) { return v < 0 ? 0 : 1; });
   const Plan plan = make_plan(circuit, {});

@@ -119,6 +119,12 @@ class QuantizedModule:
             return self.fhe_circuit.simulate(*integers)
         return self.fhe_circuit.encrypt_run_decrypt(*integers, **limits)
 
+    def flip_counts(self, *x: Any, seed: int | None = None) -> dict[str, dict[str, int]]:
+        """Floats to counts: what goes wrong at the lookups of a simulated run, see CompiledModel.flip_counts."""
+        self.check_model_is_compiled()
+        q_x = self.quantize_input(*x)
+        return self.fhe_circuit.flip_counts(*(q_x if isinstance(q_x, tuple) else (q_x,)), seed=seed)
+
     def post_processing(self, values: np.ndarray) -> np.ndarray:
         """What a client does with the floats: nothing, for networks."""
         return values
