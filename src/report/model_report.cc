@@ -20,7 +20,7 @@
 namespace torusml {
 namespace {
 
-constexpr std::size_t kLongestName = 120, kNameInGraph = 23;
+constexpr std::size_t kLongestName = 120, kNameInGraph = 21;
 constexpr double kLeastShare = 0.01;  // of the time, for a piece of its own in the bar
 
 constexpr const char* kWords =
