@@ -487,8 +487,9 @@ TEST(Plan, TolerancesOfDegreesAreReached) {
 }
 
 TEST(Plan, OneValueHasNoEffectiveBits) {
-  const Circuit circuit =
-      parse_circuit("circuit \"one\"\n  %0 = input \"x\" : tensor<1> [3, 3]\n  output \"y\" %0\n");
+  Circuit circuit;
+  circuit.values = {{{1}, {3, 3}}};
+  circuit.nodes = {{"x", Input{0}}, {"y", Output{0}}};
   const Plan plan = make_plan(circuit, {});
   EXPECT_EQ(relative_sigma(circuit, plan, 1), 0);
   EXPECT_FALSE(effective_bits(circuit, plan, 1).has_value());

@@ -20,7 +20,7 @@
 namespace torusml {
 namespace {
 
-constexpr std::size_t kLongestName = 120, kNameInGraph = 23;
+constexpr std::size_t kLongestName = 120, kNameInGraph = 21;
 constexpr double kLeastShare = 0.01;  // of the time, for a piece of its own in the bar
 
 constexpr const char* kWords =
@@ -168,8 +168,7 @@ class Page {
     tile("widest value", fmt::format("{} bits", maximum_bit_width(circuit_)));
     tile("evaluation keys", bytes(keys.wire), "on the wire");
     tile("in memory", bytes(keys.memory), "keys, prepared");
-    tile("memory", human_bytes(memory.total()),
-         fmt::format("of a run on one thread, most at {}", name(memory.layer)));
+    tile("memory of a run", human_bytes(memory.total()), "on one thread, at most");
     tile("linear maps", grouped(linear_multiplications(circuit_)), "products");
     add("</dl></section>");
   }
@@ -414,7 +413,7 @@ class Page {
   void noise_facts(std::size_t n, Variance noise, const TensorPlan& tensor) {
     if (const std::optional<double> bits = effective_bits(circuit_, plan_, n))
       fact("effective bits", fmt::format("{:.1f}", *bits));
-    fact("noise", fmt::format("{:.3g} integers", std::sqrt(noise.value) / tensor.scale));
+    fact("noise, in integers", fmt::format("{:.3g}", std::sqrt(noise.value) / tensor.scale));
   }
 
   void lookup(std::size_t n, const Lut& lut) {

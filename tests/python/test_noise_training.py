@@ -128,22 +128,23 @@ def quantized():
     import brevitas.nn as qnn
     from brevitas.quant import Int8WeightPerTensorFloat, Uint8ActPerTensorFloat
 
-    def linear(inputs, outputs):
+    def linear(inputs, outputs, return_quant_tensor):
         return qnn.QuantLinear(
-            inputs, outputs, bias=True, weight_bit_width=3, weight_quant=Int8WeightPerTensorFloat, return_quant_tensor=True
-        )
+            inputs, outputs, bias=True, weight_bit_width=3, weight_quant=Int8WeightPerTensorFloat,
+            return_quant_tensor=return_quant_tensor,
+        )  # fmt: skip
 
     torch.manual_seed(0)
     relu = qnn.QuantReLU(bit_width=3, act_quant=Uint8ActPerTensorFloat, return_quant_tensor=True)
     identity = qnn.QuantIdentity(bit_width=4, return_quant_tensor=True)
-    return nn.Sequential(identity, linear(3, 8), relu, linear(8, 2))
+    return nn.Sequential(identity, linear(3, 8, True), relu, linear(8, 2, False))
 
 
 def test_brevitas_activations_are_found_once_and_train():
     network = quantized()
     with noise.inject(network, 2**-7) as used:
         assert hook_count(network) == 1  # QuantReLU, not the ReLU within it, not QuantIdentity
-        loss = network(torch.rand(64, 3)).value.square().sum()
+        loss = network(torch.rand(64, 3)).square().sum()
         loss.backward()
     assert used["2"] > 0
     assert all(p.grad is not None for name, p in network.named_parameters() if "weight" in name)

@@ -56,8 +56,10 @@ def inject(
     within other activations are left to them.
 
     The interval is the difference between the largest and the least value of a tensor: of a batch, or `decay` times what
-    it was before, if that is more; decay=1 never forgets. Gives a dictionary that is kept up to date: by module name, the
-    standard deviation that the last batch got, in units of the tensor.
+    it was before, if that is more; decay=1 never forgets. Compilation widens intervals by `margin` (0.05) on each side of
+    what calibration reaches, and the noise with them: 1 + 2 margin is a factor for those who choose a large one. Gives a
+    dictionary that is kept up to date: by module name, the standard deviation that the last batch got, in units of the
+    tensor.
 
     The noise comes from torch's generator of the tensor's device, so torch.manual_seed makes it the same again. Gradients
     pass unchanged, and the width is a constant for them. Evaluation mode is left as it is, parameters, buffers and
