@@ -24,9 +24,13 @@
 namespace torusml {
 
 struct CompileSettings {
-  int bits = 8;                             // of weights and activations; ignored for QAT networks
-  bool qat = false;                         // the network brings its own quantizers
-  std::string precision = "exact";          // or "tolerant"
+  int bits = 8;      // of weights and activations; ignored for QAT networks
+  bool qat = false;  // the network brings its own quantizers
+  // "exact" or "tolerant"; empty: exact, or what rounding needs.
+  std::string precision;
+  // Accumulators are rounded before their tables: "6" or "6:exact" (to 6 bits, precision rounded),
+  // "6:approximate" (precision tolerant); 2 to 8 bits. Empty: all bits are kept.
+  std::string rounding;
   std::string profile = "private_results";  // or "shared_results"
   double p_error = 0;                       // per lookup; 0: the profile's default, 2^-40 or 2^-128
   double global_p_error = 0;                // per sample, instead of p_error

@@ -24,7 +24,8 @@ def compile(
     *,
     bits: int | dict[str, int] = 8,
     import_qat: bool | None = None,
-    precision: str = "exact",
+    precision: str | None = None,
+    rounding: Any = None,
     p_error: float | None = None,
     global_p_error: float | None = None,
     tolerance: float | None = None,
@@ -37,12 +38,14 @@ def compile(
     """A network, quantized and compiled: gives a QuantizedModule.
 
     model: a torch.nn.Module, an onnx.ModelProto or the path of an .onnx file. import_qat: whether the network carries its
-    own quantizers; None looks for them. The other arguments are those of torusml.torch.compile.
+    own quantizers; None looks for them. precision: "exact" or "tolerant"; None: exact, or what rounding needs. rounding:
+    accumulators are rounded before their tables, 6 or {"n_bits": 6, "method": "EXACT" or "APPROXIMATE"}. The other
+    arguments are those of torusml.torch.compile.
     """
     from .torch.compile import compile_any
 
     return compile_any(
-        model, calibration, bits, import_qat, margin,
+        model, calibration, bits, import_qat, margin, rounding,
         precision=precision, p_error=p_error, global_p_error=global_p_error, tolerance=tolerance, profile=profile,
         security_level=security_level, parameters=parameters, max_key_sets=max_key_sets,
     )  # fmt: skip

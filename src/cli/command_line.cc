@@ -72,7 +72,13 @@ void add_compile(CLI::App& app, CompileArguments& a) {
   file_list(command, "--calibration", a.calibration, "Typical inputs (.npy), batch axis first");
   command.add_option("--bits", a.bits, "Bits of weights and activations")->capture_default_str();
   command.add_flag("--qat", a.qat, "The network brings its own quantizers");
-  command.add_option("--precision", a.precision, "exact or tolerant")->capture_default_str();
+  command.add_option("--precision", a.precision,
+                     "exact or tolerant; without it exact, or what --rounding needs");
+  command
+      .add_option("--rounding", a.rounding,
+                  "Round accumulators before their tables to N bits, 2 to 8: N, N:exact, "
+                  "N:approximate")
+      ->type_name("N[:METHOD]");
   command.add_option("--profile", a.profile, "private_results or shared_results")
       ->capture_default_str();
   CLI::Option* p_error = command.add_option(

@@ -19,7 +19,8 @@ struct CompileArguments {
   std::string output;
   int bits = 8;
   bool qat = false;
-  std::string precision = "exact", profile = "private_results";
+  std::string precision, rounding;  // empty: exact, or what rounding needs; no rounding
+  std::string profile = "private_results";
   std::string p_error, global_p_error, tolerance;  // empty: the default
   double margin = 0.05;
   int security_bits = 128;

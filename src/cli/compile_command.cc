@@ -32,9 +32,10 @@ double probability(const std::string& text, const std::string& option) {
               fmt::format("{} is {}; it must lie between 0 and 1", option, value), option, "2^-40");
 }
 
-PlanOptions plan_options(const CompileArguments& arguments) {
+PlanOptions plan_options(const CompileArguments& arguments,
+                         const std::optional<Rounding>& rounding) {
   PlanOptions options;
-  options.precision = parse_precision(arguments.precision);
+  options.precision = parse_precision(precision_with(arguments.precision, rounding));
   options.profile = parse_profile(arguments.profile);
   options.p_error = probability(arguments.p_error, "--p-error");
   options.global_p_error = probability(arguments.global_p_error, "--global-p-error");
@@ -127,7 +128,8 @@ void run_compile(const CompileArguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
   CompileOptions options;
   options.quantization = {QuantizationBits::uniform(arguments.bits), arguments.qat};
-  options.plan = plan_options(arguments);
+  options.rounding = parse_rounding(arguments.rounding, "--rounding");
+  options.plan = plan_options(arguments, options.rounding);
   options.margin = arguments.margin;
   check_stage(arguments.print_after);
   options.hooks = printing_hooks(arguments.print_after);

@@ -169,6 +169,8 @@ class Planner {
           "results");
     }
     kappa_ = kappa(plan_.options.p_error);
+    if (plan_.options.approximate_bits != 0)
+      plan_.options.tolerance = std::exp2(-plan_.options.approximate_bits) / (2 * kappa_);
     for (const Reader& reader : readers_) check_width(reader);
     const ParameterChoice choice = choose();
     plan_.key_sets = choice.key_sets;
@@ -208,7 +210,8 @@ class Planner {
     reader.values = type(operand).interval.size();
     reader.count = static_cast<std::uint64_t>(number_of_elements(type(operand).shape));
     reader.tables = tables;
-    reader.policy = plan_.options.precision;
+    const bool is_tolerant = plan_.options.precision == Precision::tolerant;
+    reader.policy = is_tolerant ? Precision::tolerant : Precision::exact;
     if (reader.is_lookup && reader.policy == Precision::exact) {
       reader.reach = step_reach(std::get<Lut>(circuit_.nodes[node].op)).value_or(reader.values);
       reader.odd_half = odd_half(reader.reach, reader.values);
@@ -244,10 +247,14 @@ class Planner {
           ErrorCode::accumulator_too_wide,
           fmt::format("{}; precision \"exact\" supports {}", what, plan_.options.max_exact_bits),
           layer(reader),
-          may_tolerate
-              ? "precision=\"tolerant\", fewer bits for weights and activations, or pruning"
-              : "fewer bits for weights and activations, or pruning");
+          may_tolerate ? tolerant_way() + ", fewer bits for weights and activations, or pruning"
+                       : "fewer bits for weights and activations, or pruning");
     }
+  }
+
+  std::string tolerant_way() const {
+    return plan_.options.precision == Precision::rounded ? "rounding by method approximate"
+                                                         : "precision=\"tolerant\"";
   }
 
   // Whether a lookup is exact and has enough values to be a wide one.
@@ -403,7 +410,7 @@ class Planner {
           (is_named == widest_is_named && reader.values > widest->values))
         widest = &reader;
     }
-    const bool could_tolerate = plan_.options.precision == Precision::exact &&
+    const bool could_tolerate = plan_.options.precision != Precision::tolerant &&
                                 plan_.options.profile == Profile::private_results;
     throw Error(
         ErrorCode::no_parameters,
@@ -412,7 +419,7 @@ class Planner {
             plan_.options.security_bits, plan_.options.p_error, widest->values,
             bit_width(type(widest->operand).interval)),
         layer(*widest),
-        could_tolerate ? "precision=\"tolerant\", fewer bits, pruning, or a larger p_error"
+        could_tolerate ? tolerant_way() + ", fewer bits, pruning, or a larger p_error"
                        : "fewer bits, pruning, a larger p_error or a larger tolerance");
   }
 
@@ -579,6 +586,7 @@ class Planner {
 }  // namespace
 
 std::string to_string(Precision precision) {
+  if (precision == Precision::rounded) return "rounded";
   return precision == Precision::exact ? "exact" : "tolerant";
 }
 
@@ -589,6 +597,7 @@ std::string to_string(Profile profile) {
 Precision parse_precision(const std::string& text) {
   if (text == "exact") return Precision::exact;
   if (text == "tolerant") return Precision::tolerant;
+  if (text == "rounded") return Precision::rounded;
   throw Error(ErrorCode::unknown_option, fmt::format("precision \"{}\" is not known", text), "",
               "\"exact\" or \"tolerant\"");
 }

@@ -23,7 +23,9 @@
 
 namespace torusml {
 
-enum class Precision { exact, tolerant };
+// rounded: exact, of tables that take accumulators with their lowest bits rounded away
+// (compiler/rounding.h).
+enum class Precision { exact, tolerant, rounded };
 enum class Profile { private_results, shared_results };
 
 std::string to_string(Precision precision);
@@ -43,6 +45,9 @@ struct PlanOptions {
   double global_p_error = 0;
   // Standard deviation of all noise at a tolerant lookup, as a fraction of the tensor's interval.
   double tolerance = 0.0027621358640099513;  // 2^-8.5
+  // If not 0, tolerance becomes 2^-approximate_bits / (2 kappa(p_error)): noise stays within half
+  // of that part of the interval, but for p_error.
+  int approximate_bits = 0;
   int security_bits = 128;
   int max_exact_bits = 16;  // wider exact lookups are refused
   // Where key sets come from; 132 bits of security, and what no entry of the catalogue suits, is

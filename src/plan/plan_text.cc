@@ -208,8 +208,7 @@ class PlanParser {
 
   Precision precision() {
     const std::string word = scan_.take_name();
-    if (word != to_string(Precision::exact) && word != to_string(Precision::tolerant))
-      scan_.fail("unknown precision");
+    if (word != "exact" && word != "tolerant" && word != "rounded") scan_.fail("unknown precision");
     return parse_precision(word);
   }
 

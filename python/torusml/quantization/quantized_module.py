@@ -21,7 +21,17 @@ import numpy as np
 from .. import _core
 from ..arrays import one_or_tuple, to_floats, to_integers
 from ..compiled_model import CompiledModel, limits_if
-from ..errors import InvalidArgument, NotCompiled, NotSupported, PErrorOutOfRange, UnknownOption, WrongDtype, WrongShape
+from ..errors import (
+    InvalidArgument,
+    NotCompiled,
+    NotSupported,
+    PErrorOutOfRange,
+    UnknownKey,
+    UnknownOption,
+    UnsupportedBits,
+    WrongDtype,
+    WrongShape,
+)
 from .quantizers import QuantizationOptions, UniformQuantizationParameters, UniformQuantizer
 
 _FHE_MODES = ("disable", "simulate", "execute")
@@ -30,8 +40,9 @@ _FHE_MODES = ("disable", "simulate", "execute")
 class QuantizedModule:
     """Made by torusml.torch.compile.build_quantized_module and by the functions that compile."""
 
-    def __init__(self, core: _core.QuantizedModule, onnx_bytes: bytes | None = None):
+    def __init__(self, core: _core.QuantizedModule, onnx_bytes: bytes | None = None, rounding: str = ""):
         self._core = core
+        self._rounding = rounding  # "" or "6:exact"
         self._onnx_bytes = onnx_bytes
         self._compiled: CompiledModel | None = None
 
@@ -145,7 +156,7 @@ class QuantizedModule:
         inputs_encryption_status: Any = None,
         device: str = "cpu",
         *,
-        precision: str = "exact",
+        precision: str | None = None,
         tolerance: float | None = None,
         profile: str = "private_results",
         security_level: int = 128,
@@ -155,17 +166,19 @@ class QuantizedModule:
         """Chooses parameters for the ranges that `inputs` (floats) reach, and gives the circuit.
 
         p_error: of each table lookup and each output value (default 2^-40); global_p_error: of a whole sample.
-        precision: "exact", or "tolerant", which keeps more bits and lets values near the step of a table take the
-        neighbouring one; tolerance is then the noise as a fraction of the interval. profile: "private_results", or
-        "shared_results" where others than the key's owner see results. parameters: "catalogue", whose published key
-        sets models share, or "custom", which searches freely. max_key_sets: 1, or 2 where demanding lookups may have a
-        key set of their own if that saves enough time. verbose prints the circuit and its plan.
+        precision: "exact" (the default), or "tolerant", which keeps more bits and lets values near the step of a table
+        take the neighbouring one; tolerance is then the noise as a fraction of the interval. A module that rounds
+        brings its own precision: rounded, or tolerant. profile: "private_results", or "shared_results" where others
+        than the key's owner see results. parameters: "catalogue", whose published key sets models share, or "custom",
+        which searches freely. max_key_sets: 1, or 2 where demanding lookups may have a key set of their own if that
+        saves enough time. verbose prints the circuit and its plan.
         """
         refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
         check_encryption_status(inputs_encryption_status, len(self._core.inputs))
         options = plan_options(
-            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets
-        )
+            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets,
+            self._rounding,
+        )  # fmt: skip
         values = inputs if isinstance(inputs, tuple) else (inputs,)
         self._check_count(values, self._core.inputs, "inputs")
         names = self.ordered_module_input_names
@@ -248,12 +261,13 @@ def check_encryption_status(status: Any, input_count: int) -> None:
 def plan_options(
     p_error: float | None,
     global_p_error: float | None,
-    precision: str,
+    precision: str | None,
     tolerance: float | None,
     profile: str,
     security_level: int,
     parameters: str,
     max_key_sets: int = 2,
+    rounding: str = "",
 ) -> _core.PlanOptions:
     if p_error is not None and global_p_error is not None:
         raise InvalidArgument("p_error and global_p_error exclude each other", "p_error")
@@ -269,8 +283,8 @@ def plan_options(
     for name, value in (("p_error", p_error), ("global_p_error", global_p_error)):
         if value is not None and not 0 < value < 1:
             raise PErrorOutOfRange(f"{name} is {value}; it must lie between 0 and 1", name)
-    return _core.PlanOptions(
-        str(precision),
+    options = _core.PlanOptions(
+        _core.precision_with("" if precision is None else str(precision), rounding),
         str(profile),
         float(p_error or 0),
         float(global_p_error or 0),
@@ -279,6 +293,35 @@ def plan_options(
         str(parameters),
         int(max_key_sets),
     )
+    _core.check_rounding(options, rounding)
+    return options
+
+
+def rounding_text(value: Any, where: str = "rounding_threshold_bits") -> str:
+    """ "6:exact" of 6, {"n_bits": 6} or {"n_bits": 6, "method": "EXACT"}; "" of None."""
+    if value is None:
+        return ""
+    method: Any = "exact"
+    if isinstance(value, dict):
+        unknown = sorted(str(key) for key in set(value) - {"n_bits", "method"})
+        if unknown or "n_bits" not in value:
+            raise UnknownKey(
+                f"rounding needs n_bits and may have method; unknown: {unknown}, "
+                f"missing: {[] if 'n_bits' in value else ['n_bits']}",
+                where,
+            )
+        value, method = value["n_bits"], value.get("method", "exact")
+    if value == "auto":
+        raise NotSupported("rounding to a number of bits found automatically", where, 'precision="auto"')
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InvalidArgument(f"a number of bits or a dictionary expected, got {value!r}", where)
+    if not 2 <= value <= 8:
+        raise UnsupportedBits(f"rounding to {value} bits; 2 to 8 are supported", where, "None keeps all bits")
+    names = [method, getattr(method, "name", None), getattr(method, "value", None)]
+    for name in names:
+        if isinstance(name, str) and name.lower() in ("exact", "approximate"):
+            return f"{int(value)}:{name.lower()}"
+    raise UnknownOption(f"rounding method {method!r} is not known", where, '"EXACT" or "APPROXIMATE"')
 
 
 def _check_mode(fhe: str) -> None:
