@@ -30,8 +30,12 @@ struct CompileSettings {
   int bits = 8;      // of weights and activations; ignored for QAT networks
   bool qat = false;  // the network brings its own quantizers
   // "exact"; "tolerant"; or "auto": the fastest choice for each layer whose simulated results agree
-  // with the exact ones on calibration samples that were held out.
-  std::string precision = "auto";
+  // with the exact ones on calibration samples that were held out. Empty: auto, or what rounding
+  // needs.
+  std::string precision;
+  // Accumulators are rounded before their tables: "6" or "6:exact" (to 6 bits, precision rounded),
+  // "6:approximate" (precision tolerant); 2 to 8 bits. Empty: all bits are kept.
+  std::string rounding;
   std::string profile = "private_results";  // or "shared_results"
   double p_error = 0;                       // per lookup; 0: the profile's default, 2^-40 or 2^-128
   double global_p_error = 0;                // per sample, instead of p_error

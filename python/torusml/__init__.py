@@ -25,7 +25,8 @@ def compile(
     *,
     bits: int | dict[str, int] = 8,
     import_qat: bool | None = None,
-    precision: str = "auto",
+    precision: str | None = None,
+    rounding: Any = None,
     p_error: float | None = None,
     global_p_error: float | None = None,
     tolerance: float | None = None,
@@ -46,15 +47,18 @@ def compile(
     """A network, quantized and compiled: gives a QuantizedModule.
 
     model: a torch.nn.Module, an onnx.ModelProto or the path of an .onnx file. import_qat: whether the network carries its
-    own quantizers; None looks for them. precision: "auto" finds the fastest one whose simulated results agree with exact
-    ones; agreement .. seed say how well (torusml.precision.PrecisionSearch). The other arguments are those of
-    torusml.torch.compile.
+    own quantizers; None looks for them. precision: "auto" (the default) finds the fastest one whose simulated results agree
+    with exact ones; agreement .. seed say how well (torusml.precision.PrecisionSearch). rounding: accumulators are rounded
+    before their tables, 6 or {"n_bits": 6, "method": "EXACT" or "APPROXIMATE"}, which brings its own precision. The other
+    arguments are those of torusml.torch.compile.
     """
     from .torch.compile import compile_any
 
+    if precision is None and rounding is None:
+        precision = "auto"
     search = PrecisionSearch(agreement, relative_error, metric, labels, max_loss, max_trials, seed)
     return compile_any(
-        model, calibration, bits, import_qat, margin,
+        model, calibration, bits, import_qat, margin, rounding,
         precision=precision, p_error=p_error, global_p_error=global_p_error, tolerance=tolerance, profile=profile,
         security_level=security_level, parameters=parameters, max_key_sets=max_key_sets, layers=layers,
         search=search if precision == "auto" or search != PrecisionSearch() else None,

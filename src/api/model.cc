@@ -16,7 +16,8 @@ CompileOptions compile_options(const CompileSettings& settings) {
   CompileOptions options;
   options.quantization = {QuantizationBits::uniform(settings.bits), settings.qat};
   options.margin = settings.margin;
-  options.plan.precision = parse_precision(settings.precision);
+  options.rounding = parse_rounding(settings.rounding, "rounding");
+  options.plan.precision = parse_precision(precision_with(settings.precision, options.rounding));
   options.plan.profile = parse_profile(settings.profile);
   options.plan.p_error = settings.p_error;
   options.plan.global_p_error = settings.global_p_error;

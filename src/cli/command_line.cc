@@ -73,10 +73,15 @@ void add_compile_options(CLI::App& command, CompileArguments& a) {
   file_list(command, "--calibration", a.calibration, "Typical inputs (.npy), batch axis first");
   command.add_option("--bits", a.bits, "Bits of weights and activations")->capture_default_str();
   command.add_flag("--qat", a.qat, "The network brings its own quantizers");
+  command.add_option(
+      "--precision", a.precision,
+      "auto (the fastest that agrees with exact results), exact or tolerant; without "
+      "it auto, or what --rounding needs");
   command
-      .add_option("--precision", a.precision,
-                  "auto (the fastest that agrees with exact results), exact or tolerant")
-      ->capture_default_str();
+      .add_option("--rounding", a.rounding,
+                  "Round accumulators before their tables to N bits, 2 to 8: N, N:exact, "
+                  "N:approximate")
+      ->type_name("N[:METHOD]");
   CLI::Option* agreement =
       command.add_option("--agreement", a.agreement,
                          "auto: least share of predictions as under exact, 0.995 unless given");

@@ -19,7 +19,8 @@ struct CompileArguments {
   std::string output;
   int bits = 8;
   bool qat = false;
-  std::string precision = "auto", profile = "private_results";
+  std::string precision, rounding;  // empty: auto, or what rounding needs; no rounding
+  std::string profile = "private_results";
   std::vector<std::string> layers;        // NAME=exact, NAME=tolerant or NAME=tolerant:2^-8
   std::string agreement, relative_error;  // of precision auto; empty: the default
   int max_trials = 64;                    // the same

@@ -51,22 +51,22 @@ std::map<std::string, LayerPrecision> layer_precisions(const std::vector<std::st
   return layers;
 }
 
-PrecisionSearch precision_search(const CompileArguments& arguments) {
+PrecisionSearch precision_search(const CompileArguments& arguments, Precision precision) {
   PrecisionSearch search;
   search.max_trials = arguments.max_trials;
   search.seed = arguments.seed;
   const auto given = [](const std::string& text, const char* option) {
     return text.empty() ? 0 : parse_number(text, option);
   };
-  search.target =
-      make_target(parse_precision(arguments.precision), given(arguments.agreement, "--agreement"),
-                  given(arguments.relative_error, "--relative-error"), {}, 0);
+  search.target = make_target(precision, given(arguments.agreement, "--agreement"),
+                              given(arguments.relative_error, "--relative-error"), {}, 0);
   return search;
 }
 
-PlanOptions plan_options(const CompileArguments& arguments) {
+PlanOptions plan_options(const CompileArguments& arguments,
+                         const std::optional<Rounding>& rounding) {
   PlanOptions options;
-  options.precision = parse_precision(arguments.precision);
+  options.precision = parse_precision(precision_with(arguments.precision, rounding));
   options.profile = parse_profile(arguments.profile);
   options.layers = layer_precisions(arguments.layers);
   options.p_error = probability(arguments.p_error, "--p-error");
@@ -104,8 +104,9 @@ CompileHooks printing_hooks(const std::string& stage) {
 CompileOptions compile_options(const CompileArguments& arguments) {
   CompileOptions options;
   options.quantization = {QuantizationBits::uniform(arguments.bits), arguments.qat};
-  options.plan = plan_options(arguments);
-  options.search = precision_search(arguments);
+  options.rounding = parse_rounding(arguments.rounding, "--rounding");
+  options.plan = plan_options(arguments, options.rounding);
+  options.search = precision_search(arguments, options.plan.precision);
   options.margin = arguments.margin;
   check_stage(arguments.print_after);
   options.hooks = printing_hooks(arguments.print_after);

@@ -43,8 +43,9 @@ struct Root {
   Shape shape;  // of the integers, with a batch axis of 1
   const QuantizedLayer* layer = nullptr;
   const UniformQuantizer* input = nullptr;
-  // By channel: what was added to the layer's integers; empty: nothing.
-  std::vector<std::int64_t> offset;
+  // By channel: circuit integer = factor * layer's integer + offset; empty: they are the same.
+  std::vector<std::int64_t> factor, offset;
+  int removed_bits = 0;  // of the layer's integers, before its tables
 };
 
 // A request for integers: a quantizer applied to a tensor.
@@ -164,11 +165,23 @@ class Lowering {
     root.declared = declared_interval(root.calibrated.hull(), root.integers.guaranteed.hull());
     std::vector<std::optional<Table>> tables;
     if (reads_.contains(layer.output)) {
+      root.removed_bits = removed_bits(root);
       if (!raw_outputs_.contains(layer.output)) encode_channels(linear, root, tables);
       if (tables.empty()) tables = build_tables(layer.output, root);
     }
     declare(layer.name, std::move(linear), std::move(shape), root);
     finish_root(layer.output, std::move(root), std::move(tables));
+  }
+
+  int removed_bits(const Root& root) {
+    const auto given = options_.removed_bits.find(root.layer->output);
+    int bits = 0;
+    if (given != options_.removed_bits.end())
+      bits = given->second;
+    else if (options_.rounding_bits != 0)
+      bits = std::max(0, bit_width(root.calibrated.hull()) - options_.rounding_bits);
+    if (bits != 0) model_.removed_bits[root.layer->output] = bits;
+    return bits;
   }
 
   void measure(Root& root) const {
@@ -201,6 +214,7 @@ class Lowering {
     if (static_cast<double>(best.common.size()) > before * (1 - kWorthAShift)) return;
     Root shifted = root;
     shifted.declared = best.common;
+    shifted.factor.assign(best.offset.size(), 1);
     shifted.offset = best.offset;
     const std::vector<std::int64_t> bias = by_element(best.offset, channels, root);
     add_bias(bias, shifted.integers);
@@ -271,6 +285,10 @@ class Lowering {
     multiply(factor, root.integers);
     add_bias(offset, root.integers);
     measure(root);
+    root.factor = factors;
+    root.offset.resize(factors.size(), 0);
+    for (std::size_t c = 0; c < factors.size(); ++c)
+      root.offset[c] = factors[c] * root.offset[c] + offsets[c];
     for (std::optional<Table>& table : tables)
       table = rescaled(*table, factors, offsets, channels, number_of_elements(root.shape));
   }
@@ -336,6 +354,10 @@ class Lowering {
     circuit().nodes.push_back({name, std::move(linear)});
     model_.ranges.push_back({name, root.calibrated.hull(), root.integers.guaranteed.hull(),
                              root.declared, reads_by_table(root)});
+    if (root.offset.empty()) return;
+    const Channels channels(root.shape);
+    model_.ranges.back().factor = by_element(root.factor, channels, root);
+    model_.ranges.back().offset = by_element(root.offset, channels, root);
   }
 
   bool reads_by_table(const Root& root) const {
@@ -426,7 +448,7 @@ class Lowering {
   FloatTensor to_float(const std::string& tensor, const Root& root,
                        const Tensor<double>& integers) const {
     if (root.layer != nullptr)
-      return layer_output(*root.layer, without_offset(root, integers), graph().shapes.at(tensor));
+      return layer_output(*root.layer, layer_integers(root, integers), graph().shapes.at(tensor));
     FloatTensor result{ElementType::floating, integers};
     const UniformQuantizationParameters& p = root.input->parameters();
     for (double& v : result.values.data)
@@ -434,14 +456,18 @@ class Lowering {
     return result;
   }
 
-  static Tensor<double> without_offset(const Root& root, Tensor<double> integers) {
-    if (root.offset.empty()) return integers;
+  // Of the circuit's integers those that the layer's float function is applied to.
+  static Tensor<double> layer_integers(const Root& root, Tensor<double> integers) {
     const Channels channels(root.shape);
     const std::int64_t elements = number_of_elements(root.shape);
-    for (std::size_t i = 0; i < integers.data.size(); ++i) {
-      const std::int64_t e = static_cast<std::int64_t>(i) % elements;
-      integers.data[i] -= static_cast<double>(root.offset[channels.of(e)]);
+    for (std::size_t i = 0; i < integers.data.size() && !root.offset.empty(); ++i) {
+      const std::size_t c = channels.of(static_cast<std::int64_t>(i) % elements);
+      integers.data[i] = (integers.data[i] - static_cast<double>(root.offset[c])) /
+                         static_cast<double>(root.factor[c]);
     }
+    const double step = std::ldexp(1, root.removed_bits);
+    for (std::size_t i = 0; i < integers.data.size() && step > 1; ++i)
+      integers.data[i] = std::floor(integers.data[i] / step + 0.5) * step;
     return integers;
   }
 

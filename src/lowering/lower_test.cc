@@ -79,7 +79,8 @@ double check_against_reference(const Compiled& compiled, const std::vector<Tenso
     EXPECT_FALSE(y.empty()) << "an accumulator left its interval on calibration data";
     if (y.empty()) return HUGE_VAL;
     EXPECT_EQ(compiled.run(small, x), y);
-    const ReferenceRun reference = run_reference(compiled.quantized, x);
+    const ReferenceRun reference =
+        run_reference(compiled.quantized, x, compiled.model.removed_bits);
     const auto floats = evaluate(compiled.quantized.graph, x);
     for (std::size_t o = 0; o < y.size(); ++o) {
       const LoweredOutput& output = compiled.model.outputs[o];
@@ -145,6 +146,17 @@ TEST(Lower, ChannelsAreScaledAsFarAsTheLongestRow) {
   EXPECT_EQ(scaled.model.ranges[0].calibrated, (Interval{-6, 6}));
   const Table& table = std::get<Lut>(scaled.model.circuit.nodes[2].op).tables[0];
   for (std::int64_t x = 0; x <= 3; ++x) EXPECT_EQ(table.at(0, 6 - 4 * x), 0);
+}
+
+// Accumulators from -3 to 12 take 5 bits with their sign; rounded to 3 bits, multiples of 4 remain.
+TEST(Lower, AccumulatorsAreRoundedHalfUp) {
+  const Compiled compiled = two_channels({.margin = 0, .rounding_bits = 3});
+  EXPECT_EQ(compiled.model.removed_bits, (std::map<std::string, int>{{"h", 2}}));
+  const Table& table = std::get<Lut>(compiled.model.circuit.nodes[2].op).tables[0];
+  const auto at = [&](std::int64_t h) { return table.at(1, h - 6); };  // shifted by 6
+  EXPECT_EQ((Integers64{at(0), at(1), at(2), at(5), at(6), at(9), at(10), at(12)}),
+            (Integers64{0, 0, 4, 4, 8, 8, 12, 12}));
+  EXPECT_EQ(two_channels({.margin = 0, .rounding_bits = 5}).model.removed_bits.size(), 0U);
 }
 
 // By hand: x in {0..3}, h = 2 x0 - x1 + 0.5, Relu, one more layer.
@@ -389,6 +401,7 @@ FloatGraph random_network(std::mt19937_64& random) {
 
 TEST(Lower, RandomNetworksComputeWhatTheirQuantizedGraphSays) {
   double worst = 0;  // at 6 bits
+  bool was_rounded = false;
   for (std::uint64_t seed = 1; seed <= 150; ++seed) {
     SCOPED_TRACE(fmt::format("seed {}", seed));
     std::mt19937_64 random(seed);
@@ -401,11 +414,14 @@ TEST(Lower, RandomNetworksComputeWhatTheirQuantizedGraphSays) {
     }
     const int bits = 2 + static_cast<int>(seed % 5);
     const LoweringOptions options{.prefer_guaranteed_same_bits = seed % 2 == 0,
-                                  .scale_channels = seed % 3 == 0};
+                                  .scale_channels = seed % 3 == 0,
+                                  .rounding_bits = seed % 4 == 0 ? 4 : 0};
     const Compiled compiled = compile(graph, data, bits, false, options);
     const double error = check_against_reference(compiled, data);
-    check_equal(compile(graph, data, bits, false, {.centre_channels = false}), compiled, data);
-    if (bits == 6) worst = std::max(worst, error);
+    LoweringOptions plain{.centre_channels = false, .removed_bits = compiled.model.removed_bits};
+    check_equal(compile(graph, data, bits, false, plain), compiled, data);
+    was_rounded = was_rounded || !compiled.model.removed_bits.empty();
+    if (bits == 6 && options.rounding_bits == 0) worst = std::max(worst, error);
     for (const NodeRange& range : compiled.model.ranges) {
       EXPECT_LE(range.guaranteed.lower, range.declared.lower);
       EXPECT_GE(range.guaranteed.upper, range.declared.upper);
@@ -426,6 +442,7 @@ TEST(Lower, RandomNetworksComputeWhatTheirQuantizedGraphSays) {
     if (testing::Test::HasFailure()) break;
   }
   EXPECT_GT(worst, 0);
+  EXPECT_TRUE(was_rounded);
   RecordProperty("largest_error_at_6_bits", std::to_string(worst));
 }
 

@@ -133,8 +133,9 @@ void check_shared_results(Precision policy, const std::string& where) {
 std::string layer_text(const std::string& name) { return fmt::format("layer '{}'", name); }
 
 void check_layer(const std::string& name, const LayerPrecision& layer, Profile profile) {
-  if (layer.policy == Precision::automatic) {
-    throw Error(ErrorCode::invalid_argument, "precision \"auto\" is for all layers together",
+  if (layer.policy == Precision::automatic || layer.policy == Precision::rounded) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("precision \"{}\" is for all layers together", to_string(layer.policy)),
                 layer_text(name), "\"exact\" or \"tolerant\" for a layer of its own");
   }
   if (layer.tolerance != 0) {
@@ -197,6 +198,7 @@ class Planner {
           "results");
     }
     kappa_ = kappa(plan_.options.p_error);
+    set_tolerances();
     for (const Reader& reader : readers_) check_width(reader);
     const ParameterChoice choice = choose();
     plan_.key_sets = choice.key_sets;
@@ -266,9 +268,18 @@ class Planner {
       throw Error(ErrorCode::invalid_argument, "precision \"auto\" is for compile() to decide",
                   layer(reader), "\"exact\" or \"tolerant\"");
     }
-    if (reader.policy == Precision::exact) return;
-    reader.tolerance =
-        has_own && own->second.tolerance != 0 ? own->second.tolerance : plan_.options.tolerance;
+    if (reader.policy == Precision::rounded) reader.policy = Precision::exact;
+    if (has_own) reader.tolerance = own->second.tolerance;
+  }
+
+  // Of those that have none of their own; it may follow from p_error.
+  void set_tolerances() {
+    if (plan_.options.approximate_bits != 0)
+      plan_.options.tolerance = std::exp2(-plan_.options.approximate_bits) / (2 * kappa_);
+    for (Reader& reader : readers_) {
+      if (reader.policy == Precision::tolerant && reader.tolerance == 0)
+        reader.tolerance = plan_.options.tolerance;
+    }
   }
 
   double events() const {
@@ -299,10 +310,14 @@ class Planner {
           ErrorCode::accumulator_too_wide,
           fmt::format("{}; precision \"exact\" supports {}", what, plan_.options.max_exact_bits),
           layer(reader),
-          may_tolerate
-              ? "precision=\"tolerant\", fewer bits for weights and activations, or pruning"
-              : "fewer bits for weights and activations, or pruning");
+          may_tolerate ? tolerant_way() + ", fewer bits for weights and activations, or pruning"
+                       : "fewer bits for weights and activations, or pruning");
     }
+  }
+
+  std::string tolerant_way() const {
+    return plan_.options.precision == Precision::rounded ? "rounding by method approximate"
+                                                         : "precision=\"tolerant\"";
   }
 
   // Whether a lookup is exact and has enough values to be a wide one.
@@ -486,7 +501,7 @@ class Planner {
           (is_named == widest_is_named && reader.values > widest->values))
         widest = &reader;
     }
-    const bool could_tolerate = plan_.options.precision == Precision::exact &&
+    const bool could_tolerate = plan_.options.precision != Precision::tolerant &&
                                 plan_.options.profile == Profile::private_results;
     throw Error(
         ErrorCode::no_parameters,
@@ -495,7 +510,7 @@ class Planner {
             plan_.options.security_bits, plan_.options.p_error, widest->values,
             bit_width(type(widest->operand).interval)),
         layer(*widest),
-        could_tolerate ? "precision=\"tolerant\", fewer bits, pruning, or a larger p_error"
+        could_tolerate ? tolerant_way() + ", fewer bits, pruning, or a larger p_error"
                        : "fewer bits, pruning, a larger p_error or a larger tolerance");
   }
 
@@ -674,6 +689,8 @@ std::string to_string(Precision precision) {
       return "exact";
     case Precision::tolerant:
       return "tolerant";
+    case Precision::rounded:
+      return "rounded";
     case Precision::automatic:
       break;
   }
@@ -687,9 +704,10 @@ std::string to_string(Profile profile) {
 Precision parse_precision(const std::string& text) {
   if (text == "exact") return Precision::exact;
   if (text == "tolerant") return Precision::tolerant;
+  if (text == "rounded") return Precision::rounded;
   if (text == "auto") return Precision::automatic;
   throw Error(ErrorCode::unknown_option, fmt::format("precision \"{}\" is not known", text), "",
-              "\"exact\", \"tolerant\" or \"auto\"");
+              "\"exact\", \"tolerant\", \"rounded\" (with rounding) or \"auto\"");
 }
 
 Profile parse_profile(const std::string& text) {

@@ -23,8 +23,10 @@
 
 namespace torusml {
 
-// automatic: chosen for each layer by the compiler (compiler/precision_search.h), never by a plan.
-enum class Precision { exact, tolerant, automatic };
+// rounded: exact, of tables that take accumulators with their lowest bits rounded away
+// (compiler/rounding.h). automatic: chosen for each layer by the compiler
+// (compiler/precision_search.h), never by a plan.
+enum class Precision { exact, tolerant, rounded, automatic };
 enum class Profile { private_results, shared_results };
 
 std::string to_string(Precision precision);
@@ -55,6 +57,9 @@ struct PlanOptions {
   // By the name of a lookup's or an output's node. Not part of a plan's text or of files, where
   // every lookup says its own.
   std::map<std::string, LayerPrecision> layers;
+  // If not 0, tolerance becomes 2^-approximate_bits / (2 kappa(p_error)): noise stays within half
+  // of that part of the interval, but for p_error.
+  int approximate_bits = 0;
   int security_bits = 128;
   int max_exact_bits = 16;  // wider exact lookups are refused
   // Where key sets come from; 132 bits of security, and what no entry of the catalogue suits, is

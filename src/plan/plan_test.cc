@@ -247,6 +247,24 @@ TEST(Plan, ExactLookupsOfManyBitsAreWide) {
   }
 }
 
+// rounded plans as exact does; bits of approximate rounding set the tolerance.
+TEST(Plan, Rounding) {
+  const Circuit circuit = step(-30, 33);
+  const Plan exact = make_plan(circuit, {});
+  Plan rounded = make_plan(circuit, {.precision = Precision::rounded});
+  EXPECT_EQ(rounded.options.precision, Precision::rounded);
+  EXPECT_EQ(rounded.lookups.at(2).policy, Precision::exact);
+  rounded.options.precision = Precision::exact;
+  EXPECT_EQ(print(rounded, circuit), print(exact, circuit));
+
+  const Plan approximate = make_plan(
+      circuit, {.precision = Precision::tolerant, .p_error = 0x1p-20, .approximate_bits = 5});
+  EXPECT_DOUBLE_EQ(approximate.options.tolerance, 0x1p-5 / (2 * kappa(0x1p-20)));
+  const LookupPlan& lookup = approximate.lookups.at(2);
+  const double interval = 63 * approximate.tensors[1].scale;
+  EXPECT_LE(std::sqrt(lookup.noise.value), approximate.options.tolerance * interval);
+}
+
 // 2^p values fill the half torus: borders between values are borders between entries.
 TEST(Plan, AlignedTablesGiveNothingAway) {
   const Plan aligned = make_plan(step(0, 63), {.key_set_source = KeySetSource::custom});
@@ -501,7 +519,7 @@ TEST(Plan, GlobalPErrorIsShared) {
 }
 
 TEST(Plan, TextReadsBack) {
-  for (Precision precision : {Precision::exact, Precision::tolerant}) {
+  for (Precision precision : {Precision::exact, Precision::tolerant, Precision::rounded}) {
     const Circuit circuit = step(-20, 40);
     const Plan plan = make_plan(circuit, {.precision = precision});
     const Plan again = parse_plan(print(plan, circuit));

@@ -219,7 +219,8 @@ class PlanParser {
 
   Precision precision() {
     const std::string word = scan_.take_name();
-    for (const Precision known : {Precision::exact, Precision::tolerant, Precision::automatic})
+    for (const Precision known :
+         {Precision::exact, Precision::tolerant, Precision::rounded, Precision::automatic})
       if (word == to_string(known)) return known;
     scan_.fail("unknown precision");
   }

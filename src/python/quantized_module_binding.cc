@@ -25,8 +25,10 @@ std::string name_of_value(const Node& node, ValueId value) {
                                                    : node.name;
 }
 
-// {layer: integers (batch, shape...)} of every value that linear maps and tables compute.
-nb::dict run_clear_layers(const Circuit& circuit, const std::vector<Tensor<std::int64_t>>& inputs) {
+// {layer: its own integers (batch, shape...)} of every value that linear maps and tables compute.
+nb::dict run_clear_layers(const QuantizedModule& module,
+                          const std::vector<Tensor<std::int64_t>>& inputs) {
+  const Circuit& circuit = module.circuit();
   std::map<ValueId, std::vector<std::int64_t>> seen;
   run_clear(circuit, inputs, [&](ValueId value, const std::vector<std::int64_t>& integers) {
     std::vector<std::int64_t>& all = seen[value];
@@ -45,6 +47,8 @@ nb::dict run_clear_layers(const Circuit& circuit, const std::vector<Tensor<std::
   };
   for (const Node& node : circuit.nodes) {
     if (const auto* linear = std::get_if<Linear>(&node.op)) {
+      if (!layers.contains(node.name.c_str()))
+        seen[linear->result] = module.layer_integers(node.name, std::move(seen[linear->result]));
       add(node, linear->result);
     } else if (const auto* lut = std::get_if<Lut>(&node.op)) {
       for (const ValueId value : lut->results) {
@@ -91,19 +95,27 @@ PrecisionSearch to_search(Precision precision, double agreement, double relative
 }
 
 void bind_quantized_module(nb::module_& module) {
+  // precision, and what contradicts it, of a network that is rounded ("" or "6:exact").
+  module.def("precision_with", [](const std::string& precision, const std::string& rounding) {
+    return precision_with(precision, parse_rounding(rounding, "rounding_threshold_bits"));
+  });
+  module.def("check_rounding", [](const PlanOptions& options, const std::string& rounding) {
+    with_rounding(options, parse_rounding(rounding, "rounding_threshold_bits"));
+  });
   nb::class_<QuantizedModule>(module, "QuantizedModule")
       .def_static(
           "build",
           [](const FloatGraph& graph, const FloatArrays& calibration, const std::vector<int>& bits,
-             bool import_qat, double margin) {
+             bool import_qat, double margin, const std::string& rounding) {
             const auto inputs = to_tensors(calibration);
             const QuantizationRequest request{{bits.at(0), bits.at(1), bits.at(2), bits.at(3)},
                                               import_qat};
             const nb::gil_scoped_release release;
-            return QuantizedModule::build(graph, inputs, request, margin);
+            return QuantizedModule::build(graph, inputs, request, margin,
+                                          parse_rounding(rounding, "rounding"));
           },
           nb::arg("graph"), nb::arg("calibration"), nb::arg("bits"), nb::arg("import_qat"),
-          nb::arg("margin"))
+          nb::arg("margin"), nb::arg("rounding"))
       .def_prop_ro("inputs", [](const QuantizedModule& self) { return to_python(self.inputs()); })
       .def_prop_ro("outputs", [](const QuantizedModule& self) { return to_python(self.outputs()); })
       .def_prop_ro("ranges", [](const QuantizedModule& self) { return to_python(self.ranges()); })
@@ -130,7 +142,7 @@ void bind_quantized_module(nb::module_& module) {
            })
       .def("run_clear_layers",
            [](const QuantizedModule& self, const IntegerArrays& integers) {
-             return run_clear_layers(self.circuit(), to_tensors(integers));
+             return run_clear_layers(self, to_tensors(integers));
            })
       .def(
           "compile",

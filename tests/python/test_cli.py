@@ -255,6 +255,8 @@ def test_options_reach_the_plan(life):
     assert options("--profile", "shared_results")["p_error"] == 2.0**-128
     assert options("--security", 132)["security_bits"] == 132
     assert options("--precision", "tolerant", "--tolerance", "2^-6")["precision"] == "tolerant"
+    assert options("--rounding", 3)["precision"] == "rounded"
+    assert options("--rounding", "4:approximate")["precision"] == "tolerant"
     assert 0 < options("--global-p-error", "1e-3")["p_error"] < 1e-3
 
 
@@ -379,6 +381,12 @@ def compile_with(life, *options, calibration="calibration.npy", network_file="ne
         (("--bits", 33), 7),
         (("--precision", "sloppy"), 8),
         (("--profile", "public"), 8),
+        (("--rounding", "9"), 7),
+        (("--rounding", "6:sloppy"), 8),
+        (("--rounding", "auto"), 22),
+        (("--rounding", "6", "--precision", "tolerant"), 1),
+        (("--rounding", "6:approximate", "--precision", "exact"), 1),
+        (("--rounding", "6:approximate", "--profile", "shared_results"), 27),
         (("--p-error", 2), 9),
         (("--p-error", 0), 9),
         (("--p-error", -1), 9),

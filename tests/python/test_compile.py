@@ -188,8 +188,8 @@ def test_unsupported_layer():
 @pytest.mark.parametrize(
     ("arguments", "builtin"),
     [
-        ({"rounding_threshold_bits": 6}, NotImplementedError),
-        ({"rounding_threshold_bits": {"n_bits": 6, "method": "APPROXIMATE"}}, NotImplementedError),
+        ({"rounding_threshold_bits": "auto"}, NotImplementedError),
+        ({"rounding_threshold_bits": 9}, ValueError),
         ({"reduce_sum_copy": True}, NotImplementedError),
         ({"device": "cuda"}, NotImplementedError),
         ({"show_mlir": True}, NotImplementedError),

@@ -21,7 +21,17 @@ import numpy as np
 from .. import _core, progress
 from ..arrays import one_or_tuple, to_floats, to_integers
 from ..compiled_model import CompiledModel, limits_if
-from ..errors import InvalidArgument, NotCompiled, NotSupported, PErrorOutOfRange, UnknownOption, WrongDtype, WrongShape
+from ..errors import (
+    InvalidArgument,
+    NotCompiled,
+    NotSupported,
+    PErrorOutOfRange,
+    UnknownKey,
+    UnknownOption,
+    UnsupportedBits,
+    WrongDtype,
+    WrongShape,
+)
 from ..precision import PrecisionSearch
 from .quantizers import QuantizationOptions, UniformQuantizationParameters, UniformQuantizer
 
@@ -31,8 +41,9 @@ _FHE_MODES = ("disable", "simulate", "execute")
 class QuantizedModule:
     """Made by torusml.torch.compile.build_quantized_module and by the functions that compile."""
 
-    def __init__(self, core: _core.QuantizedModule, onnx_bytes: bytes | None = None):
+    def __init__(self, core: _core.QuantizedModule, onnx_bytes: bytes | None = None, rounding: str = ""):
         self._core = core
+        self._rounding = rounding  # "" or "6:exact"
         self._onnx_bytes = onnx_bytes
         self._compiled: CompiledModel | None = None
         self._compilation: tuple | None = None  # inputs, options, target
@@ -153,7 +164,7 @@ class QuantizedModule:
         inputs_encryption_status: Any = None,
         device: str = "cpu",
         *,
-        precision: str = "exact",
+        precision: str | None = None,
         tolerance: float | None = None,
         profile: str = "private_results",
         security_level: int = 128,
@@ -165,19 +176,21 @@ class QuantizedModule:
         """Chooses parameters for the ranges that `inputs` (floats) reach, and gives the circuit.
 
         p_error: of each table lookup and each output value (default 2^-40); global_p_error: of a whole sample.
-        precision: "exact"; "tolerant", which keeps more bits and lets values near the step of a table take the
-        neighbouring one, tolerance being then the noise as a fraction of the interval; or "auto", the fastest choice for
-        each layer with which simulated results agree with exact ones as `search` asks. layers: by the name of a lookup
-        or output, in place of precision: "exact", "tolerant", or a tolerance. profile: "private_results", or
-        "shared_results" where others than the key's owner see results. parameters: "catalogue", whose published key
-        sets models share, or "custom", which searches freely. max_key_sets: 1, or 2 where demanding lookups may have a
-        key set of their own if that saves enough time. verbose prints the circuit and its plan.
+        precision: "exact" (the default); "tolerant", which keeps more bits and lets values near the step of a table take
+        the neighbouring one, tolerance being then the noise as a fraction of the interval; or "auto", the fastest choice
+        for each layer with which simulated results agree with exact ones as `search` asks. A module that rounds brings its
+        own precision: rounded, or tolerant. layers: by the name of a lookup or output, in place of precision: "exact",
+        "tolerant", or a tolerance. profile: "private_results", or "shared_results" where others than the key's owner see
+        results. parameters: "catalogue", whose published key sets models share, or "custom", which searches freely.
+        max_key_sets: 1, or 2 where demanding lookups may have a key set of their own if that saves enough time. verbose
+        prints the circuit and its plan.
         """
         refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
         check_encryption_status(inputs_encryption_status, len(self._core.inputs))
         options = plan_options(
-            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets, layers, search
-        )
+            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets, layers,
+            search, self._rounding,
+        )  # fmt: skip
         values = inputs if isinstance(inputs, tuple) else (inputs,)
         self._check_count(values, self._core.inputs, "inputs")
         names = self.ordered_module_input_names
@@ -290,7 +303,7 @@ def check_encryption_status(status: Any, input_count: int) -> None:
 def plan_options(
     p_error: float | None,
     global_p_error: float | None,
-    precision: str,
+    precision: str | None,
     tolerance: float | None,
     profile: str,
     security_level: int,
@@ -298,11 +311,15 @@ def plan_options(
     max_key_sets: int = 2,
     layers: dict[str, str | float] | None = None,
     search: PrecisionSearch | None = None,
+    rounding: str = "",
 ) -> _core.PlanOptions:
+    if precision is None and not rounding:
+        precision = "exact"
     if search is not None and not isinstance(search, PrecisionSearch):
         raise WrongDtype(f"a PrecisionSearch expected, got {search!r}", "search")
     if search is not None and precision != "auto":
-        raise InvalidArgument(f'a target is for precision "auto", not "{precision}"', "search", 'precision="auto"')
+        given = f'"{precision}"' if precision else "rounding"
+        raise InvalidArgument(f'a target is for precision "auto", not {given}', "search", 'precision="auto"')
     if tolerance is not None and precision == "auto":
         raise InvalidArgument('precision "auto" chooses tolerances itself', "tolerance", 'precision="tolerant", or layers=')
     if p_error is not None and global_p_error is not None:
@@ -319,8 +336,8 @@ def plan_options(
     for name, value in (("p_error", p_error), ("global_p_error", global_p_error)):
         if value is not None and not 0 < value < 1:
             raise PErrorOutOfRange(f"{name} is {value}; it must lie between 0 and 1", name)
-    return _core.PlanOptions(
-        str(precision),
+    options = _core.PlanOptions(
+        _core.precision_with("" if precision is None else str(precision), rounding),
         str(profile),
         float(p_error or 0),
         float(global_p_error or 0),
@@ -330,6 +347,35 @@ def plan_options(
         int(max_key_sets),
         layer_precisions(layers),
     )
+    _core.check_rounding(options, rounding)
+    return options
+
+
+def rounding_text(value: Any, where: str = "rounding_threshold_bits") -> str:
+    """ "6:exact" of 6, {"n_bits": 6} or {"n_bits": 6, "method": "EXACT"}; "" of None."""
+    if value is None:
+        return ""
+    method: Any = "exact"
+    if isinstance(value, dict):
+        unknown = sorted(str(key) for key in set(value) - {"n_bits", "method"})
+        if unknown or "n_bits" not in value:
+            raise UnknownKey(
+                f"rounding needs n_bits and may have method; unknown: {unknown}, "
+                f"missing: {[] if 'n_bits' in value else ['n_bits']}",
+                where,
+            )
+        value, method = value["n_bits"], value.get("method", "exact")
+    if value == "auto":
+        raise NotSupported("rounding to a number of bits found automatically", where, 'precision="auto"')
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InvalidArgument(f"a number of bits or a dictionary expected, got {value!r}", where)
+    if not 2 <= value <= 8:
+        raise UnsupportedBits(f"rounding to {value} bits; 2 to 8 are supported", where, "None keeps all bits")
+    names = [method, getattr(method, "name", None), getattr(method, "value", None)]
+    for name in names:
+        if isinstance(name, str) and name.lower() in ("exact", "approximate"):
+            return f"{int(value)}:{name.lower()}"
+    raise UnknownOption(f"rounding method {method!r} is not known", where, '"EXACT" or "APPROXIMATE"')
 
 
 def layer_precisions(layers: dict[str, str | float] | None) -> dict[str, tuple[str, float]]:

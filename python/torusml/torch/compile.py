@@ -23,6 +23,7 @@ from ..quantization.quantized_module import (
     check_encryption_status,
     plan_options,
     refuse_foreign_arguments,
+    rounding_text,
 )
 
 MAX_BITWIDTH_BACKWARD_COMPATIBLE = 8
@@ -45,15 +46,15 @@ def build_quantized_module(
 
     model: torch.nn.Module, onnx.ModelProto, path of an .onnx file. torch_inputset: calibration data, floats, batch axis
     first; a tuple for several inputs. import_qat: the network carries its own quantizers. n_bits: one number, or a
-    dictionary of op_inputs, op_weights, model_inputs, model_outputs. margin: widening of the calibrated ranges, a fraction
-    of their width on each side.
+    dictionary of op_inputs, op_weights, model_inputs, model_outputs. rounding_threshold_bits: accumulators are rounded to
+    2 to 8 bits before their tables, 6 or {"n_bits": 6, "method": "EXACT" or "APPROXIMATE"}. margin: widening of the
+    calibrated ranges, a fraction of their width on each side.
     """
     refuse_foreign_arguments(None, None, False, device)
-    if rounding_threshold_bits is not None:
-        raise NotSupported("rounding of accumulators", "rounding_threshold_bits", 'precision="tolerant"')
+    rounding = rounding_text(rounding_threshold_bits)
     if reduce_sum_copy:
         raise NotSupported("copies before sums", "reduce_sum_copy", "reduce_sum_copy=False")
-    return _build(model, torch_inputset, import_qat, bits_of(n_bits), keep_onnx, margin)
+    return _build(model, torch_inputset, import_qat, bits_of(n_bits), keep_onnx, margin, rounding)
 
 
 def compile_torch_model(
@@ -72,7 +73,7 @@ def compile_torch_model(
     reduce_sum_copy: bool = False,
     device: str = "cpu",
     *,
-    precision: str = "exact",
+    precision: str | None = None,
     tolerance: float | None = None,
     margin: float = 0.05,
     profile: str = "private_results",
@@ -109,7 +110,7 @@ def compile_onnx_model(
     reduce_sum_copy: bool = False,
     device: str = "cpu",
     *,
-    precision: str = "exact",
+    precision: str | None = None,
     tolerance: float | None = None,
     margin: float = 0.05,
     profile: str = "private_results",
@@ -147,7 +148,7 @@ def compile_brevitas_qat_model(
     reduce_sum_copy: bool = False,
     device: str = "cpu",
     *,
-    precision: str = "exact",
+    precision: str | None = None,
     tolerance: float | None = None,
     margin: float = 0.05,
     profile: str = "private_results",
@@ -172,11 +173,18 @@ def compile_brevitas_qat_model(
 
 
 def compile_any(
-    model: Any, inputset: Any, bits: int | dict[str, int], import_qat: bool | None, margin: float, **options: Any
+    model: Any,
+    inputset: Any,
+    bits: int | dict[str, int],
+    import_qat: bool | None,
+    margin: float,
+    rounding: Any,
+    **options: Any,
 ) -> QuantizedModule:
     """torusml.compile."""
-    plan_options(**options)
-    module = _build(model, inputset, import_qat, bits_of(bits), True, margin)
+    text = rounding_text(rounding, "rounding")
+    plan_options(**options, rounding=text)
+    module = _build(model, inputset, import_qat, bits_of(bits), True, margin, text)
     module.compile(inputset, **options)
     return module
 
@@ -201,12 +209,11 @@ def _compile(
         "p_error", "global_p_error", "precision", "tolerance", "profile", "security_level", "parameters", "max_key_sets",
         "layers", "search",
     )  # fmt: skip
-    plan_options(**{name: compilation[name] for name in names})
-    if rounding_threshold_bits is not None:
-        raise NotSupported("rounding of accumulators", "rounding_threshold_bits", 'precision="tolerant"')
+    rounding = rounding_text(rounding_threshold_bits)
+    plan_options(**{name: compilation[name] for name in names}, rounding=rounding)
     if reduce_sum_copy:
         raise NotSupported("copies before sums", "reduce_sum_copy", "reduce_sum_copy=False")
-    module = _build(model, inputset, import_qat, bits, True, margin, output_onnx_file)
+    module = _build(model, inputset, import_qat, bits, True, margin, rounding, output_onnx_file)
     module.compile(inputset, device=device, **compilation)
     return module
 
@@ -218,6 +225,7 @@ def _build(
     bits: list[int],
     keep_onnx: bool,
     margin: float,
+    rounding: str = "",
     output_onnx_file: Any = None,
 ) -> QuantizedModule:
     inputs = inputset if isinstance(inputset, tuple) else (inputset,)
@@ -236,8 +244,8 @@ def _build(
         with open(output_onnx_file, "wb") as file:
             file.write(onnx_bytes)
     import_qat = graph.has_quantizers if import_qat is None else bool(import_qat)
-    core = _core.QuantizedModule.build(graph, calibration, bits, import_qat, float(margin))
-    return QuantizedModule(core, onnx_bytes if keep_onnx else None)
+    core = _core.QuantizedModule.build(graph, calibration, bits, import_qat, float(margin), rounding)
+    return QuantizedModule(core, onnx_bytes if keep_onnx else None, rounding)
 
 
 def _to_onnx_bytes(model: Any, inputs: tuple) -> bytes:
