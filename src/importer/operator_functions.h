@@ -45,6 +45,7 @@ FloatTensor matmul(const FloatNode& node, const Operands& operands);
 // operators_spatial.cc
 FloatTensor convolution(const FloatNode& node, const Operands& operands);
 FloatTensor average_pool(const FloatNode& node, const Operands& operands);
+FloatTensor max_pool(const FloatNode& node, const Operands& operands);
 FloatTensor reduce(const FloatNode& node, const Operands& operands);
 FloatTensor pad(const FloatNode& node, const Operands& operands);
 

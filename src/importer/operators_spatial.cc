@@ -173,6 +173,29 @@ FloatTensor average_pool(const FloatNode& node, const Operands& operands) {
   return result;
 }
 
+FloatTensor max_pool(const FloatNode& node, const Operands& operands) {
+  const Tensor<double>& x = operands[0]->values;
+  const bool global = node.op_type == "GlobalMaxPool" && x.shape.size() > 2;
+  const Windows windows =
+      windows_of(node, x.shape, global ? Shape(x.shape.begin() + 2, x.shape.end()) : Shape{});
+  const std::vector<std::int64_t> taps = window_taps(windows);
+  window_counts(node, windows, taps);  // refuses windows that lie in the padding
+  FloatTensor result{operands[0]->type, {output_shape(x.shape, x.shape[1], windows), {}}};
+  result.values.data.reserve(static_cast<std::size_t>(checked_elements(result.values.shape)));
+  const std::int64_t kernel = windows.kernel_size(), pixels = number_of_elements(windows.input);
+  for (std::int64_t image = 0; image < x.shape[0] * x.shape[1]; ++image) {
+    const double* at = x.data.data() + image * pixels;
+    for (auto tap = taps.begin(); tap != taps.end(); tap += kernel) {
+      double largest = -INFINITY;
+      for (std::int64_t k = 0; k < kernel; ++k) {
+        if (tap[k] >= 0) largest = std::max(largest, at[tap[k]]);
+      }
+      result.values.data.push_back(largest);
+    }
+  }
+  return result;
+}
+
 FloatTensor reduce(const FloatNode& node, const Operands& operands) {
   const FloatTensor& x = *operands[0];
   if (x.type == ElementType::boolean) {

@@ -181,5 +181,44 @@ TEST(ConvolutionalNetwork, WithItsOwnQuantizers) {
   EXPECT_EQ(table_rows(model.circuit), (Ints{4, 1}));
 }
 
+// The pooling moves behind what alone reads it, and its integers are those of its operand: with the
+// network's own quantizers the maxima are exact.
+class MaxPools : public testing::TestWithParam<bool> {};
+
+TEST_P(MaxPools, AreDifferencesAndSums) {
+  const bool qat = GetParam();
+  std::mt19937_64 random(23);
+  TestGraph graph;
+  graph.input("x", {1, 1, 8, 8}).constant("w1", random_tensor(random, {2, 1, 3, 3}));
+  const auto quant = [&](const std::string& from, double scale, int bits, bool is_signed) {
+    if (!qat) return from;
+    graph.quant(from, "q_" + from, scale, bits, is_signed);
+    return "q_" + from;
+  };
+  const Ints two{2, 2}, three{3, 3}, ones{1, 1, 1, 1};
+  const std::string x = quant("x", 0.25, 3, false), w1 = quant("w1", 0.25, 3, true);
+  graph.node("Conv", {x, w1}, "c1", {{"pads", ones}})
+      .node("MaxPool", {"c1"}, "m1", {{"kernel_shape", three}, {"strides", two}, {"pads", ones}})
+      .node("Relu", {"m1"}, "r1");
+  const std::string r1 = quant("r1", 0.5, 3, false);
+  graph.constant("w2", random_tensor(random, {3, 2, 1, 1}));
+  const std::string w2 = quant("w2", 0.25, 3, true);
+  graph.node("Conv", {r1, w2}, "c2").node("Relu", {"c2"}, "r2");
+  const std::string r2 = quant("r2", 0.5, 3, false);
+  graph.node("MaxPool", {r2}, "m2", {{"kernel_shape", two}, {"strides", two}})
+      .node("Flatten", {"m2"}, "f")
+      .constant("w3", random_tensor(random, {12, 2}));
+  const std::string w3 = quant("w3", 0.25, 3, true);
+  graph.node("MatMul", {"f", w3}, "y").output("y");
+  const Tensor<double> data = random_tensor(random, {20, 1, 8, 8}, 0, 1.7);
+  LoweredModel model;
+  EXPECT_LT(check(graph.build(), data, 6, qat, model), qat ? 1e-9 : 0.5);
+  // 2 x 8 x 8 behind the convolution, 2 for each place of a row, then of a column; and the same
+  // with 1.
+  EXPECT_EQ(lookup_count(model.circuit), 128 + 2 * 64 + 2 * 32 + 48 + 24 + 12);
+}
+
+INSTANTIATE_TEST_SUITE_P(Both, MaxPools, testing::Bool());
+
 }  // namespace
 }  // namespace torusml

@@ -77,7 +77,9 @@ FloatMap by_rows(std::int64_t rows, std::int64_t columns, const Fill& fill) {
   for (std::int64_t row = 0; row < rows; ++row) {
     entries.clear();
     fill(row, entries);
-    for (const auto& [column, value] : entries) result.add_entry(column, value);
+    for (const auto& [column, value] : entries) {
+      if (value != 0) result.add_entry(column, value);
+    }
     check_entries(static_cast<double>(result.value.size()));
     result.add_row();
   }

@@ -101,6 +101,20 @@ void quantize_together(QuantizedLayer& result, const LinearLayer& layer,
   result.scale = {step};
 }
 
+// Operands whose steps are multiples of the smallest.
+void add_up(QuantizedLayer& result, const LinearLayer& layer,
+            const std::vector<UniformQuantizer>& quantizers) {
+  double step = HUGE_VAL;
+  for (std::size_t i = 0; i < layer.terms.size(); ++i)
+    step = std::min(step, scale_of(quantizers[i]) * *layer.terms[i].map.shared_magnitude());
+  for (std::size_t i = 0; i < layer.terms.size(); ++i) {
+    const FloatMap& map = layer.terms[i].map;
+    result.operands[i].weight =
+        map.with_integers(rounded(map.value, scale_of(quantizers[i]) / step));
+  }
+  result.scale = {step};
+}
+
 // The least of the values is the least integer.
 UniformQuantizer with_scale(double scale, const std::vector<double>& values, int bits) {
   const MinMaxQuantizationStats range = min_max_stats(values);
@@ -144,6 +158,18 @@ SparseWeight recorded_weight(const LinearLayer& layer, const RecordedLinear& rec
   return sparse;
 }
 
+// The smallest step of operands whose quantizers are given.
+double fixed_step(const LinearLayer& layer, const std::vector<bool>& free,
+                  const std::vector<UniformQuantizer>& quantizers) {
+  double step = 0;
+  for (std::size_t i = 0; i < quantizers.size(); ++i) {
+    if (free[i]) continue;
+    const double own = scale_of(quantizers[i]) * *layer.terms[i].map.shared_magnitude();
+    step = step == 0 ? own : std::min(step, own);
+  }
+  return step;
+}
+
 }  // namespace
 
 bool is_sum(const LinearLayer& layer) {
@@ -176,8 +202,9 @@ std::vector<UniformQuantizer> sum_quantizers(const LinearLayer& layer,
 void align_moves(const LinearLayer& layer, const std::vector<std::vector<double>>& values,
                  const std::vector<bool>& free, int weight_bits,
                  std::vector<UniformQuantizer>& quantizers) {
-  if (layer.custom || layer.terms.size() < 2 || is_sum(layer)) return;
-  const double step = common_step(layer, quantizers, weight_bits);
+  if (layer.custom || layer.terms.size() < 2) return;
+  const double step = is_sum(layer) ? fixed_step(layer, free, quantizers)
+                                    : common_step(layer, quantizers, weight_bits);
   for (std::size_t i = 0; i < quantizers.size() && step > 0; ++i) {
     const std::optional<double> magnitude = layer.terms[i].map.shared_magnitude();
     if (!magnitude || !free[i]) continue;
@@ -193,11 +220,7 @@ QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,
   QuantizedLayer result = begin(layer, shape, quantizers);
   const std::optional<double> magnitude = layer.terms[0].map.shared_magnitude();
   if (is_sum(layer) || (layer.terms.size() == 1 && magnitude)) {
-    for (std::size_t i = 0; i < layer.terms.size(); ++i) {
-      const FloatMap& map = layer.terms[i].map;
-      result.operands[i].weight = map.with_integers(signs(map.value));
-    }
-    result.scale = {scale_of(quantizers[0]) * *magnitude};
+    add_up(result, layer, quantizers);
   } else if (layer.terms.size() > 1) {
     quantize_together(result, layer, quantizers, weight_bits);
   } else if (const auto magnitudes = layer.terms[0].map.magnitude_of_rows()) {

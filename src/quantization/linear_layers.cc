@@ -139,8 +139,10 @@ class Cutter {
   // An operand of a linear operator: itself, or what it is linearly made of. Only with takes_scale
   // its row_scale may be another number than 1.
   Expression operand(const std::string& tensor, bool takes_scale = false) {
-    if (!network_.is_affine(tensor)) return itself(tensor);
+    if (!network_.is_affine(tensor) || options_.pools.operands.contains(tensor))
+      return itself(tensor);
     const std::string& root = network_.root(tensor);
+    const bool is_maximum = options_.pools.maxima.contains(root);
     if (network_.is_input(root)) {
       if (network_.is_plain(tensor)) return itself(root);
       return options_.fold ? affine(tensor, itself(root)) : itself(tensor);
@@ -148,13 +150,15 @@ class Cutter {
     const FloatNode& node = *network_.producer(root);
     if (node.custom) return itself(tensor);
     if (!options_.fold) {
-      const bool passes_on = moves_elements(node) || (takes_scale && averages_elements(node));
+      const bool passes_on =
+          is_maximum || moves_elements(node) || (takes_scale && averages_elements(node));
       if (!passes_on || !network_.is_plain(tensor)) return itself(tensor);
       const Expression& inner = expression_of(root);
       return inner.has_one_scale() ? inner : itself(tensor);
     }
     const Expression& inner = expression_of(root);
-    if (inner.terms.size() > 1 && !network_.is_read_once(tensor)) return itself(tensor);
+    if (inner.terms.size() > 1 && !is_maximum && !network_.is_read_once(tensor))
+      return itself(tensor);
     return affine(tensor, inner);
   }
 

@@ -2,7 +2,7 @@
 // walks, uses.
 //
 // A root is a graph input or the result of an operator that mixes elements
-// (Gemm, MatMul, Transpose, a sum of two encrypted tensors...). Every tensor
+// (Gemm, Conv, Transpose, a sum of two encrypted tensors...). Every tensor
 // that depends on the inputs is an elementwise function of one root, in the
 // same flat order.
 //

@@ -587,6 +587,21 @@ def moves():
     case("gather_columns", node("Gather", ["x", "i"], axis=3), x, {"i": np.array([[0, 4], [2, 2]], np.int64)})
 
 
+def maxima():
+    def pool(name, x, opset=20, **attributes):
+        case(f"maxpool_{name}", node("MaxPool", ["x"], **attributes), image(*x), opset=opset)
+
+    pool("1d", (3, 2, 9), kernel_shape=[3])
+    pool("2d", (2, 3, 6, 4), kernel_shape=[2, 2], strides=[2, 2])
+    pool("padded", (2, 2, 5, 5), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    pool("ceil", (2, 2, 6, 7), kernel_shape=[3, 2], strides=[2, 3], ceil_mode=1)
+    pool("dilated", (2, 2, 7, 6), kernel_shape=[3, 2], dilations=[2, 3])
+    pool("same_lower", (2, 2, 5, 6), kernel_shape=[2, 3], strides=[2, 2], auto_pad="SAME_LOWER")
+    pool("3d", (2, 1, 4, 4, 3), kernel_shape=[2, 2, 2], strides=[2, 1, 1])
+    pool("opset11", (2, 2, 5, 5), 11, kernel_shape=[2, 2])
+    case("globalmaxpool", node("GlobalMaxPool", ["x"]), image(3, 4, 3, 2))
+
+
 def check_with_reference():
     """onnx's own evaluator has a second opinion on the operators newer than onnxruntime."""
     for name in ["relu_opset28", "opset28_chain"]:
@@ -606,5 +621,6 @@ convolutions()
 pads()
 averages()
 moves()
+maxima()
 FIXTURES.save()
 check_with_reference()

@@ -121,6 +121,40 @@ def test_encrypted_brevitas():
     check_encrypted(compile_brevitas_qat_model(trained(QuantizedCnn(True)), IMAGES))
 
 
+class QuantizedMaxima(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.quant = qnn.QuantIdentity(bit_width=3, return_quant_tensor=True)
+        self.conv1 = qnn.QuantConv2d(1, 2, 3, bias=True, weight_bit_width=3)
+        self.relu1 = qnn.QuantReLU(bit_width=2, return_quant_tensor=True)
+        self.pool = nn.MaxPool2d(2)
+        self.fc = qnn.QuantLinear(8, 3, bias=True, weight_bit_width=3)
+
+    def forward(self, x):
+        return self.fc(self.pool(self.relu1(self.conv1(self.quant(x)))).flatten(1))
+
+
+def test_brevitas_maxima():
+    """A maximum of integers is exact; 2 x 4 x 4 lookups behind the convolution, then 2 x 4 x 2 and 2 x 2 x 2."""
+    net = trained(QuantizedMaxima())
+    module = compile_brevitas_qat_model(net, IMAGES)
+    step = np.max(module.output_quantizers[0].scale)
+    np.testing.assert_allclose(module.forward(IMAGES), result_of(net, IMAGES), atol=step * 0.51)
+    assert module.fhe_circuit.statistics["table_lookup_count"] == 32 + 16 + 8
+    check_encrypted(module)
+
+
+def test_maxima_after_training():
+    torch.manual_seed(5)
+    net = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), nn.MaxPool2d(3, 2, 1), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 3)
+    )
+    net = trained(net)
+    module = compile_torch_model(net, IMAGES, n_bits=6, precision="tolerant")
+    expected = result_of(net, IMAGES)
+    assert np.abs(module.forward(IMAGES) - expected).max() < 0.15 * np.abs(expected).max()
+
+
 def test_replicate_padding():
     """The network NN-20 of the literature begins like this."""
     torch.manual_seed(3)
@@ -196,7 +230,8 @@ W = np.ones((6, 4, 3, 3), np.float32)
         (op("AveragePool", ["x"], kernel_shape=[6, 6], ceil_mode=1), {}, "spans 6 places on an input of 5"),
         (op("ReduceMean", ["x", "a"]), {"a": np.array([0, 2])}, "samples of a batch apart"),
         (op("ReduceSum", ["x"]), {}, "samples of a batch apart"),
-        (op("MaxPool", ["x"], kernel_shape=[2, 2]), {}, "MaxPool"),
+        (op("MaxPool", ["x"], kernel_shape=[6, 6]), {}, "spans 6 places on an input of 5"),
+        (op("MaxUnpool", ["x", "x"], kernel_shape=[2, 2]), {}, "MaxUnpool"),
     ],
 )
 def test_errors_name_the_node(nodes, constants, says):
