@@ -1,6 +1,7 @@
 #include "report/graph_layout.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <set>
 
@@ -9,7 +10,7 @@ namespace {
 
 constexpr int kOrderSweeps = 12, kPlaceSweeps = 12;
 constexpr double kBendWidth = 0.3;    // of a node's
-constexpr double kBendWeight = 0.05;  // beside a node's
+constexpr double kBendWeight = 1e-3;  // beside a node's
 
 class Layering {
  public:
@@ -124,6 +125,14 @@ class Layering {
     return half(a) + half(b);
   }
 
+  // The place that a row wants for an item: what passes beside a node does not draw it aside.
+  double wanted(const std::vector<std::size_t>& neighbours, double otherwise) const {
+    std::vector<std::size_t> nodes;
+    std::ranges::copy_if(neighbours, std::back_inserter(nodes),
+                         [&](std::size_t i) { return !items_[i].is_bend; });
+    return mean(nodes.empty() ? neighbours : nodes, otherwise);
+  }
+
   // As near to the mean of their neighbours above, or below, as order and distances allow, in
   // weighted least squares by pooling adjacent violators; bends give way to nodes.
   void place_row(const std::vector<std::size_t>& row, bool downwards) {
@@ -140,7 +149,7 @@ class Layering {
       const bool looks_up = downwards ? !item.above.empty() : item.below.empty();
       const std::vector<std::size_t>& neighbours = looks_up ? item.above : item.below;
       const double weight = item.is_bend ? kBendWeight : 1;
-      pools.push_back({weight * (mean(neighbours, item.x) - offset), weight, 1});
+      pools.push_back({weight * (wanted(neighbours, item.x) - offset), weight, 1});
       while (pools.size() > 1 && pools[pools.size() - 2].mean() > pools.back().mean()) {
         const Pool last = pools.back();
         pools.pop_back();

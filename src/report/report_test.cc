@@ -110,6 +110,18 @@ TEST(GraphLayout, BranchesStandSideBySide) {
   check_layout({{}, {0}, {0}, {1, 2}});
 }
 
+TEST(GraphLayout, ResidualsLeaveTheChainStraight) {
+  std::vector<std::vector<std::size_t>> operands{{}};
+  for (std::size_t n = 1; n <= 60; ++n) {
+    operands.push_back({n - 1});
+    if (n % 4 == 3) operands[n].push_back(n - 3);
+  }
+  check_layout(operands);
+  const auto layout = lay_out(operands, 1000);
+  for (const GraphPoint& node : layout->nodes) EXPECT_NEAR(node.x, layout->nodes[0].x, 0.05);
+  EXPECT_LT(layout->width, 2);
+}
+
 TEST(GraphLayout, RandomGraphs) {
   check_layout({});
   check_layout({{}, {}, {0, 0}, {1}, {}});
