@@ -166,7 +166,8 @@ TEST(ConvolutionalNetwork, AfterTraining) {
   EXPECT_LT(check(graph, data, 6, false, model), 1.5);
   // The pooling is part of the last layer.
   EXPECT_EQ(model.ranges.size(), 3U);
-  EXPECT_EQ(table_rows(model.circuit), (Ints{4, 1}));
+  // A row for each channel, and for each neuron, whose intervals have centres of their own.
+  EXPECT_EQ(table_rows(model.circuit), (Ints{4, 6}));
 }
 
 // The network's own quantizers: the integers are those of the network, up to the bias of the
@@ -178,7 +179,8 @@ TEST(ConvolutionalNetwork, WithItsOwnQuantizers) {
   LoweredModel model;
   EXPECT_LT(check(graph, data, 8, true, model), 1e-9);
   EXPECT_EQ(model.ranges.size(), 3U);
-  EXPECT_EQ(table_rows(model.circuit), (Ints{4, 1}));
+  // A row for each channel, and for each neuron, whose intervals have centres of their own.
+  EXPECT_EQ(table_rows(model.circuit), (Ints{4, 6}));
 }
 
 // The pooling moves behind what alone reads it, and its integers are those of its operand: with the

@@ -264,7 +264,8 @@ class Lowering {
   // Layers of one operand only, one that is fresh from a lookup or the client: there the length of
   // a row is the noise that it hands on. Affine tables are left alone: they need no lookup.
   void scale_channels(Linear& linear, Root& root, std::vector<std::optional<Table>>& tables) {
-    if (linear.terms.size() != 1 || std::ranges::any_of(tables, is_affine)) return;
+    if (linear.terms.size() != 1 || !is_source(linear.terms[0].operand)) return;
+    if (std::ranges::any_of(tables, is_affine)) return;
     const Channels channels(root.shape);
     const bool is_guaranteed = root.declared == root.integers.guaranteed.hull();
     const std::vector<Interval> own = is_guaranteed
@@ -291,6 +292,14 @@ class Lowering {
       root.offset[c] = factors[c] * root.offset[c] + offsets[c];
     for (std::optional<Table>& table : tables)
       table = rescaled(*table, factors, offsets, channels, number_of_elements(root.shape));
+  }
+
+  // An input or a table's result, of equal noise in every element.
+  bool is_source(ValueId value) {
+    return std::ranges::none_of(circuit().nodes, [&](const Node& node) {
+      const auto* linear = std::get_if<Linear>(&node.op);
+      return linear != nullptr && linear->result == value;
+    });
   }
 
   static bool is_affine(const std::optional<Table>& table) {

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "circuit/norms.h"
 #include "circuit/passes.h"
 #include "lowering/reference.h"
 #include "quantization/quantize.h"
@@ -102,6 +103,17 @@ void check_equal(const Compiled& a, const Compiled& b, const std::vector<Tensor<
   for (std::int64_t s = 0; s < data[0].shape[0]; ++s) {
     const std::vector<Tensor<double>> x = sample(data, s);
     EXPECT_EQ(a.run(a.model.circuit, x), b.run(b.model.circuit, x));
+  }
+}
+
+// Factors of channels leave every lookup's noise as it is.
+void check_noise(const Compiled& plain, const Compiled& scaled) {
+  const std::vector<NoiseNorms> before = noise_norms(plain.model.circuit),
+                                after = noise_norms(scaled.model.circuit);
+  ASSERT_EQ(before.size(), after.size());
+  for (std::size_t v = 0; v < before.size(); ++v) {
+    EXPECT_LE(after[v].fresh, before[v].fresh);
+    EXPECT_LE(after[v].bootstrap, before[v].bootstrap);
   }
 }
 
@@ -420,6 +432,11 @@ TEST(Lower, RandomNetworksComputeWhatTheirQuantizedGraphSays) {
     const double error = check_against_reference(compiled, data);
     LoweringOptions plain{.centre_channels = false, .removed_bits = compiled.model.removed_bits};
     check_equal(compile(graph, data, bits, false, plain), compiled, data);
+    if (options.scale_channels) {
+      LoweringOptions shifted = options;
+      shifted.scale_channels = false;
+      check_noise(compile(graph, data, bits, false, shifted), compiled);
+    }
     was_rounded = was_rounded || !compiled.model.removed_bits.empty();
     if (bits == 6 && options.rounding_bits == 0) worst = std::max(worst, error);
     for (const NodeRange& range : compiled.model.ranges) {

@@ -123,7 +123,7 @@ void check_tolerance(double tolerance, const std::string& where) {
 }
 
 void check_shared_results(Precision policy, const std::string& where) {
-  if (policy == Precision::exact) return;
+  if (policy != Precision::tolerant) return;
   throw Error(
       ErrorCode::profile_forbids,
       "profile shared_results refuses precision tolerant: visible errors leak the key", where,

@@ -249,7 +249,7 @@ class QuantizedModule:
 
     def bitwidth_and_range_report(self) -> dict[str, dict] | None:
         """By layer: "range" that the encoding is built for, its "bitwidth", and the "calibrated" and "guaranteed"
-        ranges. None before compilation."""
+        ranges, all of them with channels shifted and scaled as they are encoded. None before compilation."""
         if self._compiled is None:
             return None
         return {report.pop("name"): report for report in self._core.ranges}
