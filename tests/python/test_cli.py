@@ -242,7 +242,7 @@ def test_print_after_shows_a_rewrite(life):
 
 def test_options_reach_the_plan(life):
     def options(*arguments):
-        precision = () if "--precision" in arguments else EXACT
+        precision = () if {"--precision", "--rounding"} & set(arguments) else EXACT
         torusml(
             *("compile", "net.onnx", "--calibration", "calibration.npy", "--bits", 2, "-o", "o.tml"),
             *(*precision, *arguments),
@@ -370,7 +370,7 @@ def test_a_model_without_lookups_needs_no_evaluation_material(tmp_path):
 
 
 def compile_with(life, *options, calibration="calibration.npy", network_file="net.onnx"):
-    precision = () if "--precision" in options else EXACT
+    precision = () if {"--precision", "--rounding"} & set(options) else EXACT
     return ("compile", network_file, "--calibration", calibration, "-o", "bad.tml", *precision, *options)
 
 

@@ -195,7 +195,7 @@ def test_unsupported_layer():
         ({"show_mlir": True}, NotImplementedError),
         ({"p_error": 0.1, "global_p_error": 0.1}, ValueError),
         ({"inputs_encryption_status": ("clear",)}, ValueError),
-        ({"precision": "auto"}, ValueError),
+        ({"precision": "sloppy"}, ValueError),
     ],
 )
 @pytest.mark.parametrize("compile_it", [compile_torch_model, compile_brevitas_qat_model, compile_onnx_model])
