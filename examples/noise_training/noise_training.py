@@ -30,7 +30,7 @@ from training import TrainingSettings, train  # noqa: E402
 from torusml.torch import noise  # noqa: E402
 from torusml.torch.compile import compile_brevitas_qat_model  # noqa: E402
 
-# Standard deviations of the noise over the interval, of keys with polynomials of degree 1024, 512 and half of that about.
+# Standard deviations of the noise over the interval: 5.7 / N for N = 1024, 512 and half of that, about.
 SIGMAS = {"2^-7.5": 2**-7.5, "2^-6.5": 2**-6.5, "2^-5.5": 2**-5.5}
 TRAINED_WITH = ("none", "2^-7.5", "2^-6.5")
 MARGIN = 0.2  # intervals are that much wider than the calibration data on each side, and so is the noise

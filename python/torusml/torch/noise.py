@@ -88,9 +88,9 @@ def sigma_of(compiled: Any) -> dict[str, float]:
 
 
 def tolerance_at(polynomial_size: int) -> float:
-    """A tolerance at which networks find key sets of this degree N with tables of N entries, the fastest there are for it:
-    a quarter above the least noise of keyswitch and modulus switch that published key sets of the degree reach, as a
-    fraction of the interval; about 5.7 / N. Error TML-E001 for a degree that no published key set has."""
+    """A tolerance at which networks find key sets of this degree N with tables of N entries, where results of other lookups
+    bring little noise: a quarter above the least noise of keyswitch and modulus switch that published key sets of the degree
+    reach, as a fraction of the interval; about 5.7 / N. Error TML-E001 for a degree that no published key set has."""
     if not isinstance(polynomial_size, numbers.Integral):
         raise WrongDtype(f"a degree is an integer, got {polynomial_size!r}", "polynomial_size")
     if not 0 < polynomial_size < 2**32:
