@@ -33,6 +33,7 @@ class Recipe:
     learning_rate: float = 3e-3  # the peak of the schedule
     quantized_learning_rate: float = 1e-3
     batch_size: int = 128
+    quantized_batch_size: int = 128
     weight_decay: float = 1e-2
     max_shift: int = 1  # pixels
     weight_bits: int = 4
@@ -40,11 +41,21 @@ class Recipe:
     input_bits: int = 4
 
 
+@dataclass(frozen=True)
+class Phase:
+    """One training run: of the floats, or of the quantized twin."""
+
+    title: str
+    epochs: int
+    learning_rate: float  # the peak of the schedule
+    batch_size: int
+
+
 RECIPES = {
     "nn-20": Recipe(epochs=30, quantized_epochs=20),
-    "nn-50": Recipe(epochs=40, quantized_epochs=30),
+    "nn-50": Recipe(epochs=25, quantized_epochs=12, quantized_batch_size=256),
     "mlp": Recipe(epochs=40, quantized_epochs=25),
-    "digits-cnn": Recipe(epochs=60, quantized_epochs=40, batch_size=32),
+    "digits-cnn": Recipe(epochs=60, quantized_epochs=40, batch_size=32, quantized_batch_size=32),
     "fashion-cnn": Recipe(epochs=12, quantized_epochs=8, max_shift=0),
 }
 
@@ -52,7 +63,8 @@ RECIPES = {
 def train_floats(name: str, data: Data, recipe: Recipe, seed: int) -> nn.Module:
     with _reproducible(seed):
         network = build(name, FloatLayers())
-        _fit(network, data.train, recipe, recipe.epochs, recipe.learning_rate, f"{name}, floats")
+        phase = Phase(f"{name}, floats", recipe.epochs, recipe.learning_rate, recipe.batch_size)
+        _fit(network, data.train, recipe, phase)
     return network.eval()
 
 
@@ -60,8 +72,8 @@ def train_quantized(name: str, teacher: nn.Module, data: Data, recipe: Recipe, s
     with _reproducible(seed):
         network = build(name, QuantLayers(recipe.weight_bits, recipe.activation_bits, recipe.input_bits))
         network.load_state_dict(teacher.state_dict(), strict=False)
-        epochs, rate = recipe.quantized_epochs, recipe.quantized_learning_rate
-        _fit(network, data.train, recipe, epochs, rate, f"{name}, quantized", teacher)
+        epochs, rate, batch = recipe.quantized_epochs, recipe.quantized_learning_rate, recipe.quantized_batch_size
+        _fit(network, data.train, recipe, Phase(f"{name}, quantized", epochs, rate, batch), teacher)
     return network.eval()
 
 
@@ -82,20 +94,19 @@ def _fit(
     network: nn.Module,
     samples: Samples,
     recipe: Recipe,
-    epochs: int,
-    learning_rate: float,
-    title: str,
+    phase: Phase,
     teacher: nn.Module | None = None,
 ) -> None:
     images, labels = torch.from_numpy(samples.images), torch.from_numpy(samples.labels)
-    steps = len(samples) // recipe.batch_size  # the rest of an epoch is left out
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps * epochs, pct_start=0.2)
+    steps = len(samples) // phase.batch_size  # the rest of an epoch is left out
+    total_steps = steps * phase.epochs
+    optimizer = torch.optim.AdamW(network.parameters(), phase.learning_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, phase.learning_rate, total_steps, pct_start=0.2)
     network.train()
     start = time.perf_counter()
-    for epoch in range(epochs):
+    for epoch in range(phase.epochs):
         total = 0.0
-        for batch in torch.randperm(len(samples)).split(recipe.batch_size)[:steps]:
+        for batch in torch.randperm(len(samples)).split(phase.batch_size)[:steps]:
             moved = shifted(images[batch], recipe.max_shift)
             optimizer.zero_grad()
             loss = _loss(network(moved), labels[batch], teacher, moved)
@@ -104,7 +115,8 @@ def _fit(
             optimizer.step()
             schedule.step()
             total += loss.item()
-        _show(f"{title}: epoch {epoch + 1} of {epochs}, loss {total / steps:.3f}, {time.perf_counter() - start:.0f} s")
+        seconds = time.perf_counter() - start
+        _show(f"{phase.title}: epoch {epoch + 1} of {phase.epochs}, loss {total / steps:.3f}, {seconds:.0f} s")
 
 
 def shifted(images: torch.Tensor, most: int) -> torch.Tensor:

@@ -87,8 +87,10 @@ struct LookupPlan {
   bool is_odd = false;          // without a bit of padding
   double guard = 0;             // band on each side of the interval, in units of one integer
   Variance noise;               // at the table: keyswitch and modulus switch included
-  double step_probability = 0;  // that the table is read one entry off, or more
-  double far_probability = 0;   // that it is read more than one entry off
+  // That the table is read one entry off or more, and that it is read more than one off; means over
+  // the borders between values.
+  double step_probability = 0;
+  double far_probability = 0;
   double flip_probability = 0;  // that the result differs, for a value drawn uniformly
   double wrap_probability =
       0;  // that an end of the interval leaves its guard band (a wrong answer)

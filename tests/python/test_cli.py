@@ -203,6 +203,9 @@ def test_inspect_names_every_kind(life):
     assert model["profile"] == "private_results" and model["precision"] == "exact"
     kinds = [layer["kind"] for layer in model["layers"]]
     assert kinds == ["input", "linear", "lookup", "linear", "output"]
+    lookup = model["layers"][2]
+    assert 0 < lookup["far_probability"] < lookup["step_probability"] <= 2.0**-40
+    assert lookup["flip_probability"] <= lookup["step_probability"] and lookup["wrap_probability"] <= 2.0**-40
     assert "plan" in model["plan"]
     key = described["client.key"]["properties"]["key_id"]
     assert len(key) == 32
@@ -215,7 +218,17 @@ def test_inspect_names_every_kind(life):
     assert described["x.ct"]["tensors"][0]["shape"] == [3, 2]
     assert described["x.ct"]["properties"]["content"] == "encrypted inputs"
     text = torusml("inspect", "m.tml", folder=life)
-    for part in ("fc1", "relu1", "lookups", "2^-40", "private_results", "128 bits of security", "parameters: n "):
+    for part in (
+        "fc1",
+        "relu1",
+        "off by one",
+        "by more",
+        "lookups",
+        "2^-40",
+        "private_results",
+        "128 bits of security",
+        "parameters: n ",
+    ):
         assert part in text
     assert "shape (3, 2)" in torusml("inspect", "y.ct", folder=life)
 
