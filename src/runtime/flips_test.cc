@@ -362,8 +362,9 @@ TEST(Flips, EncryptedAsOftenAsSimulatedAtTestSize) {
   }
 }
 
-// Of results a, b, c of bootstraps: a + b, a + b + 1, -(a + b), a + c; a table of each; what is
-// left where a + b meets -(a + b); and a table of a neuron without weights.
+// Of results a, b, c of bootstraps: a + b, a + b + 1, -(a + b), a + c, and a neuron without
+// weights; a table of each; what is left where a + b meets -(a + b); and the difference of two
+// neurons that are the same.
 Circuit shared_sources() {
   const Interval small{-4, 4}, sum{-9, 9};
   Circuit circuit;
@@ -405,6 +406,13 @@ Circuit shared_sources() {
   circuit.nodes.push_back(
       {"nothing", Linear{{{plain, ScaleWeight{1}}, {negative, ScaleWeight{1}}}, {}, nothing}});
   outputs.push_back(nothing);
+  const ValueId twin = add_lookup(add_linear({1, 1, 0}, 0));
+  const auto difference = static_cast<ValueId>(circuit.values.size());
+  circuit.values.push_back({{8}, {-18, 18}});
+  circuit.nodes.push_back(
+      {"difference",
+       Linear{{{outputs[0], ScaleWeight{1}}, {twin, ScaleWeight{-1}}}, {}, difference}});
+  outputs.push_back(difference);
   for (const ValueId value : outputs)
     circuit.nodes.push_back({"y" + std::to_string(value), Output{value}});
   return circuit;
@@ -453,14 +461,15 @@ TEST(Flips, NeuronsThatShareInputsErrTogether) {
     EXPECT_NEAR(encrypted.correlations[o], simulated.correlations[o],
                 5 / std::sqrt(encrypted.samples));
   }
-  // The same mask, its negative, a half in common, no noise at all, noise that cancels.
+  // The same mask, its negative, a half in common, no noise at all, noise that cancels, twice.
   EXPECT_GT(simulated.squares[0], 0.1);
   EXPECT_GT(simulated.correlations[1], 0.8);
-  EXPECT_LT(simulated.correlations[2], -0.95);
+  EXPECT_LT(simulated.correlations[2], -0.85);
   EXPECT_GT(simulated.correlations[3], 0.2);
   EXPECT_LT(simulated.correlations[3], 0.6);
   EXPECT_EQ(simulated.squares[4], 0);
   EXPECT_EQ(simulated.squares[5], 0);
+  EXPECT_EQ(simulated.squares[6], 0);
 }
 
 }  // namespace
