@@ -173,7 +173,8 @@ std::optional<double> effective_bits(const Circuit& circuit, const Plan& plan, s
 // A tolerance for which plans find key sets of this degree with tables of N entries, where results
 // of other lookups bring little noise: 5/4 of the least noise of keyswitch and modulus switch among
 // the catalogue's sets of that degree, as a fraction of the interval that guard bands at p_error
-// 2^-40 leave (about 5.7 / N). Error invalid_argument for a degree that the catalogue does not have.
+// 2^-40 leave (about 5.7 / N). Error invalid_argument for a degree that the catalogue does not
+// have.
 double tolerance_at(std::uint32_t polynomial_size);
 
 std::string print(const Plan& plan, const Circuit& circuit);
