@@ -36,6 +36,7 @@ from peers import Peer, best_setting, setting
 CHECKERBOARD = ROOT / "tests" / "models" / "checkerboard_qat_seed0"
 CALIBRATION_POINTS = 1000  # of the checkerboard
 PEER_CALIBRATION = 1000  # Concrete ML looks at one sample after the other
+MAX_LOSS = 0.005  # of accuracy on training images, that precision "auto" may cost; test images lose about twice as much
 QUICK_S, QUICK_SAMPLES, SLOW_SAMPLES = 5.0, 200, 20  # samples that are checked, by the time of one
 
 
@@ -50,6 +51,7 @@ class Case:
     peer_bits: int = 6
     samples: int | None = None
     keys: int = 1
+    max_loss: float | None = MAX_LOSS
     options: dict[str, Any] = field(default_factory=dict)  # of our compiler
 
 
@@ -57,7 +59,9 @@ DEEP = setting(6, "APPROXIMATE", 0.1)
 # Accumulators of test images leave the range of 8,000 training images by up to 8 % of its width.
 IMAGES = {"margin": 0.15}
 CASES = {
-    "checkerboard": Case("checkerboard", qat=True, by_hand=setting(6, "APPROXIMATE", 0.01), samples=500, keys=3),
+    "checkerboard": Case(
+        "checkerboard", qat=True, by_hand=setting(6, "APPROXIMATE", 0.01), samples=500, keys=3, max_loss=None
+    ),
     "nn-20-qat": Case("nn-20", qat=True, by_hand=DEEP, options=IMAGES),
     "nn-20-ptq": Case("nn-20", qat=False, by_hand=DEEP, options=IMAGES),
     "nn-50-qat": Case("nn-50", qat=True, by_hand=DEEP, options=IMAGES),
@@ -75,7 +79,7 @@ def show(**fields: Any) -> None:
 @dataclass(frozen=True)
 class Trained:
     model: Path
-    arrays: dict[str, np.ndarray]  # calibration, test, labels
+    arrays: dict[str, np.ndarray]  # calibration, calibration_labels (of images), test, labels
     description: dict
 
 
@@ -175,15 +179,25 @@ def checked(ours: Ours, case: Case, args: argparse.Namespace, seconds: float) ->
     return checks
 
 
-def options_of(case: Case, args: argparse.Namespace) -> dict[str, Any]:
+def accuracy(labels: np.ndarray, outputs: np.ndarray) -> float:
+    return float((outputs.argmax(axis=1) == labels).mean())
+
+
+def options_of(case: Case, network: Trained, args: argparse.Namespace) -> dict[str, Any]:
+    """Of our compiler. Precision "auto" looks for the fastest that loses little accuracy on the calibration images."""
     options = {"precision": args.precision, **case.options, **json.loads(args.compile_options)}
+    max_loss = case.max_loss if args.max_loss is None else args.max_loss
+    if options["precision"] == "auto" and max_loss is not None:
+        from torusml import PrecisionSearch
+
+        options["search"] = PrecisionSearch(metric=accuracy, labels=network.arrays["calibration_labels"], max_loss=max_loss)
     return options if case.qat else {"n_bits": args.bits or case.bits, **options}
 
 
 def compare(name: str, args: argparse.Namespace, folder: Path) -> dict:
     case = CASES[name]
     network = trained(case, args)
-    ours = Ours(network.model, network.arrays, case.qat, options_of(case, args))
+    ours = Ours(network.model, network.arrays, case.qat, options_of(case, network, args))
     facts = ours.describe()
     if args.plan_only:
         return facts
@@ -220,6 +234,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, help="the folder of the trained networks")
     add_data_arguments(parser)
     parser.add_argument("--precision", default="auto", help="of our compiler: auto, tolerant or exact")
+    parser.add_argument("--max-loss", type=float, help="of accuracy on calibration images, by precision auto")
     parser.add_argument("--compile-options", default="{}", help="more arguments of our compiler, JSON")
     parser.add_argument("--bits", type=int, help="of ours, for post-training quantization")
     parser.add_argument("--concrete-ml", help="the Python of an environment that has concrete-ml")

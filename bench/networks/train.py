@@ -4,7 +4,8 @@
     .venv/bin/python bench/networks/train.py all --output FOLDER --mnist DIGITS.npz
 
 For each network FOLDER gets NAME-float.onnx (batch normalisation folded into the weights), NAME-qat.onnx (Brevitas'
-quantizers as Quant nodes), NAME.npz (calibration, test, labels) and NAME.json (how it was trained, and accuracies).
+quantizers as Quant nodes), NAME.npz (images and labels of calibration and test) and NAME.json (how it was trained, and
+accuracies).
 The same seed, machine and versions give the same networks. Minutes for each.
 """
 
@@ -77,6 +78,7 @@ def train(name: str, data: Data, folder: Path, seed: int) -> dict:
     np.savez_compressed(
         folder / f"{name}.npz",
         calibration=data.train.images[chosen],
+        calibration_labels=data.train.labels[chosen],
         test=data.test.images,
         labels=data.test.labels,
     )
