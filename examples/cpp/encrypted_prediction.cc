@@ -10,8 +10,8 @@ int main(int count, char** arguments) try {
   const torusml::Tensor<double> calibration{{4, 2}, {-1, -1, -1, 1, 1, -1, 1, 1}};
   const torusml::Tensor<double> x{{1, 2}, {0.5, -0.25}};
 
-  const auto model =
-      torusml::Model::compile(arguments[1], {calibration}, {.bits = 3, .margin = 0.2});
+  const auto model = torusml::Model::compile(arguments[1], {calibration},
+                                             {.bits = 3, .precision = "exact", .margin = 0.2});
   torusml::Client client(model);
   client.generate_keys();
 

@@ -103,17 +103,19 @@ def test_names_stay_text(tmp_path):
 
 
 def test_many_layers(tmp_path):
-    module = compile_onnx_model(mlp((6,) + (8,) * 30 + (2,)), floats(200, 6), n_bits=4, precision="tolerant")
+    module = compile_onnx_model(mlp((6,) + (16,) * 30 + (2,)), floats(200, 6), n_bits=6, precision="tolerant")
     module.report_html(tmp_path / "net.html")
     page = check_page(tmp_path / "net.html")
     assert page.count["article"] == 63
-    assert "8 rows" in page.all_text
+    assert "16 rows" in page.all_text
 
 
 def test_command(tmp_path):
     onnx.save(mlp(), str(tmp_path / "net.onnx"))
     np.save(tmp_path / "c.npy", floats(100, 3))
-    torusml("compile", "net.onnx", "--calibration", "c.npy", "--bits", 3, "-o", "m.tml", folder=tmp_path)
+    torusml(
+        "compile", "net.onnx", "--calibration", "c.npy", "--bits", 3, "--precision", "exact", "-o", "m.tml", folder=tmp_path
+    )
     said = torusml("inspect", "m.tml", "--html", "m.html", folder=tmp_path)
     assert said.startswith("m.html: ") and "5 lookups" in said
     check_page(tmp_path / "m.html")
