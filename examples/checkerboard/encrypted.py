@@ -22,7 +22,7 @@ from torusml import progress
 from torusml.quantization import QuantizedModule
 from torusml.torch.compile import compile_brevitas_qat_model
 
-PRECISION = "tolerant"
+PRECISION = "auto"
 
 
 def compile_network(network: QuantSimpleNet, calibration: Samples) -> QuantizedModule:

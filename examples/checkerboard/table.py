@@ -34,8 +34,8 @@ done again with TorusML.
   square, 3 x 3 squares in two classes, noise of standard deviation 0.01; split at random into 9,500
   training and 500 test points. Noise, split and training follow from the seed ({first_seed} to
   {last_seed}).
-- Precision `tolerant`. *Clear* is the integer circuit without encryption, *simulated* adds the
-  noise that encryption brings, *encrypted* is the real thing.
+- Precision `auto`, chosen on the training points. *Clear* is the integer circuit without
+  encryption, *simulated* adds the noise that encryption brings, *encrypted* is the real thing.
 - Bits: the widest integer anywhere in the circuit, with its sign.
 - Machine: {machines}.
 
