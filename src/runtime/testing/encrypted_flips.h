@@ -2,7 +2,8 @@
 // link torusml_tfhe_secret.
 //
 //   FlipCounts counts;
-//   run_encrypted(circuit, plan, keys, inputs, {}, {}, flip_counter(circuit, plan, secret, counts));
+//   run_encrypted(circuit, plan, keys, inputs, {}, {}, flip_counter(circuit, plan, secret,
+//   counts));
 #pragma once
 
 #include <vector>
