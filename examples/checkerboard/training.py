@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,18 +39,20 @@ def train(
     seed: int,
     settings: TrainingSettings = TrainingSettings(),
     title: str = "training",
+    around: Callable[[nn.Module], AbstractContextManager] = nullcontext,
 ) -> nn.Module:
     """Makes a network and trains it; weights at the start and order of points follow from `seed`.
 
     A network with a `prune` method is pruned before the first step, and its zeros are final when it
-    returns. The global random state of torch is left as it was.
+    returns. `around` gives a context to train in. The global random state of torch is left as it was.
     """
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
         network = make_network()
         if isinstance(network, PrunedQuantNet):
             network.prune()
-        _fit(network, samples, settings, title)
+        with around(network):
+            _fit(network, samples, settings, title)
         if isinstance(network, PrunedQuantNet):
             network.finish_pruning()
     return network.eval()

@@ -51,6 +51,8 @@ namespace torusml {
   X(file_unwritable, 28, "file-unwritable")                     \
   X(invalid_model, 29, "invalid-model")                         \
   X(memory_limit_exceeded, 30, "memory-limit-exceeded")         \
+  X(calibration_too_small, 31, "calibration-too-small")         \
+  X(target_not_met, 32, "target-not-met")                       \
   X(internal, 99, "internal")
 
 enum class ErrorCode {

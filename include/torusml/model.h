@@ -11,9 +11,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "torusml/export.h"
@@ -24,9 +27,15 @@
 namespace torusml {
 
 struct CompileSettings {
-  int bits = 8;                             // of weights and activations; ignored for QAT networks
-  bool qat = false;                         // the network brings its own quantizers
-  std::string precision = "exact";          // or "tolerant"
+  int bits = 8;      // of weights and activations; ignored for QAT networks
+  bool qat = false;  // the network brings its own quantizers
+  // "exact"; "tolerant"; or "auto": the fastest choice for each layer whose simulated results agree
+  // with the exact ones on calibration samples that were held out. Empty: auto, or what rounding
+  // needs.
+  std::string precision;
+  // Accumulators are rounded before their tables: "6" or "6:exact" (to 6 bits, precision rounded),
+  // "6:approximate" (precision tolerant); 2 to 8 bits. Empty: all bits are kept.
+  std::string rounding;
   std::string profile = "private_results";  // or "shared_results"
   double p_error = 0;                       // per lookup; 0: the profile's default, 2^-40 or 2^-128
   double global_p_error = 0;                // per sample, instead of p_error
@@ -39,6 +48,21 @@ struct CompileSettings {
   // 1 or 2: whether demanding lookups may have a key set of their own, where that saves enough
   // time.
   int max_key_sets = 2;
+  // Of single lookups and outputs, by name, in place of `precision`: their precision, and of a
+  // tolerant one its tolerance (0: the one above).
+  std::map<std::string, std::pair<std::string, double>> layers;
+  // Of precision "auto", one at most: least share of samples with the same largest output (0.995
+  // for a network with one output of several elements), most relative error (0.01 for others), or a
+  // metric of floats by output, (samples, shape...), and of these samples' indices in the
+  // calibration data, that may lose max_loss at most; larger is better.
+  double agreement = 0, relative_error = 0;
+  std::function<double(const std::vector<Tensor<double>>& outputs,
+                       const std::vector<std::size_t>& samples)>
+      metric;
+  double max_loss = 0.01;
+  int max_trials = 64;        // simulations at most
+  std::uint64_t seed = 0;     // of held out samples and noise
+  ProgressCallback progress;  // by trials
 };
 
 enum class Executor { clear, simulated };

@@ -14,6 +14,7 @@ from . import errors, progress
 from .client import Client, EncryptedInputs, EncryptedOutputs, EvaluationKeys, Server
 from .compiled_model import CompiledModel, load
 from .errors import Error
+from .precision import PrecisionSearch
 
 __version__ = "0.1.0"
 
@@ -24,7 +25,8 @@ def compile(
     *,
     bits: int | dict[str, int] = 8,
     import_qat: bool | None = None,
-    precision: str = "exact",
+    precision: str | None = None,
+    rounding: Any = None,
     p_error: float | None = None,
     global_p_error: float | None = None,
     tolerance: float | None = None,
@@ -33,18 +35,33 @@ def compile(
     security_level: int = 128,
     parameters: str = "catalogue",
     max_key_sets: int = 2,
+    layers: dict[str, str | float] | None = None,
+    agreement: float | None = None,
+    relative_error: float | None = None,
+    metric: Any = None,
+    labels: Any = None,
+    max_loss: float = 0.01,
+    max_trials: int = 64,
+    seed: int = 0,
 ) -> Any:
     """A network, quantized and compiled: gives a QuantizedModule.
 
     model: a torch.nn.Module, an onnx.ModelProto or the path of an .onnx file. import_qat: whether the network carries its
-    own quantizers; None looks for them. The other arguments are those of torusml.torch.compile.
+    own quantizers; None looks for them. precision: "auto" (the default) finds the fastest one whose simulated results agree
+    with exact ones; agreement .. seed say how well (torusml.precision.PrecisionSearch). rounding: accumulators are rounded
+    before their tables, 6 or {"n_bits": 6, "method": "EXACT" or "APPROXIMATE"}, which brings its own precision. The other
+    arguments are those of torusml.torch.compile.
     """
     from .torch.compile import compile_any
 
+    if precision is None and rounding is None:
+        precision = "auto"
+    search = PrecisionSearch(agreement, relative_error, metric, labels, max_loss, max_trials, seed)
     return compile_any(
-        model, calibration, bits, import_qat, margin,
+        model, calibration, bits, import_qat, margin, rounding,
         precision=precision, p_error=p_error, global_p_error=global_p_error, tolerance=tolerance, profile=profile,
-        security_level=security_level, parameters=parameters, max_key_sets=max_key_sets,
+        security_level=security_level, parameters=parameters, max_key_sets=max_key_sets, layers=layers,
+        search=search if precision == "auto" or search != PrecisionSearch() else None,
     )  # fmt: skip
 
 
@@ -55,6 +72,7 @@ __all__ = [
     "EncryptedOutputs",
     "Error",
     "EvaluationKeys",
+    "PrecisionSearch",
     "Server",
     "compile",
     "errors",

@@ -105,9 +105,33 @@ class CompiledModel:
         return self._core.plan_text()
 
     @property
+    def relative_noise(self) -> dict[str, float]:
+        """By lookup: the standard deviation of the noise where its table is read, as a fraction of the interval. Lookups
+        of one name are told apart by ".2", ".3"."""
+        noise: dict[str, float] = {}
+        for name, is_lookup, sigma in self._core.reader_noise:
+            if is_lookup:
+                noise[_free_name(name, noise)] = sigma
+        return noise
+
+    @property
     def ranges(self) -> list[dict]:
         """By layer: calibrated, guaranteed and declared interval."""
         return self._core.ranges
+
+    @property
+    def layers(self) -> list[dict]:
+        """By lookup and output: its range and bits, policy, tolerance, noise (sigma, in units of one integer), effective
+        bits (docs/glossary.md), probabilities that a result differs (flip), that the table is read off by one entry and more
+        (step), by more than one (far) or beyond its guard band (wrap); of lookups also milliseconds of one core, and after
+        precision="auto" the measured flip_rate."""
+        return self._core.layers
+
+    @property
+    def precision_report(self) -> dict | None:
+        """Of precision="auto": by what criterion it was chosen, the most it may lose, and what it lost on the `samples`
+        that were held out; exact_ms_per_core is what exact lookups would take. None otherwise."""
+        return self._core.precision_report
 
     @property
     def statistics(self) -> dict[str, Any]:
@@ -115,9 +139,11 @@ class CompiledModel:
 
         complexity: the cost model's milliseconds on one core. table_lookup_count: tables that are read;
         programmable_bootstrap_count: the blind rotations that this takes, fewer where tables of one value share one,
-        more for wide lookups. key_sets: by set, what it is and what it serves; where there are two, one_key_set is what
-        they were preferred to. size_of_secret_keys and the sizes of the keys are those of the material in its wire form,
-        without the few hundred bytes that a file adds.
+        more for wide lookups. lookups: by layer, how many tables it reads and the probabilities that noise moves a read by
+        one entry or more (step), by more than one (far), that the result differs (flip), and that an end of the interval
+        leaves its guard band (wrap). key_sets: by set, what it is and what it serves; where there are two, one_key_set
+        is what they were preferred to. size_of_secret_keys and the sizes of the keys are those of the material in its
+        wire form, without the few hundred bytes that a file adds.
         """
         plan = self._core.plan
         key_sets = [key_set["parameters"] for key_set in plan["key_sets"]]
@@ -139,7 +165,16 @@ class CompiledModel:
             "clear_multiplication_count": self._core.linear_multiplications,
             **{
                 name: plan[name]
-                for name in ("precision", "profile", "security_level", "tolerance", "key_set", "key_sets", "one_key_set")
+                for name in (
+                    "precision",
+                    "profile",
+                    "security_level",
+                    "tolerance",
+                    "key_set",
+                    "key_sets",
+                    "one_key_set",
+                    "lookups",
+                )
             },
         }
 
@@ -209,6 +244,14 @@ class CompiledModel:
         with bar("simulated lookups") as progress:
             return one_or_tuple(self._core.run_simulated(self._integers(q), seed, progress))
 
+    def flip_counts(self, *q: Any, seed: int | None = None) -> dict[str, dict[str, int]]:
+        """What goes wrong at the lookups of a simulated run: by layer, events (tables read), flips (results that differ
+        from the table at the value that was there), far (those that no neighbouring value explains) and wraps (those
+        that are what lies beyond the table). Errors of earlier layers do not count again."""
+        seed = secrets.randbits(63) if seed is None else seed
+        with bar("simulated lookups") as progress:
+            return self._core.flip_counts(self._integers(q), seed, progress)
+
     def run_clear(self, *q: Any) -> Any:
         """Exact integers."""
         return one_or_tuple(self._core.run_clear(self._integers(q)))
@@ -240,6 +283,11 @@ class CompiledModel:
 
     # Files.
 
+    def report_html(self, path: Path) -> None:
+        """A page for people: the network as a graph, times, keys, and of every layer its ranges, tables and noise. It
+        loads nothing and needs no script; `torusml inspect net.tml --html net.html` writes the same."""
+        self._core.write_html_report(os.fspath(path))
+
     def save(self, path: Path) -> None:
         """The model without any key: the file that the command line and load() read."""
         _core.save_model(self._core, os.fspath(path))
@@ -253,6 +301,13 @@ def limits_if(encrypted: bool, needed: str, threads: int, memory_limit_bytes: in
         if value != 0 and not encrypted:
             raise InvalidArgument(f"{name}={value} needs {needed}", name)
     return given if encrypted else {}
+
+
+def _free_name(name: str, taken: dict) -> str:
+    number, free = 2, name
+    while free in taken:
+        free, number = f"{name}.{number}", number + 1
+    return free
 
 
 def _elements(spec: dict) -> int:

@@ -160,6 +160,14 @@ class MemoryLimitExceeded(Error, MemoryError):
     name = "memory_limit_exceeded"
 
 
+class CalibrationTooSmall(Error, ValueError):
+    name = "calibration_too_small"
+
+
+class TargetNotMet(Error, RuntimeError):
+    name = "target_not_met"
+
+
 class Internal(Error, RuntimeError):
     name = "internal"
 

@@ -16,14 +16,25 @@ CompileOptions compile_options(const CompileSettings& settings) {
   CompileOptions options;
   options.quantization = {QuantizationBits::uniform(settings.bits), settings.qat};
   options.margin = settings.margin;
-  options.plan.precision = parse_precision(settings.precision);
+  options.rounding = parse_rounding(settings.rounding, "rounding");
+  options.plan.precision = parse_precision(precision_with(settings.precision, options.rounding));
   options.plan.profile = parse_profile(settings.profile);
   options.plan.p_error = settings.p_error;
   options.plan.global_p_error = settings.global_p_error;
-  if (settings.tolerance != 0) options.plan.tolerance = settings.tolerance;
+  if (settings.tolerance != 0) {
+    check_own_tolerance(options.plan.precision, "tolerance");
+    options.plan.tolerance = settings.tolerance;
+  }
   options.plan.security_bits = settings.security_bits;
   options.plan.key_set_source = parse_key_set_source(settings.parameters);
   options.plan.max_key_sets = settings.max_key_sets;
+  for (const auto& [name, layer] : settings.layers)
+    options.plan.layers[name] = {parse_precision(layer.first), layer.second};
+  options.search.target = make_target(options.plan.precision, settings.agreement,
+                                      settings.relative_error, settings.metric, settings.max_loss);
+  options.search.max_trials = settings.max_trials;
+  options.search.seed = settings.seed;
+  options.search.progress = settings.progress;
   return options;
 }
 

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "artifact/client_spec_codec.h"
 #include "artifact/codecs.h"
@@ -23,9 +24,20 @@ struct Sections {
   }
 };
 
-std::string ranges_text(const std::vector<RangeReport>& ranges) {
+Json precision_json(const PrecisionReport& report) {
+  Json flips = Json::array();
+  for (const auto& [node, rate] : report.flip_rates)
+    flips.push_back({{"node", node}, {"flip_rate", rate}});
+  return {{"flips", std::move(flips)},     {"criterion", to_string(report.criterion)},
+          {"most_loss", report.most_loss}, {"loss", report.loss},
+          {"samples", report.samples},     {"draws", report.draws},
+          {"trials", report.trials},       {"exact_ms_per_core", report.exact_ms_per_core}};
+}
+
+// Ranges, and how precision "auto" chose, if it did.
+std::string ranges_text(const CompiledModel& model) {
   Json list = Json::array();
-  for (const RangeReport& range : ranges) {
+  for (const RangeReport& range : model.ranges) {
     list.push_back({{"name", range.name},
                     {"calibrated", interval_json(range.calibrated)},
                     {"guaranteed", interval_json(range.guaranteed)},
@@ -33,7 +45,30 @@ std::string ranges_text(const std::vector<RangeReport>& ranges) {
                     {"bits", range.bits},
                     {"feeds_table", range.feeds_table}});
   }
-  return json_text({{"ranges", std::move(list)}});
+  Json root{{"ranges", std::move(list)}};
+  if (model.precision) root["precision"] = precision_json(*model.precision);
+  return json_text(root);
+}
+
+std::optional<PrecisionReport> read_precision(const ContainerReader& reader) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 53;
+  const JsonSection section(reader, "ranges");
+  if (!section.root().contains("precision")) return std::nullopt;
+  const Json& json = section.object(section.root(), "precision");
+  PrecisionReport report;
+  reading(reader, "ranges",
+          [&] { report.criterion = parse_criterion(section.text(json, "criterion")); });
+  report.most_loss = section.number(json, "most_loss");
+  report.loss = section.number(json, "loss");
+  report.samples = section.integer(json, "samples", 0, kMost);
+  report.draws = section.integer(json, "draws", 0, kMost);
+  report.trials = section.integer(json, "trials", 0, kMost);
+  report.exact_ms_per_core = section.number(json, "exact_ms_per_core");
+  for (const Json& flip : section.array(json, "flips", kMaxRanges)) {
+    const auto node = static_cast<std::size_t>(section.integer(flip, "node", 0, kMost));
+    report.flip_rates[node] = section.number(flip, "flip_rate");
+  }
+  return report;
 }
 
 std::vector<RangeReport> read_ranges(const ContainerReader& reader) {
@@ -54,7 +89,7 @@ std::vector<RangeReport> read_ranges(const ContainerReader& reader) {
 
 Sections make_sections(const CompiledModel& model) {
   return {print(model.circuit), print(model.plan, model.circuit), client_spec_text(model.client),
-          ranges_text(model.ranges)};
+          ranges_text(model)};
 }
 
 ModelHash hash_sections(const Sections& sections) {
@@ -161,6 +196,7 @@ StoredModel read_model(const ByteSource& source) {
   model.client = read_client_spec(reader, "client");
   check_client(reader, model);
   model.ranges = read_ranges(reader);
+  model.precision = read_precision(reader);
   return stored;
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <iterator>
 
 namespace torusml {
@@ -20,6 +21,21 @@ std::string human_bytes(std::uint64_t bytes) {
     ++unit;
   }
   return fmt::format("{} {}", three_digits(value), units[unit]);
+}
+
+std::string human_seconds(double seconds) {
+  if (seconds < 1e-3) return fmt::format("{} us", three_digits(seconds * 1e6));
+  if (seconds < 1) return fmt::format("{} ms", three_digits(seconds * 1e3));
+  if (seconds < 99.5) return fmt::format("{} s", three_digits(seconds));
+  const auto whole = static_cast<std::int64_t>(std::llround(seconds));
+  if (whole < 3600) return fmt::format("{} min {} s", whole / 60, whole % 60);
+  return fmt::format("{} h {} min", whole / 3600, whole / 60 % 60);
+}
+
+std::string human_probability(double probability) {
+  if (probability == 0) return "0";
+  if (probability >= 1e-3) return fmt::format("{:.2g} %", 100 * probability);
+  return fmt::format("2^{:.4g}", std::log2(probability));
 }
 
 }  // namespace torusml

@@ -17,6 +17,7 @@ constexpr int kFailure = 1, kWrongUsage = 2;
 
 struct Arguments {
   CompileArguments compile;
+  EstimateArguments estimate;
   KeygenArguments keygen;
   EncryptArguments encrypt;
   RunArguments run;
@@ -66,13 +67,38 @@ void add_prepared_keys(CLI::App& command, std::string& folder) {
       ->type_name("FOLDER");
 }
 
-void add_compile(CLI::App& app, CompileArguments& a) {
-  CLI::App& command = *app.add_subcommand("compile", "Compile a network for encrypted inputs");
+// Of compile and estimate.
+void add_compile_options(CLI::App& command, CompileArguments& a) {
   file(command, "model", a.model, "Network (.onnx)");
   file_list(command, "--calibration", a.calibration, "Typical inputs (.npy), batch axis first");
   command.add_option("--bits", a.bits, "Bits of weights and activations")->capture_default_str();
   command.add_flag("--qat", a.qat, "The network brings its own quantizers");
-  command.add_option("--precision", a.precision, "exact or tolerant")->capture_default_str();
+  command.add_option(
+      "--precision", a.precision,
+      "auto (the fastest that agrees with exact results), exact or tolerant; without "
+      "it auto, or what --rounding needs");
+  command
+      .add_option("--rounding", a.rounding,
+                  "Round accumulators before their tables to N bits, 2 to 8: N, N:exact, "
+                  "N:approximate")
+      ->type_name("N[:METHOD]");
+  CLI::Option* agreement =
+      command.add_option("--agreement", a.agreement,
+                         "auto: least share of predictions as under exact, 0.995 unless given");
+  command
+      .add_option("--relative-error", a.relative_error,
+                  "auto: most relative error of results, 0.01 unless given")
+      ->excludes(agreement);
+  command.add_option("--max-trials", a.max_trials, "auto: simulations at most")
+      ->capture_default_str();
+  command.add_option("--seed", a.seed, "auto: seed of samples and noise")->capture_default_str();
+  command
+      .add_option("--layer", a.layers,
+                  "Precision of one layer or output in place of the others': exact, tolerant or "
+                  "tolerant:2^-8")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->type_name("NAME=PRECISION");
   command.add_option("--profile", a.profile, "private_results or shared_results")
       ->capture_default_str();
   CLI::Option* p_error = command.add_option(
@@ -97,11 +123,32 @@ void add_compile(CLI::App& app, CompileArguments& a) {
       .add_option("--cost-table", a.cost_table,
                   "Kernel times (JSON) to choose and predict by, in place of the shipped ones")
       ->type_name("FILE");
+}
+
+void add_compile(CLI::App& app, CompileArguments& a) {
+  CLI::App& command = *app.add_subcommand("compile", "Compile a network for encrypted inputs");
+  add_compile_options(command, a);
   CLI::Option* print_after = command.add_option("--print-after", a.print_after,
                                                 "Print the circuit after this rewrite, or 'all'");
   command.add_flag("--json", a.json, "Print the summary as JSON")->excludes(print_after);
   file(command, "-o,--output", a.output, "Compiled model to write");
   command.callback([&a] { run_compile(a); });
+}
+
+void add_estimate(CLI::App& app, EstimateArguments& a) {
+  CLI::App& command = *app.add_subcommand(
+      "estimate", "Time, keys, memory and accuracy of a network, before there are keys");
+  add_compile_options(command, a.compile);
+  command.add_option("--batch", a.batch, "Samples of a batch")->capture_default_str();
+  add_threads(command, a.threads);
+  command.add_option("--cores", a.cores, "Also the time on so many cores like these");
+  command
+      .add_option("--labels", a.labels, "Classes of the calibration samples (.npy), for accuracy")
+      ->type_name("FILE");
+  command.add_flag("--without-changes", a.without_changes,
+                   "Do not look for changes that would save time");
+  command.add_flag("--json", a.json, "Print as JSON");
+  command.callback([&a] { run_estimate(a); });
 }
 
 void add_keygen(CLI::App& app, KeygenArguments& a) {
@@ -168,7 +215,10 @@ void add_predict(CLI::App& app, PredictArguments& a) {
 void add_inspect(CLI::App& app, InspectArguments& a) {
   CLI::App& command = *app.add_subcommand("inspect", "Say what a TorusML file holds");
   file(command, "file", a.file, "Model, keys or ciphertext");
-  command.add_flag("--json", a.json, "Print as JSON");
+  CLI::Option* json = command.add_flag("--json", a.json, "Print as JSON");
+  command.add_option("--html", a.html, "Page to write: graph, costs, ranges, tables of a model")
+      ->type_name("FILE")
+      ->excludes(json);
   command.callback([&a] { run_inspect(a); });
 }
 
@@ -227,6 +277,7 @@ int run_command_line(int count, char** arguments) {
   app.require_subcommand(1);
   Arguments a;
   add_compile(app, a.compile);
+  add_estimate(app, a.estimate);
   add_keygen(app, a.keygen);
   add_encrypt(app, a.encrypt);
   add_run(app, a.run);

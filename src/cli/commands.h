@@ -19,7 +19,12 @@ struct CompileArguments {
   std::string output;
   int bits = 8;
   bool qat = false;
-  std::string precision = "exact", profile = "private_results";
+  std::string precision, rounding;  // empty: auto, or what rounding needs; no rounding
+  std::string profile = "private_results";
+  std::vector<std::string> layers;        // NAME=exact, NAME=tolerant or NAME=tolerant:2^-8
+  std::string agreement, relative_error;  // of precision auto; empty: the default
+  int max_trials = 64;                    // the same
+  std::uint64_t seed = 0;                 // the same
   std::string p_error, global_p_error, tolerance;  // empty: the default
   double margin = 0.05;
   int security_bits = 128;
@@ -30,6 +35,17 @@ struct CompileArguments {
   bool json = false;
 };
 void run_compile(const CompileArguments& arguments);
+
+struct EstimateArguments {
+  CompileArguments compile;  // its output is not used
+  int batch = 32;
+  int threads = 0;           // 0: all
+  std::optional<int> cores;  // of another machine
+  std::string labels;        // a file; empty: none
+  bool without_changes = false;
+  bool json = false;
+};
+void run_estimate(const EstimateArguments& arguments);
 
 struct KeygenArguments {
   std::string model, secret, evaluation;
@@ -75,6 +91,7 @@ void run_predict(const PredictArguments& arguments);
 
 struct InspectArguments {
   std::string file;
+  std::string html;  // a page to write, of a model; empty: none
   bool json = false;
 };
 void run_inspect(const InspectArguments& arguments);

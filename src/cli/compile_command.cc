@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <chrono>
 #include <cstdio>
@@ -7,13 +6,13 @@
 #include <nlohmann/json.hpp>
 
 #include "artifact/codecs.h"
-#include "artifact/cost_table_file.h"
-#include "circuit/passes.h"
-#include "circuit/text.h"
 #include "cli/commands.h"
+#include "cli/compile_options.h"
+#include "cli/decision_table.h"
 #include "cli/human.h"
 #include "cli/key_set_text.h"
 #include "cli/named_files.h"
+#include "cli/progress_bar.h"
 #include "compiler/quantized_module.h"
 #include "importer/onnx.h"
 #include "torusml/error.h"
@@ -21,53 +20,14 @@
 namespace torusml {
 namespace {
 
-constexpr const char* kFirstStage = "lowering";
-constexpr const char* kAllStages = "all";
-
-double probability(const std::string& text, const std::string& option) {
-  if (text.empty()) return 0;
-  const double value = parse_number(text, option);
-  if (value > 0 && value < 1) return value;
-  throw Error(ErrorCode::p_error_out_of_range,
-              fmt::format("{} is {}; it must lie between 0 and 1", option, value), option, "2^-40");
-}
-
-PlanOptions plan_options(const CompileArguments& arguments) {
-  PlanOptions options;
-  options.precision = parse_precision(arguments.precision);
-  options.profile = parse_profile(arguments.profile);
-  options.p_error = probability(arguments.p_error, "--p-error");
-  options.global_p_error = probability(arguments.global_p_error, "--global-p-error");
-  if (!arguments.tolerance.empty())
-    options.tolerance = parse_number(arguments.tolerance, "--tolerance");
-  options.security_bits = arguments.security_bits;
-  options.key_set_source = parse_key_set_source(arguments.parameters);
-  options.max_key_sets = arguments.max_key_sets;
-  if (!arguments.cost_table.empty()) options.cost_table = load_cost_table(arguments.cost_table);
-  return options;
-}
-
-void check_stage(const std::string& stage) {
-  std::vector<std::string> known{kFirstStage};
-  for (const Pass& pass : passes()) known.emplace_back(pass.name);
-  known.emplace_back(kAllStages);
-  if (stage.empty() || std::find(known.begin(), known.end(), stage) != known.end()) return;
-  throw Error(ErrorCode::unknown_option, fmt::format("there is no rewrite '{}'", stage),
-              "--print-after", fmt::format("{}", fmt::join(known, ", ")));
-}
-
-CompileHooks printing_hooks(const std::string& stage) {
-  if (stage.empty()) return {};
-  return {.after_pass = [stage](std::string_view pass, const Circuit& circuit) {
-    if (stage == kAllStages || stage == pass)
-      fmt::print("after {}\n{}\n", pass, print(circuit, {.constants = false}));
-  }};
-}
-
-std::vector<std::string> input_names(const FloatGraph& graph) {
-  std::vector<std::string> names;
-  for (const GraphInput& input : graph.inputs) names.push_back(input.name);
-  return names;
+nlohmann::json precision_json(const PrecisionReport& report) {
+  return {{"criterion", to_string(report.criterion)},
+          {"most_loss", report.most_loss},
+          {"loss", report.loss},
+          {"samples", report.samples},
+          {"draws", report.draws},
+          {"trials", report.trials},
+          {"exact_ms_per_core", report.exact_ms_per_core}};
 }
 
 void print_summary(const CompileArguments& arguments, const CompiledModel& model, double seconds) {
@@ -76,7 +36,7 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
   const std::uint64_t bytes = std::filesystem::file_size(arguments.output);
   const std::string hash = to_hex(hash_of(model));
   if (arguments.json) {
-    const nlohmann::json summary{
+    nlohmann::json summary{
         {"output", arguments.output},
         {"model_hash", hash},
         {"bytes", bytes},
@@ -94,7 +54,9 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
         {"key_set", names_of(plan.key_sets)},
         {"key_memory_bytes", key.memory},
         {"key_wire_bytes", key.wire},
+        {"layers", decision_json(model)},
     };
+    if (model.precision) summary["precision_search"] = precision_json(*model.precision);
     fmt::print("{}\n", summary.dump(2));
     return;
   }
@@ -119,22 +81,27 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
              human_bytes(static_cast<std::uint64_t>(key.memory)),
              human_bytes(static_cast<std::uint64_t>(key.wire)));
   if (plan.one_key_set) fmt::print("  {}\n", one_key_set_text(*plan.one_key_set));
+  if (!model.precision) return;
+  fmt::print("  {}", precision_text(*model.precision));
+  if (model.precision->exact_ms_per_core > 0)
+    fmt::print("; exact lookups would take {}",
+               human_seconds(model.precision->exact_ms_per_core / 1000));
+  fmt::print("\n{}", decision_table(model));
 }
 
 }  // namespace
 
 void run_compile(const CompileArguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
-  CompileOptions options;
-  options.quantization = {QuantizationBits::uniform(arguments.bits), arguments.qat};
-  options.plan = plan_options(arguments);
-  options.margin = arguments.margin;
-  check_stage(arguments.print_after);
-  options.hooks = printing_hooks(arguments.print_after);
+  CompileOptions options = compile_options(arguments);
   FloatGraph graph = import_onnx(arguments.model);
   const std::vector<Tensor<double>> calibration =
       read_named_arrays(arguments.calibration, input_names(graph), "--calibration");
-  const CompiledModel model = compile_model(std::move(graph), calibration, options);
+  const CompiledModel model = [&] {
+    ProgressBar bar("trials of precision");
+    options.search.progress = bar.callback();
+    return compile_model(std::move(graph), calibration, options);
+  }();
   save_model(model, arguments.output);
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   print_summary(arguments, model, elapsed.count());

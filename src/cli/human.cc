@@ -61,21 +61,6 @@ double unit_bytes(std::string_view unit) {
 
 }  // namespace
 
-std::string human_seconds(double seconds) {
-  if (seconds < 1e-3) return fmt::format("{} us", three_digits(seconds * 1e6));
-  if (seconds < 1) return fmt::format("{} ms", three_digits(seconds * 1e3));
-  if (seconds < 99.5) return fmt::format("{} s", three_digits(seconds));
-  const auto whole = static_cast<std::int64_t>(std::llround(seconds));
-  if (whole < 3600) return fmt::format("{} min {} s", whole / 60, whole % 60);
-  return fmt::format("{} h {} min", whole / 3600, whole / 60 % 60);
-}
-
-std::string human_probability(double probability) {
-  if (probability == 0) return "0";
-  if (probability >= 1e-3) return fmt::format("{:.2g} %", 100 * probability);
-  return fmt::format("2^{:.4g}", std::log2(probability));
-}
-
 std::string counted(std::int64_t count, const std::string& noun, const std::string& plural) {
   if (count == 1) return fmt::format("1 {}", noun);
   return fmt::format("{} {}", count, plural.empty() ? noun + "s" : plural);

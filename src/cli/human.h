@@ -1,7 +1,6 @@
 // Numbers for people, and the numbers that people type.
 //
-//   human_seconds(0.0032);         // "3.2 ms"
-//   human_probability(0x1p-40);    // "2^-40"
+//   counted(2, "sample");          // "2 samples"
 //   parse_number("2^-8.5", "--tolerance");
 //   parse_bytes("2GB", "--memory-limit");
 //   parse_integers("2..4,8", "--bits");  // {2, 3, 4, 8}
@@ -18,9 +17,6 @@
 
 namespace torusml {
 
-std::string human_seconds(double seconds);
-// A power of two below 0.1 %, per cent above.
-std::string human_probability(double probability);
 // "1 sample", "2 samples"; `plural` where it is not the noun and an s.
 std::string counted(std::int64_t count, const std::string& noun, const std::string& plural = "");
 

@@ -11,7 +11,9 @@
 #include "cli/commands.h"
 #include "cli/human.h"
 #include "cli/key_set_text.h"
+#include "report/model_report.h"
 #include "runtime/memory.h"
+#include "torusml/error.h"
 
 namespace torusml {
 namespace {
@@ -23,7 +25,7 @@ struct LayerRow {
   Shape shape;
   Interval interval;
   std::int64_t lookups = 0;
-  std::size_t key_set = 0;  // of a lookup
+  const LookupPlan* lookup = nullptr;
 };
 
 std::vector<LayerRow> layers(const Circuit& circuit, const Plan& plan) {
@@ -41,7 +43,7 @@ std::vector<LayerRow> layers(const Circuit& circuit, const Plan& plan) {
     if (const auto* lut = std::get_if<Lut>(&node.op)) {
       for (const ValueId result : lut->results) {
         add(node, "lookup", result, 1);
-        rows.back().key_set = plan.lookups.at(n).key_set;
+        rows.back().lookup = &plan.lookups.at(n);
       }
     }
   }
@@ -163,7 +165,13 @@ Json model_json(const CompiledModel& model) {
                           {"interval", json(row.interval)},
                           {"bits", bit_width(row.interval)},
                           {"lookups", row.lookups}});
-    if (row.lookups != 0) layer_list.back()["key_set"] = plan.key_sets[row.key_set].name;
+    if (row.lookup == nullptr) continue;
+    Json& layer = layer_list.back();
+    layer["key_set"] = plan.key_sets[row.lookup->key_set].name;
+    layer["step_probability"] = row.lookup->step_probability;
+    layer["far_probability"] = row.lookup->far_probability;
+    layer["flip_probability"] = row.lookup->flip_probability;
+    layer["wrap_probability"] = row.lookup->wrap_probability;
   }
   for (const RangeReport& range : model.ranges) {
     ranges.push_back({{"name", range.name},
@@ -242,13 +250,23 @@ void print_model(const CompiledModel& model) {
   print_memory(estimate_memory(model.circuit, plan, {}));
 
   const bool has_two = plan.key_sets.size() > 1;
-  std::vector<std::vector<std::string>> rows{
-      {"layer", "kind", "shape", "interval", "bits", "lookups", has_two ? "key set" : ""}};
+  std::vector<std::vector<std::string>> rows{{"layer", "kind", "shape", "interval", "bits",
+                                              "lookups", "off by one", "by more", "wrapped",
+                                              has_two ? "key set" : ""}};
   for (const LayerRow& row : layers(model.circuit, plan)) {
     rows.push_back({row.name, row.kind, to_string(row.shape), text(row.interval),
-                    std::to_string(bit_width(row.interval)),
-                    row.lookups == 0 ? "" : std::to_string(row.lookups),
-                    has_two && row.lookups != 0 ? std::to_string(row.key_set + 1) : ""});
+                    std::to_string(bit_width(row.interval))});
+    if (row.lookup == nullptr) {
+      rows.back().resize(rows.front().size());
+      continue;
+    }
+    const LookupPlan& lookup = *row.lookup;
+    const double one = std::max(0.0, lookup.step_probability - lookup.far_probability);
+    for (const std::string& cell :
+         {std::to_string(row.lookups), human_probability(one),
+          human_probability(lookup.far_probability), human_probability(lookup.wrap_probability),
+          has_two ? std::to_string(lookup.key_set + 1) : ""})
+      rows.back().push_back(cell);
   }
   fmt::print("\nlayers\n");
   print_table(rows);
@@ -276,10 +294,24 @@ void print_file(const FileDescription& file, const std::string& path) {
   }
 }
 
+void write_page(const FileDescription& file, const InspectArguments& arguments) {
+  if (file.kind != FileKind::model) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("--html shows models; this file is of kind {}", to_string(file.kind)),
+                arguments.file, "the compiled model (.tml), or inspect without --html");
+  }
+  const CompiledModel model = load_model(arguments.file).model;
+  const std::uint64_t bytes = write_html_report(model, arguments.html);
+  fmt::print("{}: {}, {} and {}\n", arguments.html, human_bytes(bytes),
+             counted(static_cast<std::int64_t>(model.circuit.nodes.size()), "node"),
+             counted(model.plan.lookup_count, "lookup"));
+}
+
 }  // namespace
 
 void run_inspect(const InspectArguments& arguments) {
   const FileDescription file = describe_file(arguments.file);
+  if (!arguments.html.empty()) return write_page(file, arguments);
   std::optional<CompiledModel> model;
   if (file.kind == FileKind::model) model = load_model(arguments.file).model;
   if (arguments.json) {

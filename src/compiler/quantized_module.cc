@@ -26,13 +26,16 @@ void check_count(std::size_t given, std::size_t expected, const char* what) {
 
 QuantizedModule QuantizedModule::build(FloatGraph graph,
                                        const std::vector<Tensor<double>>& calibration,
-                                       const QuantizationRequest& request, double margin) {
+                                       const QuantizationRequest& request, double margin,
+                                       const std::optional<Rounding>& rounding) {
   if (!(margin >= 0 && margin <= 10)) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("margin is {}; it must lie between 0 and 10", margin));
   }
   QuantizedModule module;
   module.margin_ = margin;
+  module.request_ = request;
+  module.rounding_ = rounding;
   module.quantized_ = quantize(std::move(graph), calibration, request);
   module.lower_for(calibration, Precision::exact, {});
   return module;
@@ -40,9 +43,16 @@ QuantizedModule QuantizedModule::build(FloatGraph graph,
 
 void QuantizedModule::lower_for(const std::vector<Tensor<double>>& inputs, Precision precision,
                                 const CompileHooks& hooks) {
-  LoweredModel lowered =
-      lower(quantized_, inputs,
-            {.margin = margin_, .prefer_guaranteed_same_bits = precision == Precision::exact});
+  const bool is_first = circuit_.nodes.empty();
+  const bool may_be_tolerant =
+      precision == Precision::tolerant || precision == Precision::automatic;
+  LoweringOptions options{.margin = margin_,
+                          .prefer_guaranteed_same_bits = !may_be_tolerant,
+                          .scale_channels = may_be_tolerant,
+                          .rounding_bits = rounding_ && is_first ? rounding_->bits : 0,
+                          .removed_bits = removed_bits_};
+  LoweredModel lowered = lower(quantized_, inputs, options);
+  removed_bits_ = std::move(lowered.removed_bits);
   if (hooks.after_pass) hooks.after_pass("lowering", lowered.circuit);
   circuit_ = run_passes(lowered.circuit, [&](const Pass& pass, const Circuit& after) {
     if (hooks.after_pass) hooks.after_pass(pass.name, after);
@@ -62,7 +72,23 @@ void QuantizedModule::lower_for(const std::vector<Tensor<double>>& inputs, Preci
         {output.name, output.shape, output.scale, output.zero_point, interval});
   }
   ranges_.clear();
-  for (const NodeRange& range : lowered.ranges) ranges_.push_back(report(range, range.declared));
+  encoded_.clear();
+  for (const NodeRange& range : lowered.ranges) {
+    ranges_.push_back(report(range, range.declared));
+    if (!range.offset.empty()) encoded_[range.name] = range;
+  }
+}
+
+std::vector<std::int64_t> QuantizedModule::layer_integers(const std::string& node,
+                                                          std::vector<std::int64_t> values) const {
+  const auto found = encoded_.find(node);
+  if (found == encoded_.end()) return values;
+  const NodeRange& range = found->second;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::size_t e = i % range.offset.size();
+    values[i] = (values[i] - range.offset[e]) / range.factor[e];
+  }
+  return values;
 }
 
 std::vector<Tensor<std::int64_t>> QuantizedModule::quantize_inputs(
@@ -88,11 +114,28 @@ std::vector<Tensor<std::int64_t>> QuantizedModule::run_clear(
   return torusml::run_clear(circuit_, inputs);
 }
 
-CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs,
-                                       const PlanOptions& options, const CompileHooks& hooks) {
+// Leaves the circuit lowered as the choice needs it.
+PlanOptions QuantizedModule::choose(const std::vector<Tensor<double>>& inputs,
+                                    const PlanOptions& options, const PrecisionSearch& search,
+                                    const CompileHooks& hooks,
+                                    std::optional<PrecisionReport>& report) {
   lower_for(inputs, options.precision, hooks);
+  if (options.precision != Precision::automatic) return options;
+  PrecisionFound found =
+      search_precision(circuit_, client_, quantize_inputs(inputs), options, search);
+  report = found.report;
+  if (!found.is_exact) return std::move(found.options);
+  lower_for(inputs, Precision::exact, hooks);
+  return std::move(found.options);
+}
+
+CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs,
+                                       const PlanOptions& wanted, const PrecisionSearch& search,
+                                       const CompileHooks& hooks) {
+  const PlanOptions options = with_rounding(wanted, rounding_);
   CompiledModel model;
-  model.plan = make_plan(circuit_, options);
+  const PlanOptions chosen = choose(inputs, options, search, hooks, model.precision);
+  model.plan = make_plan(circuit_, chosen);
   model.circuit = circuit_;
   model.ranges = ranges_;
   client_.key_sets = parameters_of(model.plan.key_sets);
@@ -114,8 +157,10 @@ CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs
 
 CompiledModel compile_model(FloatGraph graph, const std::vector<Tensor<double>>& calibration,
                             const CompileOptions& options) {
-  return QuantizedModule::build(std::move(graph), calibration, options.quantization, options.margin)
-      .compile(calibration, options.plan, options.hooks);
+  with_rounding(options.plan, options.rounding);  // refuses before work begins
+  return QuantizedModule::build(std::move(graph), calibration, options.quantization, options.margin,
+                                options.rounding)
+      .compile(calibration, options.plan, options.search, options.hooks);
 }
 
 }  // namespace torusml

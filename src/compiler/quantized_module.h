@@ -10,10 +10,14 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <optional>
 #include <string_view>
 #include <vector>
 
 #include "circuit/circuit.h"
+#include "compiler/precision_search.h"
+#include "compiler/rounding.h"
 #include "importer/float_graph.h"
 #include "lowering/lower.h"
 #include "plan/compiled_model.h"
@@ -30,9 +34,11 @@ struct CompileHooks {
 class QuantizedModule {
  public:
   // Quantizes and lowers. margin: widening of calibrated intervals, a fraction of their width on
-  // each side. Errors: those of quantize() and lower().
+  // each side. rounding: of accumulators before their tables; how many bits that takes from each
+  // layer is settled here, by its calibration. Errors: those of quantize() and lower().
   static QuantizedModule build(FloatGraph graph, const std::vector<Tensor<double>>& calibration,
-                               const QuantizationRequest& request, double margin = 0.05);
+                               const QuantizationRequest& request, double margin = 0.05,
+                               const std::optional<Rounding>& rounding = std::nullopt);
 
   const FloatGraph& float_graph() const { return quantized_.graph; }
   const QuantizedGraph& quantized_graph() const { return quantized_; }
@@ -42,6 +48,10 @@ class QuantizedModule {
   }  // torus fields are set by compile()
   const std::vector<OutputSpec>& outputs() const { return client_.outputs; }
   const std::vector<RangeReport>& ranges() const { return ranges_; }
+  // What build() was asked for.
+  const QuantizationRequest& request() const { return request_; }
+  double margin() const { return margin_; }
+  const std::map<std::string, int>& removed_bits() const { return removed_bits_; }
 
   // Floats (batch, shape...) per input to integers, and integers of the outputs to floats.
   std::vector<Tensor<std::int64_t>> quantize_inputs(
@@ -51,27 +61,43 @@ class QuantizedModule {
   std::vector<Tensor<std::int64_t>> run_clear(
       const std::vector<Tensor<std::int64_t>>& inputs) const;
 
-  // Measures ranges on `inputs` anew, for the policy that the options ask for, and plans. The
-  // module's own circuit becomes the compiled one. Errors: those of lower() and make_plan().
+  // What a linear node of the circuit computes as the integers of the layer that it came from:
+  // lowering shifts and scales channels (lowering/channels.h). values: sample after sample.
+  std::vector<std::int64_t> layer_integers(const std::string& node,
+                                           std::vector<std::int64_t> values) const;
+
+  // Measures ranges on `inputs` anew, for the policy that the options ask for, and plans; where
+  // that is automatic, after a search on the same inputs. The module's own circuit becomes the
+  // compiled one. A rounded module is planned under precision rounded or tolerant, by its method.
+  // Errors: those of with_rounding(), lower(), make_plan() and search_precision().
   CompiledModel compile(const std::vector<Tensor<double>>& inputs, const PlanOptions& options,
-                        const CompileHooks& hooks = {});
+                        const PrecisionSearch& search = {}, const CompileHooks& hooks = {});
 
  private:
+  PlanOptions choose(const std::vector<Tensor<double>>& inputs, const PlanOptions& options,
+                     const PrecisionSearch& search, const CompileHooks& hooks,
+                     std::optional<PrecisionReport>& report);
   void lower_for(const std::vector<Tensor<double>>& inputs, Precision precision,
                  const CompileHooks& hooks);
 
   QuantizedGraph quantized_;
+  QuantizationRequest request_;
   double margin_ = 0.05;
+  std::optional<Rounding> rounding_;
+  std::map<std::string, int> removed_bits_;  // by layer output
   Circuit circuit_;
   ClientSpec client_;
   std::vector<RangeReport> ranges_;
+  std::map<std::string, NodeRange> encoded_;  // layers that are shifted or scaled, by name
 };
 
 struct CompileOptions {
   QuantizationRequest quantization;
   PlanOptions plan;
+  PrecisionSearch search;  // of precision automatic
   double margin = 0.05;
   CompileHooks hooks;
+  std::optional<Rounding> rounding;
 };
 
 // Quantize, lower, plan. Reproducible to the byte for the same model, calibration and options.

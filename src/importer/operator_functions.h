@@ -42,6 +42,13 @@ FloatTensor batch_normalization(const FloatNode& node, const Operands& operands)
 FloatTensor gemm(const FloatNode& node, const Operands& operands);
 FloatTensor matmul(const FloatNode& node, const Operands& operands);
 
+// operators_spatial.cc
+FloatTensor convolution(const FloatNode& node, const Operands& operands);
+FloatTensor average_pool(const FloatNode& node, const Operands& operands);
+FloatTensor max_pool(const FloatNode& node, const Operands& operands);
+FloatTensor reduce(const FloatNode& node, const Operands& operands);
+FloatTensor pad(const FloatNode& node, const Operands& operands);
+
 // operators_shape.cc
 FloatTensor reshape(const FloatNode& node, const Operands& operands);
 FloatTensor flatten(const FloatNode& node, const Operands& operands);
@@ -52,7 +59,7 @@ FloatTensor expand(const FloatNode& node, const Operands& operands);
 FloatTensor shape_of(const FloatNode& node, const Operands& operands);
 FloatTensor size_of(const FloatNode& node, const Operands& operands);
 
-// operators_constant.cc: what exporters compute shapes and indices with.
+// operators_constant.cc: constants, and what exporters compute shapes and indices with.
 FloatTensor constant(const FloatNode& node, const Operands& operands);
 FloatTensor constant_of_shape(const FloatNode& node, const Operands& operands);
 FloatTensor range(const FloatNode& node, const Operands& operands);

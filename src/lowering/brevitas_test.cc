@@ -40,14 +40,17 @@ TEST(Brevitas, IntegersAreEqualAtEveryLayer) {
   verify(model.circuit);
   ASSERT_EQ(model.circuit.values.size(), 6U) << "one linear map and one table for each layer";
   EXPECT_EQ(lookup_count(model.circuit), 200);
-  const Integers64& bias = std::get<Linear>(model.circuit.nodes[5].op).bias;
   const Tensor<double>& points = arrays.at("points");
   const char* names[]{"int_input", "int_fc1", "int_relu1", "int_fc2", "int_relu2", "int_fc3"};
   for (std::size_t s = 0; s < 60; ++s) {
     const std::vector<double> x{points.data[2 * s], points.data[2 * s + 1]};
     auto values = run_circuit(model.circuit, {model.inputs[0].quantizer.quantize(x)});
     ASSERT_EQ(values.size(), 6U) << "an accumulator left its interval";
-    for (std::size_t i = 0; i < bias.size(); ++i) values[5][i] -= bias[i];
+    for (const Node& node : model.circuit.nodes) {  // Brevitas' sums are without bias
+      const auto* linear = std::get_if<Linear>(&node.op);
+      for (std::size_t i = 0; linear != nullptr && i < linear->bias.size(); ++i)
+        values[linear->result][i] -= linear->bias[i];
+    }
     for (ValueId v = 0; v < 6; ++v) {
       const Tensor<double>& expected = arrays.at(names[v]);
       const auto width = static_cast<std::size_t>(expected.shape[1]);
@@ -103,6 +106,37 @@ TEST_P(BrevitasExports, GiveBrevitasResults) {
       EXPECT_NEAR(floats[i], expected.output[2 * s + i], 0.5 * model.outputs[0].scale[i] + 1e-5);
   }
 }
+
+class BrevitasConvolutions : public testing::TestWithParam<const char*> {};
+
+// Convolutions with one scale and with one per channel, batch normalization, and a pooling that is
+// read without a quantizer of its own.
+TEST_P(BrevitasConvolutions, GiveBrevitasResults) {
+  const Case expected = read_case(GetParam());
+  constexpr std::size_t kPixels = 25;
+  const auto samples = static_cast<std::int64_t>(expected.input.size() / kPixels);
+  ASSERT_GT(samples, 10);
+  const FloatGraph graph = import_onnx(fmt::format("{}exported/{}.onnx", kModels, GetParam()));
+  const std::vector<Tensor<double>> data{Tensor<double>{{samples, 1, 5, 5}, expected.input}};
+  const LoweredModel model = lower(quantize(graph, data, kQat), data);
+  verify(model.circuit);
+  EXPECT_EQ(lookup_count(model.circuit), 3 * 9 + 4 * 4);
+  for (std::size_t s = 0; s < static_cast<std::size_t>(samples); ++s) {
+    const auto first = expected.input.begin() + static_cast<std::ptrdiff_t>(s * kPixels);
+    const std::vector<double> x(first, first + kPixels);
+    const auto values = run_circuit(model.circuit, {model.inputs[0].quantizer.quantize(x)});
+    ASSERT_FALSE(values.empty());
+    const std::vector<double> floats =
+        dequantized(model.outputs[0], outputs_of(model.circuit, values).at(0));
+    const std::vector<double>& scale = model.outputs[0].scale;
+    for (std::size_t i = 0; i < 2; ++i)
+      EXPECT_NEAR(floats[i], expected.output[2 * s + i], 0.5 * scale[i % scale.size()] + 1e-5);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, BrevitasConvolutions,
+                         testing::Values("brevitas_cnn_qonnx_old", "brevitas_cnn_qonnx_new",
+                                         "brevitas_cnn_qcdq_old", "brevitas_cnn_qcdq_new"));
 
 INSTANTIATE_TEST_SUITE_P(All, BrevitasExports,
                          testing::Values("brevitas_qonnx_old", "brevitas_qonnx_new",

@@ -8,6 +8,8 @@
 #include <map>
 #include <optional>
 
+#include "circuit/step.h"
+#include "lowering/channels.h"
 #include "lowering/ranges.h"
 #include "lowering/tables.h"
 #include "quantization/calibration.h"
@@ -19,6 +21,9 @@ namespace torusml {
 namespace {
 
 constexpr int kMaxTableBits = 16;
+// Channels are shifted where that takes at least this part off the interval: shifts give each
+// channel a table of its own.
+constexpr double kWorthAShift = 1.0 / 16;
 
 Shape sample_shape(const Shape& shape) { return {shape.begin() + 1, shape.end()}; }
 
@@ -34,9 +39,13 @@ struct Root {
   std::string name;  // of the input or layer
   Integers integers;
   ElementRanges calibrated;
+  Interval declared;
   Shape shape;  // of the integers, with a batch axis of 1
   const QuantizedLayer* layer = nullptr;
   const UniformQuantizer* input = nullptr;
+  // By channel: circuit integer = factor * layer's integer + offset; empty: they are the same.
+  std::vector<std::int64_t> factor, offset;
+  int removed_bits = 0;  // of the layer's integers, before its tables
 };
 
 // A request for integers: a quantizer applied to a tensor.
@@ -120,9 +129,12 @@ class Lowering {
     const std::vector<std::int64_t> q = quantizer.quantize(calibration_[index].data);
     root.integers.data.assign(q.begin(), q.end());
     root.integers.guaranteed = uniform_ranges(number_of_elements(input.shape), interval);
+    root.declared = interval;
     circuit().nodes.push_back({input.name, Input{root.integers.value}});
     model_.inputs.push_back({input.name, sample_shape(input.shape), quantizer, interval});
-    finish_root(input.name, std::move(root), "input");
+    measure(root);
+    std::vector<std::optional<Table>> tables = build_tables(input.name, root);
+    finish_root(input.name, std::move(root), std::move(tables));
   }
 
   void lower_layer(const QuantizedLayer& layer) {
@@ -149,9 +161,158 @@ class Lowering {
       shape = sample_shape(graph().shapes.at(output->name));
     }
     add_bias(linear.bias, root.integers);
-    declare(layer.name, std::move(linear), std::move(shape), reads_.contains(layer.output),
-            root.integers);
-    finish_root(layer.output, std::move(root), "layer");
+    measure(root);
+    root.declared = declared_interval(root.calibrated.hull(), root.integers.guaranteed.hull());
+    std::vector<std::optional<Table>> tables;
+    if (reads_.contains(layer.output)) {
+      root.removed_bits = removed_bits(root);
+      if (!raw_outputs_.contains(layer.output)) encode_channels(linear, root, tables);
+      if (tables.empty()) tables = build_tables(layer.output, root);
+    }
+    declare(layer.name, std::move(linear), std::move(shape), root);
+    finish_root(layer.output, std::move(root), std::move(tables));
+  }
+
+  int removed_bits(const Root& root) {
+    const auto given = options_.removed_bits.find(root.layer->output);
+    int bits = 0;
+    if (given != options_.removed_bits.end())
+      bits = given->second;
+    else if (options_.rounding_bits != 0)
+      bits = std::max(0, bit_width(root.calibrated.hull()) - options_.rounding_bits);
+    if (bits != 0) model_.removed_bits[root.layer->output] = bits;
+    return bits;
+  }
+
+  void measure(Root& root) const {
+    root.calibrated = measured_ranges(root.integers.data, number_of_elements(root.shape));
+  }
+
+  Interval declared_interval(Interval calibrated, Interval guaranteed) const {
+    return torusml::declared_interval(calibrated, guaranteed, options_.margin,
+                                      options_.prefer_guaranteed_same_bits);
+  }
+
+  // Shifts the channels of a layer's accumulators, or shifts and scales them, where that serves its
+  // tables, which it then leaves.
+  void encode_channels(Linear& linear, Root& root, std::vector<std::optional<Table>>& tables) {
+    if (options_.centre_channels) centre_channels(linear, root, tables);
+    if (!options_.scale_channels) return;
+    if (tables.empty()) tables = build_tables(root.layer->output, root);
+    scale_channels(linear, root, tables);
+  }
+
+  void centre_channels(Linear& linear, Root& root, std::vector<std::optional<Table>>& tables) {
+    const Channels channels(root.shape);
+    const std::vector<Interval> guaranteed = channel_hulls(root.integers.guaranteed, channels);
+    Centring best = centre(own_intervals(root, channels));
+    if (options_.prefer_guaranteed_same_bits) {
+      Centring safe = centre(guaranteed);
+      if (size_bits(safe.common) == size_bits(best.common)) best = std::move(safe);
+    }
+    const auto before = static_cast<double>(root.declared.size());
+    if (static_cast<double>(best.common.size()) > before * (1 - kWorthAShift)) return;
+    Root shifted = root;
+    shifted.declared = best.common;
+    shifted.factor.assign(best.offset.size(), 1);
+    shifted.offset = best.offset;
+    const std::vector<std::int64_t> bias = by_element(best.offset, channels, root);
+    add_bias(bias, shifted.integers);
+    measure(shifted);
+    std::vector<std::optional<Table>> shifted_tables = build_tables(root.layer->output, shifted);
+    if (!is_narrower(shifted_tables, shifted, root)) return;
+    root = std::move(shifted);
+    tables = std::move(shifted_tables);
+    linear.bias = sum(linear.bias, bias);
+  }
+
+  // Tables that are steps need no more room than reaches to either side of their steps (circuit/
+  // step.h), which may be less where channels are not shifted.
+  bool is_narrower(const std::vector<std::optional<Table>>& shifted_tables, const Root& shifted,
+                   const Root& root) {
+    const std::uint64_t reach = reach_of(shifted_tables, shifted);
+    if (reach == shifted.declared.size()) return true;
+    if (size_bits(root.declared) > kMaxTableBits) return true;
+    return reach < reach_of(build_tables(root.layer->output, root), root);
+  }
+
+  static std::uint64_t reach_of(const std::vector<std::optional<Table>>& tables, const Root& root) {
+    Lut lut;
+    for (const std::optional<Table>& table : tables) {
+      if (table) lut.tables.push_back(*table);
+    }
+    return std::min(root.declared.size(), step_reach(lut).value_or(root.declared.size()));
+  }
+
+  // By channel: the interval that its own calibration, with margin, and its own weights give.
+  std::vector<Interval> own_intervals(const Root& root, const Channels& channels) const {
+    std::vector<Interval> own = channel_hulls(root.calibrated, channels);
+    const std::vector<Interval> guaranteed = channel_hulls(root.integers.guaranteed, channels);
+    for (std::size_t c = 0; c < own.size(); ++c)
+      own[c] = torusml::declared_interval(own[c], guaranteed[c], options_.margin, false);
+    return own;
+  }
+
+  static std::vector<std::int64_t> by_element(const std::vector<std::int64_t>& by_channel,
+                                              const Channels& channels, const Root& root) {
+    std::vector<std::int64_t> values;
+    for (std::int64_t e = 0; e < number_of_elements(root.shape); ++e)
+      values.push_back(by_channel[channels.of(e)]);
+    return values;
+  }
+
+  // Layers of one operand only, one that is fresh from a lookup or the client: there the length of
+  // a row is the noise that it hands on. Affine tables are left alone: they need no lookup.
+  void scale_channels(Linear& linear, Root& root, std::vector<std::optional<Table>>& tables) {
+    if (linear.terms.size() != 1 || !is_source(linear.terms[0].operand)) return;
+    if (std::ranges::any_of(tables, is_affine)) return;
+    const Channels channels(root.shape);
+    const bool is_guaranteed = root.declared == root.integers.guaranteed.hull();
+    const std::vector<Interval> own = is_guaranteed
+                                          ? channel_hulls(root.integers.guaranteed, channels)
+                                          : own_intervals(root, channels);
+    const std::vector<std::int64_t> factors =
+        channel_factors(own, root.declared, linear.terms[0].weight, channels);
+    if (std::ranges::all_of(factors, [](std::int64_t f) { return f == 1; })) return;
+    std::vector<std::int64_t> offsets;
+    for (std::size_t c = 0; c < factors.size(); ++c)
+      offsets.push_back(factors[c] == 1 ? 0 : centring_offset(own[c], factors[c], root.declared));
+    const std::vector<std::int64_t> factor = by_element(factors, channels, root);
+    const std::vector<std::int64_t> offset = by_element(offsets, channels, root);
+    scale_rows(linear.terms[0].weight, factors, channels);
+    linear.bias.resize(factor.size(), 0);
+    for (std::size_t e = 0; e < factor.size(); ++e)
+      linear.bias[e] = factor[e] * linear.bias[e] + offset[e];
+    multiply(factor, root.integers);
+    add_bias(offset, root.integers);
+    measure(root);
+    root.factor = factors;
+    root.offset.resize(factors.size(), 0);
+    for (std::size_t c = 0; c < factors.size(); ++c)
+      root.offset[c] = factors[c] * root.offset[c] + offsets[c];
+    for (std::optional<Table>& table : tables)
+      table = rescaled(*table, factors, offsets, channels, number_of_elements(root.shape));
+  }
+
+  // An input or a table's result, of equal noise in every element.
+  bool is_source(ValueId value) {
+    return std::ranges::none_of(circuit().nodes, [&](const Node& node) {
+      const auto* linear = std::get_if<Linear>(&node.op);
+      return linear != nullptr && linear->result == value;
+    });
+  }
+
+  static bool is_affine(const std::optional<Table>& table) {
+    return !table || is_affine_table(*table);
+  }
+
+  static void multiply(const std::vector<std::int64_t>& factor, Integers& integers) {
+    for (std::size_t i = 0; i < integers.data.size(); ++i)
+      integers.data[i] *= static_cast<double>(factor[i % factor.size()]);
+    for (std::size_t e = 0; e < factor.size(); ++e) {
+      integers.guaranteed.lower[e] *= static_cast<double>(factor[e]);
+      integers.guaranteed.upper[e] *= static_cast<double>(factor[e]);
+    }
   }
 
   const QuantizedOutput* sole_output(const QuantizedLayer& layer) const {
@@ -196,21 +357,24 @@ class Lowering {
     }
   }
 
-  // Adds a linear node with the interval that its integers need.
-  void declare(const std::string& name, Linear linear, Shape shape, bool feeds_table,
-               Integers& integers) {
-    const auto elements = static_cast<std::int64_t>(integers.guaranteed.lower.size());
-    const Interval calibrated = measured_ranges(integers.data, elements).hull();
-    const Interval guaranteed = integers.guaranteed.hull();
-    const Interval declared = declared_interval(calibrated, guaranteed, options_.margin,
-                                                options_.prefer_guaranteed_same_bits);
-    integers.value = linear.result = add_value(std::move(shape), declared);
+  // Adds a linear node with the root's interval.
+  void declare(const std::string& name, Linear linear, Shape shape, Root& root) {
+    root.integers.value = linear.result = add_value(std::move(shape), root.declared);
     circuit().nodes.push_back({name, std::move(linear)});
-    model_.ranges.push_back({name, calibrated, guaranteed, declared, feeds_table});
+    model_.ranges.push_back({name, root.calibrated.hull(), root.integers.guaranteed.hull(),
+                             root.declared, reads_by_table(root)});
+    if (root.offset.empty()) return;
+    const Channels channels(root.shape);
+    model_.ranges.back().factor = by_element(root.factor, channels, root);
+    model_.ranges.back().offset = by_element(root.offset, channels, root);
   }
 
-  void check_width(const Root& root, const char* kind) {
-    const Interval interval = circuit().values[root.integers.value].interval;
+  bool reads_by_table(const Root& root) const {
+    return root.layer != nullptr && reads_.contains(root.layer->output);
+  }
+
+  void check_width(const Root& root) {
+    const Interval interval = root.declared;
     if (size_bits(interval) <= kMaxTableBits) return;
     const Interval calibrated = root.calibrated.hull();
     throw Error(ErrorCode::accumulator_too_wide,
@@ -219,19 +383,17 @@ class Lowering {
                             "possible (calibration reaches [{}, {}])",
                             interval.lower, interval.upper, size_bits(interval), kMaxTableBits,
                             calibrated.lower, calibrated.upper),
-                fmt::format("{} '{}'", kind, root.name),
+                fmt::format("{} '{}'", root.layer != nullptr ? "layer" : "input", root.name),
                 "fewer bits for weights and activations (n_bits), or pruning: "
                 "fewer non-zero "
                 "weights a neuron");
   }
 
-  // Builds the tables of a root as one node.
-  void finish_root(const std::string& tensor, Root root, const char* kind) {
-    root.calibrated = measured_ranges(root.integers.data, number_of_elements(root.shape));
+  // Adds the tables of a root as one node.
+  void finish_root(const std::string& tensor, Root root, std::vector<std::optional<Table>> tables) {
     Root& kept = roots_[tensor] = std::move(root);
     const auto reads = reads_.find(tensor);
     if (reads == reads_.end()) return;
-    std::vector<std::optional<Table>> tables = build_tables(tensor, kept, kind, reads->second);
 
     Lut lut;
     lut.operand = kept.integers.value;
@@ -268,8 +430,10 @@ class Lowering {
   }
 
   // None where the root's integers are read as they are.
-  std::vector<std::optional<Table>> build_tables(const std::string& tensor, const Root& root,
-                                                 const char* kind, const std::vector<Read>& reads) {
+  std::vector<std::optional<Table>> build_tables(const std::string& tensor, const Root& root) {
+    const auto found = reads_.find(tensor);
+    if (found == reads_.end()) return {};
+    const std::vector<Read>& reads = found->second;
     // An input that is read as it is needs no table, however wide it is.
     const auto reads_itself = [&](const Read& read) {
       return root.input != nullptr && read.quantizer == *root.input &&
@@ -278,9 +442,9 @@ class Lowering {
     };
     std::vector<std::optional<Table>> tables(reads.size());
     if (std::ranges::all_of(reads, reads_itself)) return tables;
-    check_width(root, kind);
+    check_width(root);
     const TableBuilder builder(
-        graph(), circuit().values[root.integers.value].interval, root.shape, root.calibrated,
+        graph(), root.declared, root.shape, root.calibrated,
         [&](const Tensor<double>& integers) { return to_float(tensor, root, integers); });
     for (std::size_t r = 0; r < reads.size(); ++r) {
       if (reads_itself(reads[r])) continue;
@@ -293,12 +457,27 @@ class Lowering {
   FloatTensor to_float(const std::string& tensor, const Root& root,
                        const Tensor<double>& integers) const {
     if (root.layer != nullptr)
-      return layer_output(*root.layer, integers, graph().shapes.at(tensor));
+      return layer_output(*root.layer, layer_integers(root, integers), graph().shapes.at(tensor));
     FloatTensor result{ElementType::floating, integers};
     const UniformQuantizationParameters& p = root.input->parameters();
     for (double& v : result.values.data)
       v = p.scale[0] * (v - static_cast<double>(p.zero_point[0]));
     return result;
+  }
+
+  // Of the circuit's integers those that the layer's float function is applied to.
+  static Tensor<double> layer_integers(const Root& root, Tensor<double> integers) {
+    const Channels channels(root.shape);
+    const std::int64_t elements = number_of_elements(root.shape);
+    for (std::size_t i = 0; i < integers.data.size() && !root.offset.empty(); ++i) {
+      const std::size_t c = channels.of(static_cast<std::int64_t>(i) % elements);
+      integers.data[i] = (integers.data[i] - static_cast<double>(root.offset[c])) /
+                         static_cast<double>(root.factor[c]);
+    }
+    const double step = std::ldexp(1, root.removed_bits);
+    for (std::size_t i = 0; i < integers.data.size() && step > 1; ++i)
+      integers.data[i] = std::floor(integers.data[i] / step + 0.5) * step;
+    return integers;
   }
 
   static Integers look_up(const Table& table, const Root& root) {
@@ -386,10 +565,13 @@ class Lowering {
       return root.integers.value;
     }
     Linear linear{{{root.integers.value, ScaleWeight{1}}}, bias, 0};
-    Integers sum = root.integers;
-    add_bias(bias, sum);
-    declare(output.name, std::move(linear), shape, false, sum);
-    return sum.value;
+    Root sum = root;
+    sum.layer = nullptr;
+    add_bias(bias, sum.integers);
+    measure(sum);
+    sum.declared = declared_interval(sum.calibrated.hull(), sum.integers.guaranteed.hull());
+    declare(output.name, std::move(linear), shape, sum);
+    return sum.integers.value;
   }
 
   const QuantizedGraph& quantized_;

@@ -13,6 +13,7 @@
 // function.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,18 @@ struct LoweringOptions {
   double margin = 0.05;
   // Take the interval that the weights allow where it needs no more bits.
   bool prefer_guaranteed_same_bits = true;
+  // Accumulators that only tables read are shifted by a constant per channel (axis 1), where the
+  // channels' intervals about one centre need less room than their hull.
+  bool centre_channels = true;
+  // Channels of such accumulators are multiplied by an integer each, as far as the interval and the
+  // longest row of weights allow: then noise is small beside every channel's own interval. For
+  // tolerant lookups; exact ones gain nothing by it.
+  bool scale_channels = false;
+  // If not 0, layers whose accumulators take more bits than that on the calibration data, with
+  // their sign, round the rest away before their tables: halves of a step go up.
+  int rounding_bits = 0;
+  // The same by number of bits to round away, by layer output; takes the place of rounding_bits.
+  std::map<std::string, int> removed_bits;
 };
 
 struct LoweredInput {
@@ -45,17 +58,21 @@ struct LoweredOutput {
   std::vector<std::int64_t> zero_point;
 };
 
+// Of the circuit's integers: where channels are shifted or scaled, after that.
 struct NodeRange {
   std::string name;
   Interval calibrated, guaranteed, declared;
   bool feeds_table = false;
+  // By element: circuit integer = factor * layer's integer + offset; empty: they are the same.
+  std::vector<std::int64_t> factor, offset;
 };
 
 struct LoweredModel {
   Circuit circuit;
   std::vector<LoweredInput> inputs;
   std::vector<LoweredOutput> outputs;
-  std::vector<NodeRange> ranges;  // of linear nodes
+  std::vector<NodeRange> ranges;            // of linear nodes
+  std::map<std::string, int> removed_bits;  // by layer output, where it is not 0
 };
 
 // calibration: one tensor per input, (samples, shape...); it need not be what

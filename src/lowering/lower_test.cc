@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "circuit/norms.h"
 #include "circuit/passes.h"
 #include "lowering/reference.h"
 #include "quantization/quantize.h"
@@ -79,7 +80,8 @@ double check_against_reference(const Compiled& compiled, const std::vector<Tenso
     EXPECT_FALSE(y.empty()) << "an accumulator left its interval on calibration data";
     if (y.empty()) return HUGE_VAL;
     EXPECT_EQ(compiled.run(small, x), y);
-    const ReferenceRun reference = run_reference(compiled.quantized, x);
+    const ReferenceRun reference =
+        run_reference(compiled.quantized, x, compiled.model.removed_bits);
     const auto floats = evaluate(compiled.quantized.graph, x);
     for (std::size_t o = 0; o < y.size(); ++o) {
       const LoweredOutput& output = compiled.model.outputs[o];
@@ -96,9 +98,77 @@ double check_against_reference(const Compiled& compiled, const std::vector<Tenso
   return largest;
 }
 
+// Encodings of channels change no result.
+void check_equal(const Compiled& a, const Compiled& b, const std::vector<Tensor<double>>& data) {
+  for (std::int64_t s = 0; s < data[0].shape[0]; ++s) {
+    const std::vector<Tensor<double>> x = sample(data, s);
+    EXPECT_EQ(a.run(a.model.circuit, x), b.run(b.model.circuit, x));
+  }
+}
+
+// Factors of channels leave every lookup's noise as it is.
+void check_noise(const Compiled& plain, const Compiled& scaled) {
+  const std::vector<NoiseNorms> before = noise_norms(plain.model.circuit),
+                                after = noise_norms(scaled.model.circuit);
+  ASSERT_EQ(before.size(), after.size());
+  for (std::size_t v = 0; v < before.size(); ++v) {
+    EXPECT_LE(after[v].fresh, before[v].fresh);
+    EXPECT_LE(after[v].bootstrap, before[v].bootstrap);
+  }
+}
+
 std::int64_t lut_nodes(const Circuit& circuit) {
   return std::ranges::count_if(
       circuit.nodes, [](const Node& node) { return std::holds_alternative<Lut>(node.op); });
+}
+
+// x in {0..3}^2, accumulators (-x0, 4 x1), worth 2 each; y = relu(h) / 2.
+Compiled two_channels(const LoweringOptions& options) {
+  const FloatGraph graph = TestGraph()
+                               .input("x", {1, 2})
+                               .quant("x", "q", 1, 2, false)
+                               .constant("w", {{2, 2}, {-2, 0, 0, 8}})
+                               .node("MatMul", {"q", "w"}, "h")
+                               .node("Relu", {"h"}, "r")
+                               .quant("r", "y", 2, 4, false)
+                               .output("y")
+                               .build();
+  return compile(graph, {Tensor<double>{{2, 2}, {0, 0, 3, 3}}}, 4, true, options);
+}
+
+TEST(Lower, ChannelsAreCentred) {
+  const Compiled plain = two_channels({.margin = 0, .centre_channels = false});
+  EXPECT_EQ(plain.model.ranges[0].declared, (Interval{-3, 12}));
+  const Compiled centred = two_channels({.margin = 0});
+  EXPECT_EQ(centred.model.ranges[0].declared, (Interval{-6, 6}));
+  EXPECT_EQ(std::get<Linear>(centred.model.circuit.nodes[1].op).bias, (Integers64{1, -6}));
+  const Table& table = std::get<Lut>(centred.model.circuit.nodes[2].op).tables[0];
+  EXPECT_EQ(table.rows, 2);
+  EXPECT_EQ(table.at(0, 1), 0);
+  EXPECT_EQ(table.at(0, 3), 2) << "beyond the channel's own range, too";
+  EXPECT_EQ(table.at(1, -6 + 4), 4);
+}
+
+TEST(Lower, ChannelsAreScaledAsFarAsTheLongestRow) {
+  const Compiled scaled = two_channels({.margin = 0, .scale_channels = true});
+  const Linear& linear = std::get<Linear>(scaled.model.circuit.nodes[1].op);
+  EXPECT_EQ(std::get<DenseWeight>(linear.terms[0].weight).data, (Integers64{-4, 0, 0, 4}));
+  EXPECT_EQ(linear.bias, (Integers64{6, -6}));
+  EXPECT_EQ(scaled.model.ranges[0].declared, (Interval{-6, 6}));
+  EXPECT_EQ(scaled.model.ranges[0].calibrated, (Interval{-6, 6}));
+  const Table& table = std::get<Lut>(scaled.model.circuit.nodes[2].op).tables[0];
+  for (std::int64_t x = 0; x <= 3; ++x) EXPECT_EQ(table.at(0, 6 - 4 * x), 0);
+}
+
+// Accumulators from -3 to 12 take 5 bits with their sign; rounded to 3 bits, multiples of 4 remain.
+TEST(Lower, AccumulatorsAreRoundedHalfUp) {
+  const Compiled compiled = two_channels({.margin = 0, .rounding_bits = 3});
+  EXPECT_EQ(compiled.model.removed_bits, (std::map<std::string, int>{{"h", 2}}));
+  const Table& table = std::get<Lut>(compiled.model.circuit.nodes[2].op).tables[0];
+  const auto at = [&](std::int64_t h) { return table.at(1, h - 6); };  // shifted by 6
+  EXPECT_EQ((Integers64{at(0), at(1), at(2), at(5), at(6), at(9), at(10), at(12)}),
+            (Integers64{0, 0, 4, 4, 8, 8, 12, 12}));
+  EXPECT_EQ(two_channels({.margin = 0, .rounding_bits = 5}).model.removed_bits.size(), 0U);
 }
 
 // By hand: x in {0..3}, h = 2 x0 - x1 + 0.5, Relu, one more layer.
@@ -343,6 +413,7 @@ FloatGraph random_network(std::mt19937_64& random) {
 
 TEST(Lower, RandomNetworksComputeWhatTheirQuantizedGraphSays) {
   double worst = 0;  // at 6 bits
+  bool was_rounded = false;
   for (std::uint64_t seed = 1; seed <= 150; ++seed) {
     SCOPED_TRACE(fmt::format("seed {}", seed));
     std::mt19937_64 random(seed);
@@ -354,10 +425,20 @@ TEST(Lower, RandomNetworksComputeWhatTheirQuantizedGraphSays) {
       data.push_back(random_tensor(random, shape, -1, 2));
     }
     const int bits = 2 + static_cast<int>(seed % 5);
-    const LoweringOptions options{.prefer_guaranteed_same_bits = seed % 2 == 0};
+    const LoweringOptions options{.prefer_guaranteed_same_bits = seed % 2 == 0,
+                                  .scale_channels = seed % 3 == 0,
+                                  .rounding_bits = seed % 4 == 0 ? 4 : 0};
     const Compiled compiled = compile(graph, data, bits, false, options);
     const double error = check_against_reference(compiled, data);
-    if (bits == 6) worst = std::max(worst, error);
+    LoweringOptions plain{.centre_channels = false, .removed_bits = compiled.model.removed_bits};
+    check_equal(compile(graph, data, bits, false, plain), compiled, data);
+    if (options.scale_channels) {
+      LoweringOptions shifted = options;
+      shifted.scale_channels = false;
+      check_noise(compile(graph, data, bits, false, shifted), compiled);
+    }
+    was_rounded = was_rounded || !compiled.model.removed_bits.empty();
+    if (bits == 6 && options.rounding_bits == 0) worst = std::max(worst, error);
     for (const NodeRange& range : compiled.model.ranges) {
       EXPECT_LE(range.guaranteed.lower, range.declared.lower);
       EXPECT_GE(range.guaranteed.upper, range.declared.upper);
@@ -378,6 +459,7 @@ TEST(Lower, RandomNetworksComputeWhatTheirQuantizedGraphSays) {
     if (testing::Test::HasFailure()) break;
   }
   EXPECT_GT(worst, 0);
+  EXPECT_TRUE(was_rounded);
   RecordProperty("largest_error_at_6_bits", std::to_string(worst));
 }
 

@@ -59,35 +59,49 @@ struct ReferenceRun {
   std::vector<std::vector<double>> outputs;        // floats
 };
 
-// The quantized graph on one sample of each input, from its definition.
+inline Integers64 rounded(Integers64 sums, int removed_bits) {
+  if (removed_bits == 0) return sums;
+  // An arithmetic shift is a floor.
+  for (std::int64_t& v : sums)
+    v = (v + (std::int64_t{1} << (removed_bits - 1))) >> removed_bits << removed_bits;
+  return sums;
+}
+
+// The quantized graph on one sample of each input, from its definition. removed_bits: by layer
+// output, of accumulators that quantizers read.
 inline ReferenceRun run_reference(const QuantizedGraph& quantized,
-                                  const std::vector<Tensor<double>>& sample) {
+                                  const std::vector<Tensor<double>>& sample,
+                                  const std::map<std::string, int>& removed_bits = {}) {
   ReferenceRun run;
-  std::map<std::string, FloatTensor> floats;
+  std::map<std::string, FloatTensor> floats, kept;  // rounded, and not
   for (std::size_t i = 0; i < sample.size(); ++i) {
     const UniformQuantizer& q = quantized.inputs[i].quantizer;
     floats[quantized.inputs[i].name] = {
         ElementType::floating, {sample[i].shape, q.dequantize(q.quantize(sample[i].data))}};
   }
   const std::set<std::string> roots = quantized.roots();
-  const auto at = [&](const std::string& tensor) {
+  kept = floats;
+  const auto at = [&](const std::string& tensor, const std::map<std::string, FloatTensor>& values) {
     const ElementwiseTail tail = elementwise_tail(quantized.graph, tensor, roots);
-    return evaluate_tail(quantized.graph, tail, floats.at(tail.root)).values.data;
+    return evaluate_tail(quantized.graph, tail, values.at(tail.root)).values.data;
   };
   for (const QuantizedLayer& layer : quantized.layers) {
     Integers64 sums = layer.integer_bias;
     sums.resize(static_cast<std::size_t>(number_of_elements(layer.shape)), 0);
     for (const QuantizedOperand& operand : layer.operands) {
-      const Integers64 x = operand.quantizer.quantize(at(operand.tensor));
+      const Integers64 x = operand.quantizer.quantize(at(operand.tensor, floats));
       apply_weight(operand.weight, x.data(), static_cast<std::int64_t>(x.size()), sums.data(),
                    static_cast<std::int64_t>(sums.size()));
     }
     const Shape& shape = quantized.graph.shapes.at(layer.output);
-    floats[layer.output] = layer_output(layer, {layer.shape, {sums.begin(), sums.end()}}, shape);
+    kept[layer.output] = layer_output(layer, {layer.shape, {sums.begin(), sums.end()}}, shape);
+    const auto removed = removed_bits.find(layer.output);
+    const Integers64 r = rounded(sums, removed == removed_bits.end() ? 0 : removed->second);
+    floats[layer.output] = layer_output(layer, {layer.shape, {r.begin(), r.end()}}, shape);
     run.accumulators[layer.output] = std::move(sums);
   }
   for (const QuantizedOutput& output : quantized.outputs) {
-    std::vector<double> y = at(output.name);
+    std::vector<double> y = at(output.name, output.is_table() ? floats : kept);
     if (output.is_table()) y = output.quantizer.dequantize(output.quantizer.quantize(y));
     run.outputs.push_back(std::move(y));
   }

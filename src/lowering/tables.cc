@@ -113,6 +113,17 @@ Table TableBuilder::build(const ElementwiseTail& tail, const UniformQuantizer& q
   return table;
 }
 
+bool is_affine_table(const Table& table) {
+  const auto size = static_cast<std::int64_t>(table.domain.size());
+  for (std::int64_t row = 0; row < table.rows; ++row) {
+    const std::int64_t* entries = table.entries.data() + row * size;
+    for (std::int64_t i = 2; i < size; ++i) {
+      if (entries[i] - entries[i - 1] != entries[1] - entries[0]) return false;
+    }
+  }
+  return true;
+}
+
 bool is_identity(const Table& table) {
   if (table.rows != 1) return false;
   for (std::size_t i = 0; i < table.entries.size(); ++i) {

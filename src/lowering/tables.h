@@ -42,6 +42,9 @@ class TableBuilder {
   ToFloat to_float_;
 };
 
+// Every row's entries lie on a line.
+bool is_affine_table(const Table& table);
+
 // The operand itself.
 bool is_identity(const Table& table);
 

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <bit>
@@ -49,6 +50,7 @@ struct Reader {
   std::uint64_t count = 0;     // numbers read for one sample
   std::uint64_t tables = 0;    // of each number; 0 for an output
   Precision policy = Precision::exact;
+  double tolerance = 0;  // of a tolerant one
 
   double width() const { return static_cast<double>(values - 1); }
   // Every table read, and every output value, may fail.
@@ -111,6 +113,42 @@ double resolve_p_error(const PlanOptions& options, double events) {
   return options.p_error;
 }
 
+void check_tolerance(double tolerance, const std::string& where) {
+  if (tolerance > 0 && tolerance <= 0.25) return;
+  throw Error(
+      ErrorCode::invalid_argument,
+      fmt::format("tolerance is {}; it is a fraction of the interval, above 0 and at most 0.25",
+                  tolerance),
+      where);
+}
+
+void check_shared_results(Precision policy, const std::string& where) {
+  if (policy != Precision::tolerant) return;
+  throw Error(
+      ErrorCode::profile_forbids,
+      "profile shared_results refuses precision tolerant: visible errors leak the key", where,
+      "precision=\"exact\", or profile private_results if only the key's owner sees results");
+}
+
+std::string layer_text(const std::string& name) { return fmt::format("layer '{}'", name); }
+
+void check_layer(const std::string& name, const LayerPrecision& layer, Profile profile) {
+  if (layer.policy == Precision::automatic || layer.policy == Precision::rounded) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("precision \"{}\" is for all layers together", to_string(layer.policy)),
+                layer_text(name), "\"exact\" or \"tolerant\" for a layer of its own");
+  }
+  if (layer.tolerance != 0) {
+    check_tolerance(layer.tolerance, layer_text(name));
+    if (layer.policy == Precision::exact) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("precision is \"exact\" and tolerance {}", layer.tolerance),
+                  layer_text(name), "no tolerance, or precision \"tolerant\"");
+    }
+  }
+  if (profile == Profile::shared_results) check_shared_results(layer.policy, layer_text(name));
+}
+
 void check_options(const PlanOptions& options) {
   if (options.p_error != 0 && options.global_p_error != 0) {
     throw Error(ErrorCode::invalid_argument, "p_error and global_p_error exclude each other", "",
@@ -121,23 +159,14 @@ void check_options(const PlanOptions& options) {
         ErrorCode::invalid_argument,
         fmt::format("security is {} bits; 128 and 132 are supported", options.security_bits));
   }
-  if (!(options.tolerance > 0) || options.tolerance > 0.25) {
-    throw Error(
-        ErrorCode::invalid_argument,
-        fmt::format("tolerance is {}; it is a fraction of the interval, above 0 and at most 0.25",
-                    options.tolerance));
-  }
+  check_tolerance(options.tolerance, "");
   if (options.max_key_sets < 1 || options.max_key_sets > kMostKeySets) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("max_key_sets is {}; a plan has 1 to {} key sets", options.max_key_sets,
                             kMostKeySets));
   }
-  if (options.profile == Profile::shared_results && options.precision == Precision::tolerant) {
-    throw Error(
-        ErrorCode::profile_forbids,
-        "profile shared_results refuses precision tolerant: visible errors leak the key", "",
-        "precision=\"exact\", or profile private_results if only the key's owner sees results");
-  }
+  if (options.profile == Profile::shared_results) check_shared_results(options.precision, "");
+  for (const auto& [name, layer] : options.layers) check_layer(name, layer, options.profile);
 }
 
 // Two key sets in place of the best one for a request, if they are worth it beside a rival.
@@ -169,6 +198,7 @@ class Planner {
           "results");
     }
     kappa_ = kappa(plan_.options.p_error);
+    set_tolerances();
     for (const Reader& reader : readers_) check_width(reader);
     const ParameterChoice choice = choose();
     plan_.key_sets = choice.key_sets;
@@ -197,6 +227,20 @@ class Planner {
       else if (const auto* output = std::get_if<Output>(&node.op))
         add_reader(i, output->operand, 0);
     }
+    check_layer_names();
+  }
+
+  void check_layer_names() const {
+    for (const auto& [name, layer] : plan_.options.layers) {
+      const auto has_name = [&](const Reader& reader) {
+        return circuit_.nodes[reader.node].name == name;
+      };
+      if (std::ranges::any_of(readers_, has_name)) continue;
+      std::vector<std::string> known;
+      for (const Reader& reader : readers_) known.push_back(circuit_.nodes[reader.node].name);
+      throw Error(ErrorCode::unknown_option, fmt::format("the circuit has no layer '{}'", name),
+                  "layers", fmt::format("one of {}", fmt::join(known, ", ")));
+    }
   }
 
   void add_reader(std::size_t node, ValueId operand, std::size_t tables) {
@@ -208,12 +252,34 @@ class Planner {
     reader.values = type(operand).interval.size();
     reader.count = static_cast<std::uint64_t>(number_of_elements(type(operand).shape));
     reader.tables = tables;
-    reader.policy = plan_.options.precision;
+    set_policy(reader, circuit_.nodes[node].name);
     if (reader.is_lookup && reader.policy == Precision::exact) {
       reader.reach = step_reach(std::get<Lut>(circuit_.nodes[node].op)).value_or(reader.values);
       reader.odd_half = odd_half(reader.reach, reader.values);
     }
     readers_.push_back(reader);
+  }
+
+  void set_policy(Reader& reader, const std::string& name) const {
+    const auto own = plan_.options.layers.find(name);
+    const bool has_own = own != plan_.options.layers.end();
+    reader.policy = has_own ? own->second.policy : plan_.options.precision;
+    if (reader.policy == Precision::automatic) {
+      throw Error(ErrorCode::invalid_argument, "precision \"auto\" is for compile() to decide",
+                  layer(reader), "\"exact\" or \"tolerant\"");
+    }
+    if (reader.policy == Precision::rounded) reader.policy = Precision::exact;
+    if (has_own) reader.tolerance = own->second.tolerance;
+  }
+
+  // Of those that have none of their own; it may follow from p_error.
+  void set_tolerances() {
+    if (plan_.options.approximate_bits != 0)
+      plan_.options.tolerance = std::exp2(-plan_.options.approximate_bits) / (2 * kappa_);
+    for (Reader& reader : readers_) {
+      if (reader.policy == Precision::tolerant && reader.tolerance == 0)
+        reader.tolerance = plan_.options.tolerance;
+    }
   }
 
   double events() const {
@@ -223,7 +289,7 @@ class Planner {
   }
 
   std::string layer(const Reader& reader) const {
-    return fmt::format("layer '{}'", circuit_.nodes[reader.node].name);
+    return layer_text(circuit_.nodes[reader.node].name);
   }
 
   void check_width(const Reader& reader) const {
@@ -244,10 +310,14 @@ class Planner {
           ErrorCode::accumulator_too_wide,
           fmt::format("{}; precision \"exact\" supports {}", what, plan_.options.max_exact_bits),
           layer(reader),
-          may_tolerate
-              ? "precision=\"tolerant\", fewer bits for weights and activations, or pruning"
-              : "fewer bits for weights and activations, or pruning");
+          may_tolerate ? tolerant_way() + ", fewer bits for weights and activations, or pruning"
+                       : "fewer bits for weights and activations, or pruning");
     }
+  }
+
+  std::string tolerant_way() const {
+    return plan_.options.precision == Precision::rounded ? "rounding by method approximate"
+                                                         : "precision=\"tolerant\"";
   }
 
   // Whether a lookup is exact and has enough values to be a wide one.
@@ -271,7 +341,7 @@ class Planner {
   void align(std::map<ValueId, double>& scales) const {
     for (const Reader& reader : readers_) {
       double& scale = scales.at(reader.group);
-      if (may_be_wide(reader)) scale = std::exp2(std::floor(std::log2(scale)));
+      if (may_be_wide(reader)) scale = power_of_two_below(scale);
     }
   }
 
@@ -332,19 +402,45 @@ class Planner {
     plan_.one_key_set = {one.key_sets[0].name, one.cost_ms_per_core, one.key_bytes};
   }
 
-  // Noise limits. exact: kappa sigma within half a box. tolerant: sigma within tolerance *
+  // Torus scales before the noise is known.
+  struct Scales {
+    std::map<ValueId, double> tolerant;  // by group: guard bands as wide as tolerances allow
+    // By node: its own guard bands half a box, those of the others in its group as wide as
+    // tolerances allow.
+    std::map<std::size_t, double> exact;
+  };
+
+  Scales scales_by_policy(bool may_use_wide) const {
+    std::map<ValueId, std::vector<const Reader*>> groups;
+    for (const Reader& reader : readers_) groups[reader.group].push_back(&reader);
+    const auto tolerant_scale = [&](const Reader& reader) {
+      const Placement place = placement(reader, may_use_wide);
+      const double sigma = reader.tolerance * place.room / (1 + 2 * kappa_ * reader.tolerance);
+      return largest_scale(place, kappa_ * sigma);
+    };
+    Scales scales;
+    for (const auto& [group, readers] : groups) {
+      const bool is_aligned = may_use_wide && std::ranges::any_of(readers, [](const Reader* r) {
+                                return may_be_wide(*r);
+                              });
+      for (const Reader* reader : readers) {
+        shrink(scales.tolerant, group, tolerant_scale(*reader));
+        double exact = largest_scale(placement(*reader, may_use_wide), 0);
+        for (const Reader* other : readers)
+          if (other != reader) exact = std::min(exact, tolerant_scale(*other));
+        scales.exact[reader->node] = is_aligned ? power_of_two_below(exact) : exact;
+      }
+    }
+    return scales;
+  }
+
+  static double power_of_two_below(double scale) { return std::exp2(std::floor(std::log2(scale))); }
+
+  // Noise limits. exact: kappa sigma within half a box. tolerant: sigma within its tolerance *
   // interval, where the interval is what guard bands of kappa sigma leave of the room; or the exact
   // limit where that is weaker.
   ParameterRequest request(bool may_use_wide) const {
-    const double tau = plan_.options.tolerance;
-    std::map<ValueId, double> boxes, tolerant;  // scale of each group under either policy
-    for (const Reader& reader : readers_) {
-      const Placement place = placement(reader, may_use_wide);
-      const double sigma = tau * place.room / (1 + 2 * kappa_ * tau);
-      shrink(boxes, reader.group, largest_scale(place, 0));
-      shrink(tolerant, reader.group, largest_scale(place, kappa_ * sigma));
-    }
-    if (may_use_wide) align(boxes);
+    const Scales scales = scales_by_policy(may_use_wide);
     ParameterRequest request;
     request.security_bits = plan_.options.security_bits;
     request.cost_table = plan_.options.cost_table;
@@ -365,17 +461,19 @@ class Planner {
         constraint.lookup_count = reader.count;
         constraint.tables = reader.tables;
       }
-      const double exact_limit = boxes[reader.group] / (2 * kappa_);
-      const double tolerant_limit = tau * reader.width() * tolerant[reader.group];
+      const double exact_scale = scales.exact.at(reader.node);
+      const double exact_limit = exact_scale / (2 * kappa_);
+      const double tolerant_limit =
+          reader.tolerance * reader.width() * scales.tolerant.at(reader.group);
       if (reader.policy == Precision::exact || exact_limit >= tolerant_limit) {
         constraint.limit_sigma = exact_limit;
         constraint.values = is_odd(reader, may_use_wide) ? reader.odd_half : reader.values;
         constraint.table_step_weight =
-            reader.is_lookup && !borders_meet_entries(boxes[reader.group]) ? 1 / kappa_ : 0;
+            reader.is_lookup && !borders_meet_entries(exact_scale) ? 1 / kappa_ : 0;
       } else {
         constraint.limit_sigma = tolerant_limit;
       }
-      if (may_use_wide && may_be_wide(reader)) allow_wide(reader, boxes[reader.group], constraint);
+      if (may_use_wide && may_be_wide(reader)) allow_wide(reader, exact_scale, constraint);
       request.constraints.push_back(constraint);
     }
     return request;
@@ -403,7 +501,7 @@ class Planner {
           (is_named == widest_is_named && reader.values > widest->values))
         widest = &reader;
     }
-    const bool could_tolerate = plan_.options.precision == Precision::exact &&
+    const bool could_tolerate = plan_.options.precision != Precision::tolerant &&
                                 plan_.options.profile == Profile::private_results;
     throw Error(
         ErrorCode::no_parameters,
@@ -412,7 +510,7 @@ class Planner {
             plan_.options.security_bits, plan_.options.p_error, widest->values,
             bit_width(type(widest->operand).interval)),
         layer(*widest),
-        could_tolerate ? "precision=\"tolerant\", fewer bits, pruning, or a larger p_error"
+        could_tolerate ? tolerant_way() + ", fewer bits, pruning, or a larger p_error"
                        : "fewer bits, pruning, a larger p_error or a larger tolerance");
   }
 
@@ -491,33 +589,40 @@ class Planner {
       // A bit or a digit read wrongly may give any entry.
       const WideShape& shape = choice.wide[index];
       flip = wrap = wide_failure(parameters, shape, plan_.tensors[reader.operand].noise.value);
-      plan_.lookups[reader.node] = {.policy = reader.policy,
-                                    .key_set = set,
-                                    .wide = shape,
-                                    .guard = guard,
-                                    .noise = noise,
-                                    .step_probability = tail_probability(0.5 / spread),
-                                    .flip_probability = flip,
-                                    .wrap_probability = wrap};
+      const double step = tail_probability(0.5 / spread);
+      plan_.lookups[reader.node] = {
+          .policy = reader.policy,
+          .tolerance = reader.tolerance,
+          .key_set = set,
+          .wide = shape,
+          .guard = guard,
+          .noise = noise,
+          .step_probability = step,
+          .far_probability = tail_probability(1.5 / spread) + std::max(0.0, flip - step),
+          .flip_probability = flip,
+          .wrap_probability = wrap};
     } else if (reader.is_lookup) {
       const RotationShape rotation = choice.rotation(index);
       const std::size_t table_size = rotation.table_size(parameters.polynomial_size);
       const double half_step =
           borders_meet_entries(scale) ? 0 : 0.25 / static_cast<double>(table_size) / scale;
       const double step = tail_probability(std::max(0.0, 0.5 - half_step) / spread);
+      const double far = tail_probability(std::max(0.0, 1.5 - half_step) / spread);
       flip = flip_probability(std::get<Lut>(circuit_.nodes[reader.node].op), spread, half_step);
       plan_.lookups[reader.node] = {.policy = reader.policy,
+                                    .tolerance = reader.tolerance,
                                     .key_set = set,
                                     .rotation = rotation,
                                     .is_odd = is_odd(reader, is_aligned_),
                                     .guard = guard,
                                     .noise = noise,
                                     .step_probability = step,
+                                    .far_probability = far,
                                     .flip_probability = flip,
                                     .wrap_probability = wrap};
     } else {
       flip = tail_probability(0.5 / spread);
-      plan_.outputs[reader.node] = {reader.policy, guard, noise, flip, wrap};
+      plan_.outputs[reader.node] = {reader.policy, reader.tolerance, guard, noise, flip, wrap};
     }
     const double failure = reader.policy == Precision::exact ? std::max(flip, wrap) : wrap;
     log_success_ += reader.events() * std::log1p(-std::min(failure, 0.5));
@@ -579,7 +684,17 @@ class Planner {
 }  // namespace
 
 std::string to_string(Precision precision) {
-  return precision == Precision::exact ? "exact" : "tolerant";
+  switch (precision) {
+    case Precision::exact:
+      return "exact";
+    case Precision::tolerant:
+      return "tolerant";
+    case Precision::rounded:
+      return "rounded";
+    case Precision::automatic:
+      break;
+  }
+  return "auto";
 }
 
 std::string to_string(Profile profile) {
@@ -589,8 +704,10 @@ std::string to_string(Profile profile) {
 Precision parse_precision(const std::string& text) {
   if (text == "exact") return Precision::exact;
   if (text == "tolerant") return Precision::tolerant;
+  if (text == "rounded") return Precision::rounded;
+  if (text == "auto") return Precision::automatic;
   throw Error(ErrorCode::unknown_option, fmt::format("precision \"{}\" is not known", text), "",
-              "\"exact\" or \"tolerant\"");
+              "\"exact\", \"tolerant\", \"rounded\" (with rounding) or \"auto\"");
 }
 
 Profile parse_profile(const std::string& text) {

@@ -23,7 +23,10 @@
 
 namespace torusml {
 
-enum class Precision { exact, tolerant };
+// rounded: exact, of tables that take accumulators with their lowest bits rounded away
+// (compiler/rounding.h). automatic: chosen for each layer by the compiler
+// (compiler/precision_search.h), never by a plan.
+enum class Precision { exact, tolerant, rounded, automatic };
 enum class Profile { private_results, shared_results };
 
 std::string to_string(Precision precision);
@@ -34,6 +37,14 @@ Profile parse_profile(const std::string& text);      // error unknown_option
 // More would save less than the keys of a third one are worth.
 inline constexpr int kMostKeySets = 2;
 
+// Of one layer's lookups or of one output, in place of what PlanOptions says for all.
+struct LayerPrecision {
+  Precision policy = Precision::exact;
+  double tolerance = 0;  // tolerant only; 0: PlanOptions::tolerance
+
+  friend bool operator==(const LayerPrecision&, const LayerPrecision&) = default;
+};
+
 struct PlanOptions {
   Precision precision = Precision::exact;
   Profile profile = Profile::private_results;
@@ -43,6 +54,12 @@ struct PlanOptions {
   double global_p_error = 0;
   // Standard deviation of all noise at a tolerant lookup, as a fraction of the tensor's interval.
   double tolerance = 0.0027621358640099513;  // 2^-8.5
+  // By the name of a lookup's or an output's node. Not part of a plan's text or of files, where
+  // every lookup says its own.
+  std::map<std::string, LayerPrecision> layers;
+  // If not 0, tolerance becomes 2^-approximate_bits / (2 kappa(p_error)): noise stays within half
+  // of that part of the interval, but for p_error.
+  int approximate_bits = 0;
   int security_bits = 128;
   int max_exact_bits = 16;  // wider exact lookups are refused
   // Where key sets come from; 132 bits of security, and what no entry of the catalogue suits, is
@@ -63,13 +80,15 @@ struct TensorPlan {
 
 struct LookupPlan {
   Precision policy = Precision::exact;
+  double tolerance = 0;         // asked for, of a tolerant lookup; 0: exact
   std::size_t key_set = 0;      // which of the plan's bootstraps it
   RotationShape rotation;       // of an ordinary lookup
   WideShape wide;               // index_bits 0: an ordinary lookup
   bool is_odd = false;          // without a bit of padding
   double guard = 0;             // band on each side of the interval, in units of one integer
   Variance noise;               // at the table: keyswitch and modulus switch included
-  double step_probability = 0;  // that the table is read one entry off, for a value drawn uniformly
+  double step_probability = 0;  // that the table is read one entry off, or more
+  double far_probability = 0;   // that it is read more than one entry off
   double flip_probability = 0;  // that the result differs, for a value drawn uniformly
   double wrap_probability =
       0;  // that an end of the interval leaves its guard band (a wrong answer)
@@ -77,6 +96,7 @@ struct LookupPlan {
 
 struct OutputPlan {
   Precision policy = Precision::exact;
+  double tolerance = 0;  // as of a lookup
   double guard = 0;
   Variance noise;
   double flip_probability = 0;  // off by one or more, without wrap
@@ -118,7 +138,7 @@ KeyBytes key_bytes(const std::vector<KeySet>& key_sets);
 std::vector<std::int64_t> lookups_by_key_set(const Plan& plan, const Circuit& circuit);
 
 // Errors: accumulator_too_wide (layer, bits, way out), no_parameters, profile_forbids,
-// p_error_out_of_range, invalid_argument.
+// p_error_out_of_range, invalid_argument, unknown_option (a layer that the circuit has not).
 Plan make_plan(const Circuit& circuit, const PlanOptions& options);
 
 // The same with another parameter search, which may choose several key sets. Tests use it for key
@@ -133,6 +153,26 @@ struct BootstrapCount {
   std::int64_t rotations = 0, keyswitches = 0;
 };
 BootstrapCount count_bootstraps(const Circuit& circuit, const Plan& plan);
+
+// Milliseconds of one core that each lookup takes for one sample, by node index: keyswitches and
+// rotations by the plan's cost table. Together with linear_cost they are plan.cost_ms_per_core; a
+// plan that was made by another table, which files do not keep, is divided in proportion.
+std::map<std::size_t, double> cost_by_lookup(const Circuit& circuit, const Plan& plan);
+// What the lookups leave: the linear maps.
+double linear_cost(const Circuit& circuit, const Plan& plan);
+
+// Standard deviation of the noise at a lookup or an output as a fraction of its interval, upper -
+// lower; 0 for an interval of one value. `node`: an index in plan.lookups or plan.outputs.
+double relative_sigma(const Circuit& circuit, const Plan& plan, std::size_t node);
+// log2(interval / standard deviation of the noise): how finely a value is told apart where it is
+// read. nullopt where nothing limits it: one value, or no noise.
+std::optional<double> effective_bits(const Circuit& circuit, const Plan& plan, std::size_t node);
+
+// A tolerance for which plans find key sets of this degree with tables of N entries, where results
+// of other lookups bring little noise: 5/4 of the least noise of keyswitch and modulus switch among
+// the catalogue's sets of that degree, as a fraction of the interval that guard bands at p_error
+// 2^-40 leave (about 5.7 / N). Error invalid_argument for a degree that the catalogue does not have.
+double tolerance_at(std::uint32_t polynomial_size);
 
 std::string print(const Plan& plan, const Circuit& circuit);
 Plan parse_plan(const std::string& text);  // error invalid_circuit with the line

@@ -7,6 +7,7 @@
 
 #include "circuit/passes.h"
 #include "circuit/text.h"
+#include "parameters/cost.h"
 #include "parameters/noise.h"
 #include "parameters/split.h"
 #include "parameters/wide_lookups.h"
@@ -85,6 +86,69 @@ TEST(Encoding, DecodeClampsToTheInterval) {
   EXPECT_EQ(decode(encode(-9, 0x1p-5, 0), 0x1p-5, 0, {-3, 3}), -3);
 }
 
+// A tolerance for each of two layers, in their own lookups and in the text.
+TEST(Plan, LayersHavePrecisionsOfTheirOwn) {
+  PlanOptions options{.precision = Precision::tolerant};
+  options.layers["first"] = {};
+  options.layers["second"] = {Precision::tolerant, 0x1p-7};
+  const Circuit circuit = mixed();
+  const Plan plan = make_plan(circuit, options);
+  EXPECT_EQ(plan.lookups.at(1).policy, Precision::exact);
+  EXPECT_EQ(plan.lookups.at(1).tolerance, 0);
+  EXPECT_LE(plan.lookups.at(1).flip_probability, 0x1p-40);
+  const LookupPlan& second = plan.lookups.at(3);
+  EXPECT_EQ(second.policy, Precision::tolerant);
+  EXPECT_EQ(second.tolerance, 0x1p-7);
+  EXPECT_GT(second.flip_probability, 0x1p-10);
+  EXPECT_LE(second.wrap_probability, 0x1p-40);
+  EXPECT_LE(std::sqrt(second.noise.value), 0x1p-7 * 252 * plan.tensors[2].scale * (1 + 1e-9));
+  EXPECT_EQ(plan.outputs.at(4).tolerance, options.tolerance);
+  const std::string text = print(plan, circuit);
+  EXPECT_EQ(print(parse_plan(text), circuit), text);
+  EXPECT_NE(text.find("tolerant tolerance 0.0078125"), std::string::npos) << text;
+  options.precision = Precision::exact;
+  options.layers.erase("second");
+  EXPECT_LT(plan.cost_ms_per_core, make_plan(circuit, options).cost_ms_per_core);
+}
+
+// An exact lookup and a tolerant one of the same value: guard bands of the one leave the other its
+// half box.
+TEST(Plan, ExactAndTolerantReadersOfOneScale) {
+  Circuit circuit = mixed();
+  circuit.values.push_back({{8}, {0, 252}});
+  circuit.values.push_back({{8}, {0, 7}});
+  Table table = std::get<Lut>(circuit.nodes[3].op).tables[0];
+  table.name = "third";
+  circuit.nodes.insert(circuit.nodes.begin() + 4, {{"copy", Linear{{{2, ScaleWeight{1}}}, {}, 4}},
+                                                   {"third", Lut{4, {table}, {5}}},
+                                                   {"z", Output{5}}});
+  for (const double tolerance : {0x1p-5, 0x1p-7, 0x1p-9}) {
+    PlanOptions options{.precision = Precision::exact};
+    options.layers["third"] = {Precision::tolerant, tolerance};
+    const Plan plan = make_plan(circuit, options);
+    EXPECT_LE(plan.lookups.at(3).flip_probability, 0x1p-40 * (1 + 1e-9)) << tolerance;
+    EXPECT_LE(plan.lookups.at(5).wrap_probability, 0x1p-40 * (1 + 1e-9)) << tolerance;
+  }
+}
+
+TEST(Plan, RefusesLayersThatCannotBe) {
+  const auto code = [](const std::string& name, const LayerPrecision& layer,
+                       Profile profile = Profile::private_results) {
+    PlanOptions options{.profile = profile};
+    options.layers[name] = layer;
+    return error_of([&] { make_plan(mixed(), options); }).code();
+  };
+  EXPECT_EQ(code("first", {Precision::automatic}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code("first", {Precision::exact, 0.01}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code("first", {Precision::tolerant, 0.5}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code("first", {Precision::tolerant, -1}), ErrorCode::invalid_argument);
+  EXPECT_EQ(code("third", {}), ErrorCode::unknown_option);
+  EXPECT_EQ(code("second", {Precision::tolerant}, Profile::shared_results),
+            ErrorCode::profile_forbids);
+  EXPECT_EQ(error_of([] { make_plan(mixed(), {.precision = Precision::automatic}); }).code(),
+            ErrorCode::invalid_argument);
+}
+
 TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
   for (std::int64_t upper : {3, 7, 10, 31}) {
     const Plan plan = make_plan(step(0, upper), {});
@@ -95,6 +159,7 @@ TEST(Plan, ExactKeepsNoiseWithinHalfABox) {
     EXPECT_DOUBLE_EQ(lookup.guard, 0.5);
     EXPECT_LE(lookup.step_probability, 0x1p-40 * (1 + 1e-9));
     EXPECT_GT(lookup.step_probability, 0);
+    EXPECT_LE(lookup.far_probability, tail_probability(3 * kappa(0x1p-40)) * (1 + 1e-6));
     EXPECT_EQ(plan.lookup_count, 1);
     EXPECT_LE(plan.sample_p_error, 0x1p-39);
   }
@@ -155,6 +220,9 @@ TEST(Plan, TolerantFillsTheHalfTorusLessGuardBands) {
   EXPECT_NEAR(lookup.guard * scale, kappa(0x1p-40) * sigma, 1e-12);
   EXPECT_LE(sigma, plan.options.tolerance * 307 * scale * (1 + 1e-9));
   EXPECT_LE(lookup.wrap_probability, 0x1p-40);
+  // One unit is a fraction of the noise: most errors are of more than one entry.
+  EXPECT_LT(lookup.far_probability, lookup.step_probability);
+  EXPECT_NEAR(lookup.far_probability, tail_probability(1.5 * scale / sigma), 0.05);
   EXPECT_GT(lookup.flip_probability, 1e-4);
   EXPECT_LT(lookup.flip_probability, 0.05);
   EXPECT_EQ(lookup.rotation.extension_log2, 0u);
@@ -173,8 +241,28 @@ TEST(Plan, ExactLookupsOfManyBitsAreWide) {
     EXPECT_EQ(plan.tensors[1].scale, std::exp2(-(bits + 1.0)));
     EXPECT_LE(lookup.flip_probability, 0x1p-40);
     EXPECT_EQ(lookup.wrap_probability, lookup.flip_probability);
+    EXPECT_GE(lookup.far_probability, lookup.flip_probability - lookup.step_probability);
+    EXPECT_LE(lookup.far_probability, lookup.flip_probability);
     EXPECT_EQ(parse_plan(print(plan, circuit)).lookups.at(2).wide, lookup.wide);
   }
+}
+
+// rounded plans as exact does; bits of approximate rounding set the tolerance.
+TEST(Plan, Rounding) {
+  const Circuit circuit = step(-30, 33);
+  const Plan exact = make_plan(circuit, {});
+  Plan rounded = make_plan(circuit, {.precision = Precision::rounded});
+  EXPECT_EQ(rounded.options.precision, Precision::rounded);
+  EXPECT_EQ(rounded.lookups.at(2).policy, Precision::exact);
+  rounded.options.precision = Precision::exact;
+  EXPECT_EQ(print(rounded, circuit), print(exact, circuit));
+
+  const Plan approximate = make_plan(
+      circuit, {.precision = Precision::tolerant, .p_error = 0x1p-20, .approximate_bits = 5});
+  EXPECT_DOUBLE_EQ(approximate.options.tolerance, 0x1p-5 / (2 * kappa(0x1p-20)));
+  const LookupPlan& lookup = approximate.lookups.at(2);
+  const double interval = 63 * approximate.tensors[1].scale;
+  EXPECT_LE(std::sqrt(lookup.noise.value), approximate.options.tolerance * interval);
 }
 
 // 2^p values fill the half torus: borders between values are borders between entries.
@@ -317,7 +405,7 @@ TEST(Plan, TwoKeySetsAsText) {
   %0 scale 0.25 (2^-2.00) center 0.5 noise 0
   %1 scale 0.25 (2^-2.00) center 0.5 noise 0
   %2 scale 0.25 (2^-2.00) center 0.5 noise 0
-  lookup node 2 "relu1" exact set 1 h 0 guard 0.5 noise 6.103515625e-05 (sigma 2^-7.00) step 0 flip 0 wrap 0
+  lookup node 2 "relu1" exact set 1 h 0 guard 0.5 noise 6.103515625e-05 (sigma 2^-7.00) step 0 far 0 flip 0 wrap 0
   output node 3 "y" exact guard 0.5 noise 0 flip 0 wrap 0
 end
 )";
@@ -352,13 +440,86 @@ TEST(Plan, CostTableChangesPredictions) {
   EXPECT_NEAR(slow.cost_ms_per_core / shipped.cost_ms_per_core, 2, 1e-9);
 }
 
+// Lookups and linear maps together cost what the optimizer added up.
+void check_costs(const Circuit& circuit, const Plan& plan) {
+  const auto products = static_cast<double>(linear_multiplications(circuit));
+  double total = linear_ms(plan.key_sets[0].parameters, products, plan.options.cost_table);
+  EXPECT_NEAR(linear_cost(circuit, plan), total, 1e-9 * plan.cost_ms_per_core);
+  const std::map<std::size_t, double> costs = cost_by_lookup(circuit, plan);
+  EXPECT_EQ(costs.size(), plan.lookups.size());
+  for (const auto& [node, cost] : costs) {
+    EXPECT_GT(cost, 0);
+    total += cost;
+  }
+  EXPECT_NEAR(total, plan.cost_ms_per_core, 1e-9 * plan.cost_ms_per_core);
+}
+
+TEST(Plan, CostsByLookupAddUp) {
+  for (const Circuit& circuit : {step(0, 15), step(-300, 700), mixed()}) {
+    for (const double p_error : {0x1p-40, 1e-3}) {
+      for (const int max_key_sets : {1, 2}) {
+        check_costs(circuit,
+                    make_plan(circuit, {.p_error = p_error, .max_key_sets = max_key_sets}));
+      }
+    }
+    check_costs(circuit, make_plan(circuit, {.precision = Precision::tolerant}));
+  }
+}
+
+TEST(Plan, CostsByLookupOfAnotherTableAreInProportion) {
+  CostTable table = kShippedCostTable;
+  table.keyswitch_ns *= 3;
+  const Circuit circuit = mixed();
+  const Plan plan = make_plan(circuit, {.cost_table = table});
+  check_costs(circuit, plan);
+  const Plan back = parse_plan(print(plan, circuit));  // without the table
+  double total = linear_cost(circuit, back);
+  for (const auto& [node, cost] : cost_by_lookup(circuit, back)) total += cost;
+  EXPECT_NEAR(total, plan.cost_ms_per_core, 1e-9 * total);
+}
+
+TEST(Plan, EffectiveBitsOfATolerantLookupAreItsTolerance) {
+  const Circuit circuit = step(-3000, 3000);
+  const double tolerance = 0x1p-8;
+  const Plan plan = make_plan(circuit, {.precision = Precision::tolerant, .tolerance = tolerance});
+  EXPECT_LE(relative_sigma(circuit, plan, 2), tolerance);
+  EXPECT_GE(*effective_bits(circuit, plan, 2), 8);
+  EXPECT_LT(*effective_bits(circuit, plan, 2), 9);
+  EXPECT_EQ(*effective_bits(circuit, plan, 2), -std::log2(relative_sigma(circuit, plan, 2)));
+  const double spread = std::sqrt(plan.lookups.at(2).noise.value) / plan.tensors[1].scale;
+  EXPECT_NEAR(relative_sigma(circuit, plan, 2), spread / 6000, 1e-12);
+  EXPECT_GT(*effective_bits(circuit, plan, 3), 8) << "the output";
+}
+
+TEST(Plan, TolerancesOfDegreesAreReached) {
+  for (const std::uint32_t size : {512u, 1024u, 2048u}) {
+    EXPECT_NEAR(tolerance_at(size), 5.7 / size, 0.3 / size);
+    const Circuit circuit = step(-3000, 3000);
+    const Plan plan =
+        make_plan(circuit, {.precision = Precision::tolerant, .tolerance = tolerance_at(size)});
+    EXPECT_LE(plan.key_sets[0].parameters.polynomial_size.value, size);
+  }
+  const Error error = error_of([] { tolerance_at(1000); });
+  EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+  EXPECT_EQ(error.hint(), "one of 512, 1024, 2048");
+}
+
+TEST(Plan, OneValueHasNoEffectiveBits) {
+  Circuit circuit;
+  circuit.values = {{{1}, {3, 3}}};
+  circuit.nodes = {{"x", Input{0}}, {"y", Output{0}}};
+  const Plan plan = make_plan(circuit, {});
+  EXPECT_EQ(relative_sigma(circuit, plan, 1), 0);
+  EXPECT_FALSE(effective_bits(circuit, plan, 1).has_value());
+}
+
 TEST(Plan, GlobalPErrorIsShared) {
   const Plan plan = make_plan(step(0, 7), {.global_p_error = 1e-3});
   EXPECT_NEAR(plan.options.p_error, 5e-4, 1e-6);  // one lookup, one output
 }
 
 TEST(Plan, TextReadsBack) {
-  for (Precision precision : {Precision::exact, Precision::tolerant}) {
+  for (Precision precision : {Precision::exact, Precision::tolerant, Precision::rounded}) {
     const Circuit circuit = step(-20, 40);
     const Plan plan = make_plan(circuit, {.precision = precision});
     const Plan again = parse_plan(print(plan, circuit));

@@ -24,6 +24,10 @@ std::string probability(double value) {
                        : fmt::format("{} (2^{:.1f})", value, std::log2(value));
 }
 
+std::string policy_text(Precision policy, double tolerance) {
+  return to_string(policy) + (tolerance == 0 ? "" : " tolerance " + power(tolerance));
+}
+
 std::string wide(const WideShape& shape) {
   if (shape.index_bits == 0) return "";
   return fmt::format(" wide index_bits {} bits_per_rotation {} digit_bits {} digits {}",
@@ -201,16 +205,24 @@ class PlanParser {
     plan_.tensors.push_back(tensor);
   }
 
-  Precision policy() {
+  template <class Reader>
+  void policy(Reader& reader) {
     scan_.take_string();  // the layer's name, for people
-    return precision();
+    reader.policy = precision();
+    if (reader.policy == Precision::automatic) scan_.fail("a layer has no policy of its own");
+    if (!scan_.try_take("tolerance")) return;
+    reader.tolerance = scan_.take_number();
+    scan_.skip_remark();
+    if (!(reader.tolerance > 0 && reader.tolerance <= 0.25))
+      scan_.fail("a tolerance is out of range");
   }
 
   Precision precision() {
     const std::string word = scan_.take_name();
-    if (word != to_string(Precision::exact) && word != to_string(Precision::tolerant))
-      scan_.fail("unknown precision");
-    return parse_precision(word);
+    for (const Precision known :
+         {Precision::exact, Precision::tolerant, Precision::rounded, Precision::automatic})
+      if (word == to_string(known)) return known;
+    scan_.fail("unknown precision");
   }
 
   Profile profile() {
@@ -231,7 +243,7 @@ class PlanParser {
   void lookup() {
     const auto node = integer<std::size_t>("node", std::int64_t{1} << 24);
     LookupPlan lookup;
-    lookup.policy = policy();
+    policy(lookup);
     if (plan_.key_sets.size() > 1) lookup.key_set = integer<std::size_t>("set", kMostKeySets - 1);
     lookup.rotation = rotation_shape(plan_.key_set_of(lookup).parameters.polynomial_size);
     if (scan_.try_take("wide"))
@@ -241,6 +253,7 @@ class PlanParser {
     lookup.guard = number("guard");
     lookup.noise = variance("noise");
     lookup.step_probability = number("step");
+    lookup.far_probability = number("far");
     lookup.flip_probability = number("flip");
     lookup.wrap_probability = number("wrap");
     plan_.lookups[node] = lookup;
@@ -274,7 +287,7 @@ class PlanParser {
   void output() {
     const auto node = integer<std::size_t>("node", std::int64_t{1} << 24);
     OutputPlan output;
-    output.policy = policy();
+    policy(output);
     output.guard = number("guard");
     output.noise = variance("noise");
     output.flip_probability = number("flip");
@@ -297,17 +310,20 @@ std::string print(const Plan& plan, const Circuit& circuit) {
   }
   for (const auto& [node, lookup] : plan.lookups) {
     const std::string set = plan.key_sets.size() == 1 ? "" : fmt::format("set {} ", lookup.key_set);
-    text += fmt::format("  lookup node {} {} {} {}{}{} guard {} noise {} step {} flip {} wrap {}\n",
-                        node, quote(circuit.nodes[node].name), to_string(lookup.policy), set,
-                        rotation(lookup.rotation), lookup.is_odd ? " odd" : wide(lookup.wide),
-                        lookup.guard, sigma(lookup.noise), probability(lookup.step_probability),
-                        probability(lookup.flip_probability), probability(lookup.wrap_probability));
+    text += fmt::format(
+        "  lookup node {} {} {} {}{}{} guard {} noise {} step {} far {} flip {} wrap {}\n", node,
+        quote(circuit.nodes[node].name), policy_text(lookup.policy, lookup.tolerance), set,
+        rotation(lookup.rotation), lookup.is_odd ? " odd" : wide(lookup.wide), lookup.guard,
+        sigma(lookup.noise), probability(lookup.step_probability),
+        probability(lookup.far_probability), probability(lookup.flip_probability),
+        probability(lookup.wrap_probability));
   }
   for (const auto& [node, output] : plan.outputs) {
-    text += fmt::format("  output node {} {} {} guard {} noise {} flip {} wrap {}\n", node,
-                        quote(circuit.nodes[node].name), to_string(output.policy), output.guard,
-                        sigma(output.noise), probability(output.flip_probability),
-                        probability(output.wrap_probability));
+    text +=
+        fmt::format("  output node {} {} {} guard {} noise {} flip {} wrap {}\n", node,
+                    quote(circuit.nodes[node].name), policy_text(output.policy, output.tolerance),
+                    output.guard, sigma(output.noise), probability(output.flip_probability),
+                    probability(output.wrap_probability));
   }
   return text + "end\n";
 }

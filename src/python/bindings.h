@@ -12,6 +12,7 @@ void bind_quantizer(nb::module_& module);
 void bind_importer(nb::module_& module);
 void bind_quantized_module(nb::module_& module);
 void bind_compiled_model(nb::module_& module);
+void bind_estimate(nb::module_& module);
 void bind_client(nb::module_& module);
 
 }  // namespace torusml::python

@@ -1,6 +1,10 @@
 // Plans, and compiled models with their clear and simulated executors.
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
+
+#include <cmath>
 
 #include "arrays.h"
 #include "base/threads.h"
@@ -8,6 +12,7 @@
 #include "circuit/text.h"
 #include "long_call.h"
 #include "plan/compiled_model.h"
+#include "report/model_report.h"
 #include "runtime/executors.h"
 #include "runtime/memory.h"
 #include "specs.h"
@@ -58,6 +63,52 @@ nb::dict describe(const OneKeySet& one) {
   return result;
 }
 
+std::int64_t tables_of(const Circuit& circuit, const Lut& lut) {
+  return static_cast<std::int64_t>(lut.tables.size()) *
+         number_of_elements(circuit.values[lut.operand].shape);
+}
+
+nb::dict describe(const LookupPlan& lookup) {
+  nb::dict result;
+  result["step_probability"] = lookup.step_probability;
+  result["far_probability"] = lookup.far_probability;
+  result["flip_probability"] = lookup.flip_probability;
+  result["wrap_probability"] = lookup.wrap_probability;
+  return result;
+}
+
+// By layer: `describe` of each lookup's node. Layers of one name are told apart by the node.
+template <class Describe>
+nb::dict by_layer(const Circuit& circuit, const Plan& plan, const Describe& describe_node) {
+  nb::dict layers;
+  for (const auto& [node, lookup] : plan.lookups) {
+    std::string name = circuit.nodes[node].name;
+    if (layers.contains(name.c_str())) name += "#" + std::to_string(node);
+    layers[name.c_str()] = describe_node(node, lookup);
+  }
+  return layers;
+}
+
+nb::dict describe_lookups(const Circuit& circuit, const Plan& plan) {
+  return by_layer(circuit, plan, [&](std::size_t node, const LookupPlan& lookup) {
+    nb::dict result = describe(lookup);
+    result["lookup_count"] = tables_of(circuit, std::get<Lut>(circuit.nodes[node].op));
+    return result;
+  });
+}
+
+nb::dict describe(const FlipCounts& flips, const Circuit& circuit, const Plan& plan) {
+  return by_layer(circuit, plan, [&](std::size_t node, const LookupPlan&) {
+    const LookupCounts& counts = flips.at(node);
+    nb::dict result;
+    result["events"] = counts.events;
+    result["flips"] = counts.flips;
+    result["far"] = counts.far;
+    result["wraps"] = counts.wraps;
+    return result;
+  });
+}
+
 nb::dict describe(const Circuit& circuit, const Plan& plan) {
   const BootstrapCount count = count_bootstraps(circuit, plan);
   nb::dict result;
@@ -81,7 +132,68 @@ nb::dict describe(const Circuit& circuit, const Plan& plan) {
   for (std::size_t s = 0; s < plan.key_sets.size(); ++s)
     key_sets.append(describe(plan.key_sets[s], lookups[s]));
   result["key_sets"] = key_sets;
+  result["lookups"] = describe_lookups(circuit, plan);
   result["one_key_set"] = plan.one_key_set ? nb::object(describe(*plan.one_key_set)) : nb::none();
+  return result;
+}
+
+// Of one lookup or output, by its place in the circuit.
+template <class Read>
+nb::dict describe_layer(const Circuit& circuit, const Plan& plan, std::size_t node,
+                        const Read& read, const std::string& kind, ValueId operand) {
+  const Interval interval = circuit.values[operand].interval;
+  const double sigma = std::sqrt(read.noise.value) / plan.tensors[operand].scale;
+  nb::dict layer;
+  layer["name"] = circuit.nodes[node].name;
+  layer["kind"] = kind;
+  layer["range"] = to_python(interval);
+  layer["bits"] = bit_width(interval);
+  layer["policy"] = to_string(read.policy);
+  layer["tolerance"] = read.tolerance;
+  layer["sigma"] = sigma;
+  const std::optional<double> bits = effective_bits(circuit, plan, node);
+  layer["effective_bits"] = bits ? nb::cast(*bits) : nb::none();
+  layer["flip_probability"] = read.flip_probability;
+  layer["wrap_probability"] = read.wrap_probability;
+  return layer;
+}
+
+nb::list describe_layers(const CompiledModel& model) {
+  const Circuit& circuit = model.circuit;
+  const Plan& plan = model.plan;
+  const std::map<std::size_t, double> costs = cost_by_lookup(circuit, plan);
+  nb::list layers;
+  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
+    if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
+      const LookupPlan& lookup = plan.lookups.at(n);
+      nb::dict layer = describe_layer(circuit, plan, n, lookup, "lookup", lut->operand);
+      layer["key_set"] = plan.key_set_of(lookup).name;
+      layer["lookup_count"] = number_of_elements(circuit.values[lut->operand].shape) *
+                              static_cast<std::int64_t>(lut->tables.size());
+      layer["step_probability"] = lookup.step_probability;
+      layer["far_probability"] = lookup.far_probability;
+      layer["cost_ms_per_core"] = costs.at(n);
+      if (model.precision && model.precision->flip_rates.contains(n))
+        layer["flip_rate"] = model.precision->flip_rates.at(n);
+      layers.append(layer);
+    } else if (const auto* output = std::get_if<Output>(&circuit.nodes[n].op)) {
+      layers.append(
+          describe_layer(circuit, plan, n, plan.outputs.at(n), "output", output->operand));
+    }
+  }
+  return layers;
+}
+
+nb::object describe(const std::optional<PrecisionReport>& report) {
+  if (!report) return nb::none();
+  nb::dict result;
+  result["criterion"] = to_string(report->criterion);
+  result["most_loss"] = report->most_loss;
+  result["loss"] = report->loss;
+  result["samples"] = report->samples;
+  result["draws"] = report->draws;
+  result["trials"] = report->trials;
+  result["exact_ms_per_core"] = report->exact_ms_per_core;
   return result;
 }
 
@@ -103,6 +215,18 @@ MemoryEstimate estimate_unlimited(const CompiledModel& model, std::size_t batch,
   return estimate_memory(model.circuit, model.plan, {batch, at_once, threads_used(threads)});
 }
 
+// By lookup and output, in the circuit's order: its name, whether it is a lookup, and the noise as
+// a fraction of its interval.
+nb::list reader_noise(const Circuit& circuit, const Plan& plan) {
+  nb::list list;
+  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
+    const bool is_lookup = plan.lookups.contains(n);
+    if (!is_lookup && !plan.outputs.contains(n)) continue;
+    list.append(nb::make_tuple(circuit.nodes[n].name, is_lookup, relative_sigma(circuit, plan, n)));
+  }
+  return list;
+}
+
 nb::tuple integer_range(const Circuit& circuit) {
   Interval range = circuit.values.at(0).interval;
   for (const TensorType& type : circuit.values) {
@@ -119,26 +243,35 @@ void bind_compiled_model(nb::module_& module) {
           "__init__",
           [](PlanOptions* self, const std::string& precision, const std::string& profile,
              double p_error, double global_p_error, double tolerance, int security_level,
-             const std::string& parameters, int max_key_sets) {
+             const std::string& parameters, int max_key_sets,
+             const std::map<std::string, std::pair<std::string, double>>& layers) {
+            std::map<std::string, LayerPrecision> precisions;
+            for (const auto& [name, layer] : layers)
+              precisions[name] = {parse_precision(layer.first), layer.second};
             new (self) PlanOptions{.precision = parse_precision(precision),
                                    .profile = parse_profile(profile),
                                    .p_error = p_error,
                                    .global_p_error = global_p_error,
                                    .tolerance = tolerance,
+                                   .layers = std::move(precisions),
                                    .security_bits = security_level,
                                    .key_set_source = parse_key_set_source(parameters),
                                    .max_key_sets = max_key_sets};
           },
           nb::arg("precision"), nb::arg("profile"), nb::arg("p_error"), nb::arg("global_p_error"),
           nb::arg("tolerance"), nb::arg("security_level"), nb::arg("parameters"),
-          nb::arg("max_key_sets"));
+          nb::arg("max_key_sets"), nb::arg("layers"));
   module.attr("default_tolerance") = PlanOptions{}.tolerance;
+  module.def("tolerance_at", &tolerance_at);
 
   nb::class_<CompiledModel>(module, "CompiledModel")
       .def_prop_ro("name", [](const CompiledModel& self) { return self.circuit.name; })
       .def_prop_ro("client", [](const CompiledModel& self) { return self.client; })
       .def_prop_ro("plan",
                    [](const CompiledModel& self) { return describe(self.circuit, self.plan); })
+      .def_prop_ro("layers", [](const CompiledModel& self) { return describe_layers(self); })
+      .def_prop_ro("precision_report",
+                   [](const CompiledModel& self) { return describe(self.precision); })
       .def_prop_ro("inputs",
                    [](const CompiledModel& self) { return to_python(self.client.inputs); })
       .def_prop_ro("outputs",
@@ -159,6 +292,13 @@ void bind_compiled_model(nb::module_& module) {
              return print(self.circuit, {.constants = constants});
            })
       .def("plan_text", [](const CompiledModel& self) { return print(self.plan, self.circuit); })
+      .def("write_html_report",
+           [](const CompiledModel& self, const std::string& path) {
+             const nb::gil_scoped_release release;
+             return write_html_report(self, path);
+           })
+      .def_prop_ro("reader_noise",
+                   [](const CompiledModel& self) { return reader_noise(self.circuit, self.plan); })
       .def("quantize_inputs",
            [](const CompiledModel& self, const FloatArrays& values) {
              nb::list integers;
@@ -194,6 +334,18 @@ void bind_compiled_model(nb::module_& module) {
             return to_numpy(long_call(progress, [&](const ProgressCallback& report) {
               return run_simulated(self.circuit, self.plan, inputs, seed, report);
             }));
+          },
+          nb::arg("inputs"), nb::arg("seed"), nb::arg("progress").none())
+      .def(
+          "flip_counts",
+          [](const CompiledModel& self, const IntegerArrays& integers, std::uint64_t seed,
+             const nb::object& progress) {
+            const auto inputs = to_tensors(integers);
+            FlipCounts flips;
+            long_call(progress, [&](const ProgressCallback& report) {
+              return run_simulated(self.circuit, self.plan, inputs, seed, report, &flips);
+            });
+            return describe(flips, self.circuit, self.plan);
           },
           nb::arg("inputs"), nb::arg("seed"), nb::arg("progress").none());
 }

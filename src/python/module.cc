@@ -7,5 +7,6 @@ NB_MODULE(_core, module) {
   torusml::python::bind_importer(module);
   torusml::python::bind_compiled_model(module);
   torusml::python::bind_quantized_module(module);
+  torusml::python::bind_estimate(module);
   torusml::python::bind_client(module);
 }

@@ -8,6 +8,8 @@
 #include "bindings.h"
 #include "circuit/text.h"
 #include "compiler/quantized_module.h"
+#include "long_call.h"
+#include "precision.h"
 #include "runtime/executors.h"
 #include "specs.h"
 
@@ -23,8 +25,10 @@ std::string name_of_value(const Node& node, ValueId value) {
                                                    : node.name;
 }
 
-// {layer: integers (batch, shape...)} of every value that linear maps and tables compute.
-nb::dict run_clear_layers(const Circuit& circuit, const std::vector<Tensor<std::int64_t>>& inputs) {
+// {layer: its own integers (batch, shape...)} of every value that linear maps and tables compute.
+nb::dict run_clear_layers(const QuantizedModule& module,
+                          const std::vector<Tensor<std::int64_t>>& inputs) {
+  const Circuit& circuit = module.circuit();
   std::map<ValueId, std::vector<std::int64_t>> seen;
   run_clear(circuit, inputs, [&](ValueId value, const std::vector<std::int64_t>& integers) {
     std::vector<std::int64_t>& all = seen[value];
@@ -43,6 +47,8 @@ nb::dict run_clear_layers(const Circuit& circuit, const std::vector<Tensor<std::
   };
   for (const Node& node : circuit.nodes) {
     if (const auto* linear = std::get_if<Linear>(&node.op)) {
+      if (!layers.contains(node.name.c_str()))
+        seen[linear->result] = module.layer_integers(node.name, std::move(seen[linear->result]));
       add(node, linear->result);
     } else if (const auto* lut = std::get_if<Lut>(&node.op)) {
       for (const ValueId value : lut->results) {
@@ -65,20 +71,51 @@ CompileHooks to_hooks(const nb::object& after_pass) {
 
 }  // namespace
 
+// A metric of lists of arrays, and of the samples' indices; called on any thread.
+static Metric to_metric(const nb::object& metric) {
+  if (metric.is_none()) return {};
+  return [&metric](const std::vector<Tensor<double>>& outputs,
+                   const std::vector<std::size_t>& samples) {
+    const nb::gil_scoped_acquire lock;
+    nb::list arrays, indices;
+    for (const Tensor<double>& output : outputs) arrays.append(to_numpy(Tensor<double>(output)));
+    for (const std::size_t sample : samples) indices.append(sample);
+    return nb::cast<double>(metric(arrays, indices));
+  };
+}
+
+PrecisionSearch to_search(Precision precision, double agreement, double relative_error,
+                          const nb::object& metric, double max_loss, int max_trials,
+                          std::uint64_t seed) {
+  PrecisionSearch search;
+  search.target = make_target(precision, agreement, relative_error, to_metric(metric), max_loss);
+  search.max_trials = max_trials;
+  search.seed = seed;
+  return search;
+}
+
 void bind_quantized_module(nb::module_& module) {
+  // precision, and what contradicts it, of a network that is rounded ("" or "6:exact").
+  module.def("precision_with", [](const std::string& precision, const std::string& rounding) {
+    return precision_with(precision, parse_rounding(rounding, "rounding_threshold_bits"));
+  });
+  module.def("check_rounding", [](const PlanOptions& options, const std::string& rounding) {
+    with_rounding(options, parse_rounding(rounding, "rounding_threshold_bits"));
+  });
   nb::class_<QuantizedModule>(module, "QuantizedModule")
       .def_static(
           "build",
           [](const FloatGraph& graph, const FloatArrays& calibration, const std::vector<int>& bits,
-             bool import_qat, double margin) {
+             bool import_qat, double margin, const std::string& rounding) {
             const auto inputs = to_tensors(calibration);
             const QuantizationRequest request{{bits.at(0), bits.at(1), bits.at(2), bits.at(3)},
                                               import_qat};
             const nb::gil_scoped_release release;
-            return QuantizedModule::build(graph, inputs, request, margin);
+            return QuantizedModule::build(graph, inputs, request, margin,
+                                          parse_rounding(rounding, "rounding"));
           },
           nb::arg("graph"), nb::arg("calibration"), nb::arg("bits"), nb::arg("import_qat"),
-          nb::arg("margin"))
+          nb::arg("margin"), nb::arg("rounding"))
       .def_prop_ro("inputs", [](const QuantizedModule& self) { return to_python(self.inputs()); })
       .def_prop_ro("outputs", [](const QuantizedModule& self) { return to_python(self.outputs()); })
       .def_prop_ro("ranges", [](const QuantizedModule& self) { return to_python(self.ranges()); })
@@ -105,18 +142,26 @@ void bind_quantized_module(nb::module_& module) {
            })
       .def("run_clear_layers",
            [](const QuantizedModule& self, const IntegerArrays& integers) {
-             return run_clear_layers(self.circuit(), to_tensors(integers));
+             return run_clear_layers(self, to_tensors(integers));
            })
       .def(
           "compile",
           [](QuantizedModule& self, const FloatArrays& values, const PlanOptions& options,
+             double agreement, double relative_error, const nb::object& metric, double max_loss,
+             int max_trials, std::uint64_t seed, const nb::object& progress,
              const nb::object& after_pass) {
             const auto inputs = to_tensors(values);
             const CompileHooks hooks = to_hooks(after_pass);
-            const nb::gil_scoped_release release;
-            return self.compile(inputs, options, hooks);
+            PrecisionSearch search = to_search(options.precision, agreement, relative_error, metric,
+                                               max_loss, max_trials, seed);
+            return long_call(progress, [&](const ProgressCallback& report) {
+              search.progress = report;
+              return self.compile(inputs, options, search, hooks);
+            });
           },
-          nb::arg("inputs"), nb::arg("options"), nb::arg("after_pass").none());
+          nb::arg("inputs"), nb::arg("options"), nb::arg("agreement"), nb::arg("relative_error"),
+          nb::arg("metric").none(), nb::arg("max_loss"), nb::arg("max_trials"), nb::arg("seed"),
+          nb::arg("progress").none(), nb::arg("after_pass").none());
 }
 
 }  // namespace torusml::python

@@ -39,7 +39,7 @@ MatrixView matrix_of(const FloatMap& map) { return {map.value.data(), map.rows, 
 
 FloatMap to_sparse(const FloatMap& map) {
   if (map.kind == FloatMap::Kind::sparse) return map;
-  FloatMap sparse{FloatMap::Kind::sparse, map.outputs(), map.inputs(), 1, {0}, {}, {}};
+  FloatMap sparse = FloatMap::sparse(map.inputs());
   const bool is_diagonal = map.kind == FloatMap::Kind::diagonal;
   if (!is_diagonal) check_entries(double(map.rows) * double(map.columns) * double(map.blocks));
   for (std::int64_t row = 0; row < map.outputs(); ++row) {
@@ -47,11 +47,9 @@ FloatMap to_sparse(const FloatMap& map) {
     for (std::int64_t c = 0; c < (is_diagonal ? 1 : map.columns); ++c) {
       const double v =
           is_diagonal ? map.value[size(row)] : map.value[size(row % map.rows * map.columns + c)];
-      if (v == 0) continue;
-      sparse.column.push_back(first + c);
-      sparse.value.push_back(v);
+      if (v != 0) sparse.add_entry(first + c, v);
     }
-    sparse.row_start.push_back(static_cast<std::int64_t>(sparse.column.size()));
+    sparse.add_row();
   }
   return sparse;
 }
@@ -60,35 +58,53 @@ FloatMap to_sparse(const FloatMap& map) {
 FloatMap settled(FloatMap map) {
   if (map.kind != FloatMap::Kind::sparse) return map;
   const double full = double(map.rows) * double(map.columns);
-  if (double(map.value.size()) * kSparsePays < full) return map;
+  if (double(map.value.size()) * kSparsePays < full || map.shared_magnitude()) return map;
   std::vector<double> values(size(map.rows * map.columns), 0.0);
   for (std::int64_t row = 0; row < map.rows; ++row) {
     for (std::int64_t e = map.row_start[size(row)]; e < map.row_start[size(row + 1)]; ++e)
       values[size(row * map.columns + map.column[size(e)])] += map.value[size(e)];
   }
-  return FloatMap::dense(map.rows, map.columns, std::move(values));
+  FloatMap result = FloatMap::dense(map.rows, map.columns, std::move(values));
+  result.weights = std::move(map.weights);
+  return result;
 }
 
 // Rows from a function that adds entries (column -> value) to a row.
 template <class Fill>
 FloatMap by_rows(std::int64_t rows, std::int64_t columns, const Fill& fill) {
-  FloatMap result{FloatMap::Kind::sparse, rows, columns, 1, {0}, {}, {}};
+  FloatMap result = FloatMap::sparse(columns);
   std::map<std::int64_t, double> entries;
   for (std::int64_t row = 0; row < rows; ++row) {
     entries.clear();
     fill(row, entries);
     for (const auto& [column, value] : entries) {
-      result.column.push_back(column);
-      result.value.push_back(value);
+      if (value != 0) result.add_entry(column, value);
     }
     check_entries(static_cast<double>(result.value.size()));
-    result.row_start.push_back(static_cast<std::int64_t>(result.column.size()));
+    result.add_row();
   }
-  return settled(std::move(result));
+  return result;
+}
+
+// Every row takes one element, or none.
+bool is_selection(const FloatMap& map) {
+  if (map.kind == FloatMap::Kind::dense) return false;
+  if (!std::ranges::all_of(map.value, [](double v) { return v == 1; })) return false;
+  if (map.kind == FloatMap::Kind::diagonal) return true;
+  for (std::size_t row = 1; row < map.row_start.size(); ++row) {
+    if (map.row_start[row] > map.row_start[row - 1] + 1) return false;
+  }
+  return true;
+}
+
+FloatMap scaled_columns(FloatMap map, const std::vector<double>& factors) {
+  for (std::size_t e = 0; e < map.value.size(); ++e) map.value[e] *= factors[size(map.column[e])];
+  return map;
 }
 
 FloatMap sparse_product(const FloatMap& a, const FloatMap& b) {
   const FloatMap outer = to_sparse(a), inner = to_sparse(b);
+  if (b.kind == FloatMap::Kind::diagonal) return scaled_columns(outer, b.value);
   return by_rows(outer.rows, inner.columns, [&](std::int64_t row, auto& entries) {
     for (std::int64_t e = outer.row_start[size(row)]; e < outer.row_start[size(row + 1)]; ++e) {
       const std::int64_t k = outer.column[size(e)];
@@ -107,12 +123,26 @@ FloatMap dense_like(const FloatMap& shape, const Matrix& product) {
 
 FloatMap FloatMap::dense(std::int64_t rows, std::int64_t columns, std::vector<double> value,
                          std::int64_t blocks) {
-  return {Kind::dense, rows, columns, blocks, {}, {}, std::move(value)};
+  return {Kind::dense, rows, columns, blocks, {}, {}, std::move(value), {}};
 }
 
 FloatMap FloatMap::diagonal(std::vector<double> value) {
   const auto elements = static_cast<std::int64_t>(value.size());
-  return {Kind::diagonal, elements, elements, 1, {}, {}, std::move(value)};
+  return {Kind::diagonal, elements, elements, 1, {}, {}, std::move(value), {}};
+}
+
+FloatMap FloatMap::sparse(std::int64_t columns) {
+  return {Kind::sparse, 0, columns, 1, {0}, {}, {}, {}};
+}
+
+void FloatMap::add_entry(std::int64_t at, double v) {
+  column.push_back(at);
+  value.push_back(v);
+}
+
+void FloatMap::add_row() {
+  ++rows;
+  row_start.push_back(static_cast<std::int64_t>(column.size()));
 }
 
 FloatMap FloatMap::identity(std::int64_t elements) {
@@ -142,27 +172,31 @@ FloatMap FloatMap::after(const FloatMap& inner) const {
     check_entries(double(rows) * double(inner.columns));
     return dense_like(*this, matrix_of(*this) * matrix_of(inner));
   }
-  return sparse_product(*this, inner);
+  FloatMap result = sparse_product(*this, inner);
+  if (is_selection(inner)) result.weights = weights;
+  return settled(std::move(result));
 }
 
 FloatMap FloatMap::plus(const FloatMap& other) const {
   const bool same = kind == other.kind && rows == other.rows && blocks == other.blocks;
   if (same && kind != Kind::sparse) {
     FloatMap result = *this;
+    result.weights.clear();
     for (std::size_t i = 0; i < value.size(); ++i) result.value[i] += other.value[i];
     return result;
   }
   const FloatMap a = to_sparse(*this), b = to_sparse(other);
-  return by_rows(a.rows, a.columns, [&](std::int64_t row, auto& entries) {
+  return settled(by_rows(a.rows, a.columns, [&](std::int64_t row, auto& entries) {
     for (const FloatMap* map : {&a, &b}) {
       for (std::int64_t e = map->row_start[size(row)]; e < map->row_start[size(row + 1)]; ++e)
         entries[map->column[size(e)]] += map->value[size(e)];
     }
-  });
+  }));
 }
 
 void FloatMap::multiply(double factor) {
   for (double& v : value) v *= factor;
+  for (double& v : weights) v *= factor;
 }
 
 std::vector<double> FloatMap::apply(const std::vector<double>& x) const {
@@ -199,6 +233,20 @@ std::optional<std::vector<double>> FloatMap::shared_by_rows() const {
     result[size(row)] = value[size(first)];
     for (std::int64_t e = first; e < last; ++e) {
       if (value[size(e)] != value[size(first)]) return std::nullopt;
+    }
+  }
+  return result;
+}
+
+std::optional<std::vector<double>> FloatMap::magnitude_of_rows() const {
+  if (kind != Kind::sparse) return std::nullopt;
+  std::vector<double> result(size(rows), 1.0);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const std::int64_t first = row_start[size(row)], last = row_start[size(row + 1)];
+    if (first == last) continue;
+    double& magnitude = result[size(row)] = std::abs(value[size(first)]);
+    for (std::int64_t e = first; e < last; ++e) {
+      if (std::abs(value[size(e)]) != magnitude || magnitude == 0) return std::nullopt;
     }
   }
   return result;

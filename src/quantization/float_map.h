@@ -26,11 +26,18 @@ struct FloatMap {
   std::int64_t rows = 0, columns = 0, blocks = 1;
   std::vector<std::int64_t> row_start, column;  // sparse only
   std::vector<double> value;  // row-major; the diagonal; the entries of the sparse rows
+  // The weights that the step of the integers is chosen by, where they are not `value`: those of a
+  // convolution, whatever the places at which each stands.
+  std::vector<double> weights;
 
   static FloatMap dense(std::int64_t rows, std::int64_t columns, std::vector<double> value,
                         std::int64_t blocks = 1);
   static FloatMap diagonal(std::vector<double> value);
   static FloatMap identity(std::int64_t elements);
+  // Rows without entries to begin with; add_row() ends one.
+  static FloatMap sparse(std::int64_t columns);
+  void add_entry(std::int64_t at, double v);
+  void add_row();
   // Entries of a row-major matrix, without its zeros where there are many.
   static FloatMap from_matrix(std::int64_t rows, std::int64_t columns,
                               const std::vector<double>& matrix);
@@ -45,12 +52,17 @@ struct FloatMap {
   void multiply(double factor);
   std::vector<double> apply(const std::vector<double>& x) const;
 
+  // The numbers that the step of the integers is chosen by.
+  const std::vector<double>& to_scale() const { return weights.empty() ? value : weights; }
+
   // The absolute value that all entries share; none for dense maps and maps of
   // zeros.
   std::optional<double> shared_magnitude() const;
   // The number that all entries of a row share, for every row of outputs();
   // none if they differ.
   std::optional<std::vector<double>> shared_by_rows() const;
+  // Sparse rows whose entries have one absolute value each: that of every row, 1 for an empty one.
+  std::optional<std::vector<double>> magnitude_of_rows() const;
 
   // The same map with integers in the place of `value`.
   Weight with_integers(std::vector<std::int64_t> integers) const;

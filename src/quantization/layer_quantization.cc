@@ -44,6 +44,18 @@ QuantizedLayer begin(const LinearLayer& layer, const Shape& shape,
   return result;
 }
 
+// Where fewer weights meet the operand at the border of an image, what its zero point adds differs
+// by place. The accumulators then leave it out, as if padded places held the zero point, so that
+// all places of a channel have the same table.
+void take_off_zeros(QuantizedLayer& result) {
+  const bool differs_by_place = result.shape.size() > 2 &&
+                                static_cast<std::int64_t>(result.zero.size()) > result.shape.back();
+  if (!differs_by_place) return;
+  result.integer_bias = std::move(result.zero);
+  for (std::int64_t& bias : result.integer_bias) bias = -bias;
+  result.zero = {0};
+}
+
 // What the operands' zero points add to the accumulators; and the float bias.
 QuantizedLayer finish(QuantizedLayer result, const LinearLayer& layer) {
   result.zero.assign(layer.bias.size(), 0);
@@ -57,6 +69,7 @@ QuantizedLayer finish(QuantizedLayer result, const LinearLayer& layer) {
   }
   result.bias = layer.bias;
   compress(result.zero, result.shape);
+  take_off_zeros(result);
   compress(result.bias, result.shape);
   compress(result.scale, result.shape);
   return result;
@@ -80,6 +93,20 @@ void quantize_together(QuantizedLayer& result, const LinearLayer& layer,
                        const std::vector<UniformQuantizer>& quantizers, int weight_bits) {
   double step = common_step(layer, quantizers, weight_bits);
   if (step == 0) step = std::abs(scale_of(quantizers[0]));  // matrices of zeros
+  for (std::size_t i = 0; i < layer.terms.size(); ++i) {
+    const FloatMap& map = layer.terms[i].map;
+    result.operands[i].weight =
+        map.with_integers(rounded(map.value, scale_of(quantizers[i]) / step));
+  }
+  result.scale = {step};
+}
+
+// Operands whose steps are multiples of the smallest.
+void add_up(QuantizedLayer& result, const LinearLayer& layer,
+            const std::vector<UniformQuantizer>& quantizers) {
+  double step = HUGE_VAL;
+  for (std::size_t i = 0; i < layer.terms.size(); ++i)
+    step = std::min(step, scale_of(quantizers[i]) * *layer.terms[i].map.shared_magnitude());
   for (std::size_t i = 0; i < layer.terms.size(); ++i) {
     const FloatMap& map = layer.terms[i].map;
     result.operands[i].weight =
@@ -131,6 +158,18 @@ SparseWeight recorded_weight(const LinearLayer& layer, const RecordedLinear& rec
   return sparse;
 }
 
+// The smallest step of operands whose quantizers are given.
+double fixed_step(const LinearLayer& layer, const std::vector<bool>& free,
+                  const std::vector<UniformQuantizer>& quantizers) {
+  double step = 0;
+  for (std::size_t i = 0; i < quantizers.size(); ++i) {
+    if (free[i]) continue;
+    const double own = scale_of(quantizers[i]) * *layer.terms[i].map.shared_magnitude();
+    step = step == 0 ? own : std::min(step, own);
+  }
+  return step;
+}
+
 }  // namespace
 
 bool is_sum(const LinearLayer& layer) {
@@ -163,8 +202,9 @@ std::vector<UniformQuantizer> sum_quantizers(const LinearLayer& layer,
 void align_moves(const LinearLayer& layer, const std::vector<std::vector<double>>& values,
                  const std::vector<bool>& free, int weight_bits,
                  std::vector<UniformQuantizer>& quantizers) {
-  if (layer.custom || layer.terms.size() < 2 || is_sum(layer)) return;
-  const double step = common_step(layer, quantizers, weight_bits);
+  if (layer.custom || layer.terms.size() < 2) return;
+  const double step = is_sum(layer) ? fixed_step(layer, free, quantizers)
+                                    : common_step(layer, quantizers, weight_bits);
   for (std::size_t i = 0; i < quantizers.size() && step > 0; ++i) {
     const std::optional<double> magnitude = layer.terms[i].map.shared_magnitude();
     if (!magnitude || !free[i]) continue;
@@ -180,18 +220,18 @@ QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,
   QuantizedLayer result = begin(layer, shape, quantizers);
   const std::optional<double> magnitude = layer.terms[0].map.shared_magnitude();
   if (is_sum(layer) || (layer.terms.size() == 1 && magnitude)) {
-    for (std::size_t i = 0; i < layer.terms.size(); ++i) {
-      const FloatMap& map = layer.terms[i].map;
-      result.operands[i].weight = map.with_integers(signs(map.value));
-    }
-    result.scale = {scale_of(quantizers[0]) * *magnitude};
+    add_up(result, layer, quantizers);
   } else if (layer.terms.size() > 1) {
     quantize_together(result, layer, quantizers, weight_bits);
-  } else if (layer.terms[0].map.value.empty()) {  // sparse rows without entries
-    result.operands[0].weight = layer.terms[0].map.with_integers({});
+  } else if (const auto magnitudes = layer.terms[0].map.magnitude_of_rows()) {
+    const FloatMap& map = layer.terms[0].map;
+    result.operands[0].weight = map.with_integers(signs(map.value));
+    result.scale = *magnitudes;
+    for (double& scale : result.scale) scale *= scale_of(quantizers[0]);
   } else {
     const FloatMap& map = layer.terms[0].map;
-    IntegerWeights weights = quantize_weights(map.value, weight_bits);
+    IntegerWeights weights = quantize_weights(map.to_scale(), weight_bits);
+    if (!map.weights.empty()) weights.integers = rounded(map.value, 1 / weights.scale);
     result.operands[0].weight = map.with_integers(std::move(weights.integers));
     result.scale = {scale_of(quantizers[0]) * weights.scale};
   }

@@ -8,6 +8,7 @@
 
 #include "importer/broadcast.h"
 #include "importer/operators.h"
+#include "quantization/window_maps.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -20,6 +21,10 @@ struct Expression {
   std::vector<FloatTerm> terms;
   std::vector<double> bias;
   std::vector<double> row_scale{1.0};
+
+  bool has_one_scale() const {
+    return std::ranges::all_of(row_scale, [&](double scale) { return scale == row_scale[0]; });
+  }
 
   void add(const std::string& tensor, FloatMap map) {
     const auto same = std::ranges::find(terms, tensor, &FloatTerm::tensor);
@@ -107,21 +112,20 @@ class Cutter {
     if (known != expressions_.end()) return known->second;
     const FloatNode& node = *network_.producer(root);
     const std::vector<std::size_t> dependent = network_.dependent_inputs(node);
-    Expression result;
-    if (node.op_type == "Gemm") {
-      result = gemm(node, dependent);
-    } else if (node.op_type == "Add" || node.op_type == "Sub") {
-      result = sum(node);
-    } else {
-      if (dependent.size() != 1) {
-        throw Error(ErrorCode::not_supported, "a product of two encrypted tensors", describe(node),
-                    "a constant weight");
-      }
-      result = node.op_type == "MatMul"
-                   ? matmul(node, dependent[0])
-                   : mapped(probe(node, dependent[0], node.inputs), operand(node.inputs[0]), {});
+    return expressions_[root] = expression_of(node, dependent);
+  }
+
+  Expression expression_of(const FloatNode& node, const std::vector<std::size_t>& dependent) {
+    if (node.op_type == "Gemm") return gemm(node, dependent);
+    if (node.op_type == "Add" || node.op_type == "Sub") return sum(node);
+    if (moves_elements(node)) return moved(node, dependent);
+    if (dependent.size() != 1) {
+      throw Error(ErrorCode::not_supported, "a product of two encrypted tensors", describe(node),
+                  "a constant weight");
     }
-    return expressions_[root] = std::move(result);
+    if (node.op_type == "MatMul") return matmul(node, dependent[0]);
+    if (node.op_type == "Conv") return convolution(node);
+    return averages(node);
   }
 
   Expression itself(const std::string& tensor) const {
@@ -132,10 +136,13 @@ class Cutter {
     return result;
   }
 
-  // An operand of a linear operator: itself, or what it is linearly made of.
-  Expression operand(const std::string& tensor) {
-    if (!network_.is_affine(tensor)) return itself(tensor);
+  // An operand of a linear operator: itself, or what it is linearly made of. Only with takes_scale
+  // its row_scale may be another number than 1.
+  Expression operand(const std::string& tensor, bool takes_scale = false) {
+    if (!network_.is_affine(tensor) || options_.pools.operands.contains(tensor))
+      return itself(tensor);
     const std::string& root = network_.root(tensor);
+    const bool is_maximum = options_.pools.maxima.contains(root);
     if (network_.is_input(root)) {
       if (network_.is_plain(tensor)) return itself(root);
       return options_.fold ? affine(tensor, itself(root)) : itself(tensor);
@@ -143,11 +150,15 @@ class Cutter {
     const FloatNode& node = *network_.producer(root);
     if (node.custom) return itself(tensor);
     if (!options_.fold) {
-      const bool moves = node.op_type == "Transpose" || node.op_type == "Expand";
-      return moves && network_.is_plain(tensor) ? expression_of(root) : itself(tensor);
+      const bool passes_on =
+          is_maximum || moves_elements(node) || (takes_scale && averages_elements(node));
+      if (!passes_on || !network_.is_plain(tensor)) return itself(tensor);
+      const Expression& inner = expression_of(root);
+      return inner.has_one_scale() ? inner : itself(tensor);
     }
     const Expression& inner = expression_of(root);
-    if (inner.terms.size() > 1 && !network_.is_read_once(tensor)) return itself(tensor);
+    if (inner.terms.size() > 1 && !is_maximum && !network_.is_read_once(tensor))
+      return itself(tensor);
     return affine(tensor, inner);
   }
 
@@ -183,8 +194,68 @@ class Cutter {
       const std::int64_t elements = network_.elements(node.inputs[encrypted]);
       if (constant == 1 && weight.shape.size() == 2)
         return matrix(weight, false, elements / weight.shape[0]);
-      return probe(node, encrypted, node.inputs, &weight);
+      return probe(node, encrypted, &weight);
     });
+  }
+
+  Expression convolution(const FloatNode& node) {
+    std::vector<double> bias;
+    if (node.inputs.size() > 2 && !node.inputs[2].empty()) {
+      const Tensor<double>& given = network_.constant(node.inputs[2], node).values;
+      const std::int64_t places = number_of_elements(shape(node)) / shape(node)[1];
+      for (double b : given.data) bias.insert(bias.end(), static_cast<std::size_t>(places), b);
+    }
+    return with_weight(node, 1, 1, std::move(bias), [&](const Tensor<double>& weight) {
+      return convolution_map(node, network_.graph().shapes.at(node.inputs[0]), weight);
+    });
+  }
+
+  // Sums of elements, divided by what the rows' scales say where weights are integers.
+  Expression averages(const FloatNode& node) {
+    Operands operands(node.inputs.size(), nullptr);
+    for (std::size_t i = 1; i < node.inputs.size(); ++i) {
+      if (!node.inputs[i].empty()) operands[i] = &network_.constant(node.inputs[i], node);
+    }
+    const Shape& operand_shape = network_.graph().shapes.at(node.inputs[0]);
+    FloatMap map = node.op_type == "AveragePool" ? average_pool_map(node, operand_shape)
+                                                 : reduction_map(node, operands, operand_shape);
+    const Expression inner = operand(node.inputs[0], true);
+    if (!options_.read_weight) return mapped(map, inner, {});
+    std::optional<std::vector<double>> scales = map.magnitude_of_rows();
+    std::ranges::fill(map.value, 1.0);
+    return in_steps(mapped(map, inner, {}), *std::move(scales), inner);
+  }
+
+  // A map of integers of which one unit is worth `scales`.
+  static Expression in_steps(Expression result, std::vector<double> scales,
+                             const Expression& inner) {
+    for (std::size_t i = 0; i < result.bias.size(); ++i) result.bias[i] *= scales[i];
+    for (double& scale : scales) scale *= inner.row_scale[0];
+    result.row_scale = std::move(scales);
+    return result;
+  }
+
+  // Each operand's elements where the operator puts them, which it shows on their numbers.
+  Expression moved(const FloatNode& node, const std::vector<std::size_t>& dependent) {
+    Expression result;
+    const std::vector<double> between = evaluate_on(node, {}).values.data;
+    result.bias = between;
+    for (std::size_t position : dependent) {
+      const std::int64_t elements = network_.elements(node.inputs[position]);
+      Tensor<double> numbers{network_.graph().shapes.at(node.inputs[position]), {}};
+      for (std::int64_t i = 1; i <= elements; ++i) numbers.data.push_back(static_cast<double>(i));
+      const std::vector<double> places = evaluate_on(node, {{position, numbers}}).values.data;
+      FloatMap map = FloatMap::sparse(elements);
+      for (std::size_t e = 0; e < places.size(); ++e) {
+        const double number = places[e] - between[e];
+        if (number > 0) map.add_entry(static_cast<std::int64_t>(number) - 1, 1);
+        map.add_row();
+      }
+      const Expression term = mapped(map, operand(node.inputs[position]), {});
+      for (std::size_t e = 0; e < result.bias.size(); ++e) result.bias[e] += term.bias[e];
+      for (const FloatTerm& part : term.terms) result.add(part.tensor, part.map);
+    }
+    return result;
   }
 
   static FloatMap matrix(const Tensor<double>& weight, bool transposed, std::int64_t blocks) {
@@ -205,7 +276,7 @@ class Cutter {
   template <class MakeMap>
   Expression with_weight(const FloatNode& node, std::size_t constant, double factor,
                          std::vector<double> bias, const MakeMap& make_map) {
-    const Expression inner = operand(node.inputs[1 - constant]);
+    const Expression inner = operand(node.inputs[1 - constant], true);
     const Tensor<double>& weight = network_.constant(node.inputs[constant], node).values;
     if (!options_.read_weight) {
       FloatMap map = make_map(weight);
@@ -213,14 +284,15 @@ class Cutter {
       return mapped(map, inner, std::move(bias));
     }
     const IntegerWeight read = options_.read_weight(node, node.inputs[constant]);
-    const std::optional<std::vector<double>> scales = make_map(read.scales).shared_by_rows();
+    std::optional<std::vector<double>> scales = make_map(read.scales).shared_by_rows();
     if (!scales) {
       throw Error(ErrorCode::not_supported, "weight scales that differ within an output channel",
                   describe(node), "one scale, or one per output channel");
     }
-    Expression result = mapped(make_map(read.integers), inner, std::move(bias));
-    result.row_scale = *scales;
-    for (double& scale : result.row_scale) scale = scale == 0 ? 1 : scale * factor;
+    for (double& scale : *scales) scale = scale == 0 ? 1 : scale * factor;
+    Expression result =
+        in_steps(mapped(make_map(read.integers), inner, {}), *std::move(scales), inner);
+    for (std::size_t i = 0; i < bias.size(); ++i) result.bias[i] += bias[i];
     return result;
   }
 
@@ -230,7 +302,7 @@ class Cutter {
     for (std::size_t i = 0; i < 2; ++i) {
       FloatMap map = FloatMap::identity(network_.elements(node.inputs[i]));
       if (network_.graph().shapes.at(node.inputs[i]) != shape(node)) {
-        map = probe(node, i, node.inputs);
+        map = probe(node, i);
       } else if (i == 1 && node.op_type == "Sub") {
         map.multiply(-1);
       }
@@ -244,39 +316,48 @@ class Cutter {
   // The linear map of one operand, found by running the operator on every unit
   // vector.
   FloatMap probe(const FloatNode& node, std::size_t position,
-                 const std::vector<std::string>& inputs,
                  const Tensor<double>* constant = nullptr) const {
-    const std::int64_t in = network_.elements(inputs[position]),
+    const std::int64_t in = network_.elements(node.inputs[position]),
                        out = network_.elements(node.outputs[0]);
     if (static_cast<double>(in) * static_cast<double>(std::max(in, out)) > double(kMaxProbe)) {
       throw Error(ErrorCode::not_supported,
                   fmt::format("this operator on encrypted tensors of {} elements", in),
                   describe(node), "tensors of at most 8192 elements");
     }
-    std::vector<FloatTensor> values;
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      const bool is_encrypted = network_.is_dependent(inputs[i]);
-      if (i == position) {
-        values.push_back(unit_vectors(network_.graph().shapes.at(inputs[i]), in));
-      } else if (is_encrypted) {
-        const Shape& other = network_.graph().shapes.at(inputs[i]);
-        values.push_back({ElementType::floating,
-                          {other, std::vector<double>(
-                                      static_cast<std::size_t>(number_of_elements(other)), 0.0)}});
-      } else {
-        values.push_back(constant ? FloatTensor{ElementType::floating, *constant}
-                                  : network_.constant(inputs[i], node));
-      }
-    }
-    std::vector<const FloatTensor*> operands;
-    for (const FloatTensor& value : values) operands.push_back(&value);
-    const std::vector<double> columns = evaluate_node(node, operands).front().values.data;
+    const Tensor<double> units =
+        unit_vectors(network_.graph().shapes.at(node.inputs[position]), in).values;
+    const std::vector<double> columns =
+        evaluate_on(node, {{position, units}}, constant).values.data;
     std::vector<double> rows(columns.size());
     for (std::int64_t c = 0; c < in; ++c) {
       for (std::int64_t r = 0; r < out; ++r)
         rows[static_cast<std::size_t>(r * in + c)] = columns[static_cast<std::size_t>(c * out + r)];
     }
     return FloatMap::from_matrix(out, in, rows);
+  }
+
+  // The node's result where the given operands have these values, and other encrypted ones are 0.
+  // `constant` replaces its constant operands.
+  FloatTensor evaluate_on(const FloatNode& node, const std::map<std::size_t, Tensor<double>>& given,
+                          const Tensor<double>* constant = nullptr) const {
+    std::vector<FloatTensor> values(node.inputs.size());
+    std::vector<const FloatTensor*> operands;
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      const std::string& name = node.inputs[i];
+      operands.push_back(name.empty() ? nullptr : &values[i]);
+      if (name.empty()) continue;
+      if (given.contains(i)) {
+        values[i].values = given.at(i);
+      } else if (network_.is_dependent(name)) {
+        const auto zeros = static_cast<std::size_t>(network_.elements(name));
+        values[i].values = {network_.graph().shapes.at(name), std::vector<double>(zeros, 0.0)};
+      } else if (constant) {
+        values[i].values = *constant;
+      } else {
+        values[i] = network_.constant(name, node);
+      }
+    }
+    return evaluate_node(node, operands).front();
   }
 
   static FloatTensor unit_vectors(Shape shape, std::int64_t elements) {

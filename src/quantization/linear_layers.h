@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "quantization/float_map.h"
+#include "quantization/max_pools.h"
 #include "quantization/network.h"
 
 namespace torusml {
@@ -47,8 +48,9 @@ struct CutOptions {
   // Linear maps that follow each other become one where the inner result is
   // used nowhere else, or is a map of one operand alone.
   bool fold = true;
-  // If set, weights of Gemm and MatMul are read as integers.
+  // If set, weights of Gemm, MatMul and Conv are read as integers.
   std::function<IntegerWeight(const FloatNode& reader, const std::string& weight)> read_weight;
+  MaxPools pools;
 };
 
 // The layers that the outputs need, in topological order. Errors:

@@ -34,7 +34,7 @@ bool is_affine_operator(const FloatNode& node, const std::vector<std::size_t>& d
 bool is_sum(const FloatNode& node) { return is_one_of(node, {"Add", "Sub"}); }
 
 bool is_linear(const FloatNode& node) {
-  return is_one_of(node, {"Gemm", "MatMul", "Transpose", "Expand"});
+  return is_one_of(node, {"Gemm", "MatMul", "Conv"}) || averages_elements(node);
 }
 
 FloatTensor filled(Shape shape, double value) {
@@ -48,6 +48,14 @@ bool keeps_values(const FloatNode& node) {
   static const std::set<std::string> kTypes{"Reshape", "Flatten",   "Identity",
                                             "Squeeze", "Unsqueeze", "Dropout"};
   return is_one_of(node, kTypes) || is_float_cast(node);
+}
+
+bool moves_elements(const FloatNode& node) {
+  return is_one_of(node, {"Transpose", "Expand", "Pad", "Concat", "Slice", "Gather"});
+}
+
+bool averages_elements(const FloatNode& node) {
+  return is_one_of(node, {"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"});
 }
 
 std::string describe_node(const FloatNode& node) { return describe(node); }
@@ -69,16 +77,16 @@ void Network::add(const FloatNode& node) {
   const std::vector<std::size_t> dependent = dependent_inputs(node);
   if (dependent.empty()) return evaluate_into(node, graph_.constants, computed_);
   if (add_elementwise(node, dependent)) return;
-  const bool is_mixing =
-      node.custom ? !node.custom->is_univariate() : is_linear(node) || is_sum(node);
+  const bool is_mixing = node.custom ? !node.custom->is_univariate()
+                                     : is_linear(node) || is_sum(node) || moves_elements(node);
   if (!is_mixing) {
     throw Error(ErrorCode::not_supported,
                 dependent.size() > 1
                     ? fmt::format("a function of {} encrypted tensors", dependent.size())
                     : "this operator mixes elements, or changes how many there are",
                 describe(node),
-                "sums of encrypted tensors, products with constants, and functions of "
-                "one tensor");
+                "sums of encrypted tensors, products with constants, convolutions, averages, and "
+                "functions of one tensor");
   }
   const std::string& output = node.outputs.front();
   roots_.insert(output);

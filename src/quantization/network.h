@@ -2,7 +2,7 @@
 // walks, uses.
 //
 // A root is a graph input or the result of an operator that mixes elements
-// (Gemm, MatMul, Transpose, a sum of two encrypted tensors...). Every tensor
+// (Gemm, Conv, Transpose, a sum of two encrypted tensors...). Every tensor
 // that depends on the inputs is an elementwise function of one root, in the
 // same flat order.
 //
@@ -76,6 +76,10 @@ class Network {
 
 // Changes the shape at most; the flat order stays.
 bool keeps_values(const FloatNode& node);
+// Every element of the result is one of an operand, or a constant.
+bool moves_elements(const FloatNode& node);
+// Every element of the result is a sum of elements, divided by a number.
+bool averages_elements(const FloatNode& node);
 // "node 'fc1' (Gemm)"
 std::string describe_node(const FloatNode& node);
 

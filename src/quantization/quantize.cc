@@ -46,6 +46,7 @@ class Quantization {
   Quantization(FloatGraph graph, const std::vector<Tensor<double>>& calibration,
                const QuantizationRequest& request)
       : graph_(std::move(graph)),
+        pools_(expand_max_pools(graph_)),
         network_(graph_),
         calibration_(calibration),
         bits_(request.bits),
@@ -56,6 +57,7 @@ class Quantization {
   QuantizedGraph run() {
     CutOptions options;
     options.fold = mode_ == Mode::after_training;
+    options.pools = pools_;
     if (!options.fold) {
       options.read_weight = [&](const FloatNode& reader, const std::string& weight) {
         return own_weight(network_, reader, weight, bits_.op_weights);
@@ -84,7 +86,7 @@ class Quantization {
     std::vector<std::string> missing;
     for (const LinearLayer& layer : layers_) {
       for (const FloatTerm& term : layer.terms) {
-        if (!own_quantizer(network_, term.tensor))
+        if (!own_quantizer(network_, step_giver(term.tensor)))
           missing.push_back(fmt::format("'{}' (read by '{}')", term.tensor, layer.name));
       }
     }
@@ -93,6 +95,26 @@ class Quantization {
                 fmt::format("{} tensors reach a linear layer without a quantizer: {}",
                             missing.size(), fmt::join(missing, ", ")),
                 "", "a QuantIdentity before each of them, with return_quant_tensor=True");
+  }
+
+  // The tensor whose quantizer another one's is made of; itself but for maxima.
+  const std::string& step_giver(const std::string& tensor) const {
+    const auto giver = pools_.step_of.find(tensor);
+    return giver == pools_.step_of.end() ? tensor : giver->second;
+  }
+
+  // The quantizer of a positive difference of what `quantizer` quantizes.
+  UniformQuantizer of_difference(const UniformQuantizer& quantizer) const {
+    QuantizationOptions options = quantizer.options();
+    options.is_signed = options.is_narrow = options.is_symmetric = false;
+    return {options, {quantizer.parameters().scale, {0}, 0}};
+  }
+
+  // Operands choose a common step.
+  bool chooses_step(const LinearLayer& layer) const {
+    return !layer.custom && is_sum(layer) &&
+           std::ranges::none_of(
+               layer.terms, [&](const FloatTerm& term) { return pools_.contains(term.tensor); });
   }
 
   std::vector<Reader> readers_of(const std::string& input) const {
@@ -125,7 +147,7 @@ class Quantization {
       } else if (all_plain && mode_ == Mode::own_grid) {
         input_quantizers_[i] = grid_or_throw(name, data, readers[0].layer->name);
       } else if (all_plain) {
-        const auto in_sum = [](const Reader& r) { return !r.layer->custom && is_sum(*r.layer); };
+        const auto in_sum = [&](const Reader& r) { return chooses_step(*r.layer); };
         if (std::ranges::none_of(readers, in_sum))
           input_quantizers_[i] = fit(data, bits_.op_inputs);
         else if (readers.size() == 1)
@@ -201,18 +223,23 @@ class Quantization {
     return network_.is_input(root) && network_.is_plain(tensor) && !root_values_.contains(root);
   }
 
+  UniformQuantizer quantizer_of(const std::string& tensor, const std::vector<double>& values) {
+    const std::string& giver = step_giver(tensor);
+    if (giver != tensor) return of_difference(quantizer_of(giver, values_at(giver)));
+    return is_read_as_input(tensor) ? **input_quantizer(tensor) : fit(values, bits_.op_inputs);
+  }
+
   QuantizedLayer quantize(const LinearLayer& layer) {
     if (mode_ != Mode::after_training) return quantize_own(layer);
-    const bool in_sum = !layer.custom && is_sum(layer);
+    const bool in_sum = chooses_step(layer);
     std::vector<std::vector<double>> values;
     std::vector<UniformQuantizer> quantizers;
     std::vector<bool> is_free;
     for (const FloatTerm& term : layer.terms) {
       values.push_back(values_at(term.tensor));
       if (in_sum) continue;
-      is_free.push_back(!is_read_as_input(term.tensor));
-      quantizers.push_back(is_free.back() ? fit(values.back(), bits_.op_inputs)
-                                          : **input_quantizer(term.tensor));
+      is_free.push_back(!is_read_as_input(term.tensor) && !pools_.contains(term.tensor));
+      quantizers.push_back(quantizer_of(term.tensor, values.back()));
     }
     if (in_sum)
       quantizers = quantize_sum(layer, values);
@@ -238,9 +265,11 @@ class Quantization {
   QuantizedLayer quantize_own(const LinearLayer& layer) {
     std::vector<UniformQuantizer> quantizers;
     for (const FloatTerm& term : layer.terms) {
-      quantizers.push_back(mode_ == Mode::own_nodes
-                               ? own_quantizer(network_, term.tensor)->quantizer
-                               : grid_or_throw(term.tensor, values_at(term.tensor), layer.name));
+      const std::string& giver = step_giver(term.tensor);
+      const UniformQuantizer quantizer = mode_ == Mode::own_nodes
+                                             ? own_quantizer(network_, giver)->quantizer
+                                             : grid_or_throw(giver, values_at(giver), layer.name);
+      quantizers.push_back(giver == term.tensor ? quantizer : of_difference(quantizer));
     }
     return layer.custom ? custom_layer(layer, graph_, quantizers)
                         : own_layer(layer, graph_.shapes.at(layer.output), quantizers);
@@ -302,6 +331,7 @@ class Quantization {
   }
 
   FloatGraph graph_;
+  const MaxPools pools_;
   const Network network_;
   const std::vector<Tensor<double>>& calibration_;
   const QuantizationBits bits_;

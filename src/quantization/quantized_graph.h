@@ -1,6 +1,6 @@
 // A float network with quantizers on it.
 //
-// The graph is cut at its mixing operators (Gemm, MatMul, sums of encrypted
+// The graph is cut at its mixing operators (Gemm, MatMul, Conv, sums of encrypted
 // tensors, a user's own). Each layer reads integers, through a quantizer per
 // operand, and computes integer accumulators:
 //

@@ -62,11 +62,12 @@ std::size_t check_ciphertexts(const Circuit& circuit, const Plan& plan,
 class EncryptedRun {
  public:
   EncryptedRun(const Circuit& circuit, const Plan& plan, std::span<const EvaluationKeys> keys,
-               ProgressCounter& progress)
+               ProgressCounter& progress, const LookupObserver& observer)
       : circuit_(circuit),
         plan_(plan),
         keys_(keys),
         progress_(progress),
+        observer_(observer),
         values_(circuit.values.size()),
         last_use_(last_uses(circuit)) {
     for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
@@ -77,6 +78,7 @@ class EncryptedRun {
 
   void run(std::size_t first, std::size_t samples, const std::vector<LweBatch>& inputs,
            std::vector<LweBatch>& outputs) {
+    first_sample_ = first;
     samples_ = samples;
     std::size_t input = 0, output = 0;
     for (std::size_t n = 0; n < circuit_.nodes.size(); ++n) {
@@ -162,8 +164,8 @@ class EncryptedRun {
     const EvaluationKeys& keys = keys_[lookup.key_set];
     const WideShape& shape = lookup.wide;
     const Interval interval = circuit_.values[lut.operand].interval;
-    const LweBatch x =
-        take_operand(lut, node, wide_offset(interval, plan_.tensors[lut.operand], shape));
+    const Torus offset = wide_offset(interval, plan_.tensors[lut.operand], shape);
+    const LweBatch x = take_operand(lut, node, offset);
     const std::size_t elements = size_of(circuit_, lut.operand);
     std::vector<std::vector<WideTable>> tables;
     for (std::size_t t = 0; t < lut.tables.size(); ++t) {
@@ -175,7 +177,9 @@ class EncryptedRun {
       for (std::size_t t = 0; t < tables.size(); ++t)
         read.push_back(&tables[t][lut.tables[t].row_of(i % elements)]);
     }
-    wide_lookup_batch(keys, x, read, make_all(lut.results), advance());
+    const std::vector<LweBatch*> results = make_all(lut.results);
+    wide_lookup_batch(keys, x, read, results, advance());
+    show(node, x, offset, results);
   }
 
   // Progress of one call on the progress of the run.
@@ -190,7 +194,8 @@ class EncryptedRun {
     const LookupPlan& lookup = plan_.lookups.at(node);
     if (lookup.wide.index_bits != 0) return evaluate_wide(lut, node);
     const std::size_t elements = size_of(circuit_, lut.operand);
-    const LweBatch x = take_operand(lut, node, lookup_offset(table_size(plan_, lookup)));
+    const Torus offset = lookup_offset(table_size(plan_, lookup));
+    const LweBatch x = take_operand(lut, node, offset);
     // Tables can be large: they are made when it is their node's turn, and dropped after it.
     const std::vector<TorusTable> tables = make_torus_tables(lut, plan_, lookup);
     std::vector<const Torus*> read;
@@ -199,18 +204,24 @@ class EncryptedRun {
     }
     const std::vector<LweBatch*> results = make_all(lut.results);
     bootstrap_batch(keys_[lookup.key_set], x, read, lookup.rotation, results, advance());
-    if (!lookup.is_odd) return;
-    for (std::size_t t = 0; t < tables.size(); ++t) {
+    for (std::size_t t = 0; lookup.is_odd && t < tables.size(); ++t) {
       for (std::size_t i = 0; i < x.count; ++i)
         results[t]->row(i).back() += tables[t].constant_of(i % elements);
     }
+    show(node, x, offset, results);
+  }
+
+  void show(std::size_t node, const LweBatch& operand, Torus offset,
+            const std::vector<LweBatch*>& results) const {
+    if (observer_) observer_({node, first_sample_, samples_, operand, offset, results});
   }
 
   const Circuit& circuit_;
   const Plan& plan_;
   const std::span<const EvaluationKeys> keys_;
   ProgressCounter& progress_;
-  std::size_t samples_ = 0;
+  const LookupObserver& observer_;
+  std::size_t first_sample_ = 0, samples_ = 0;
   std::vector<LweBatch> values_;
   const std::vector<std::size_t> last_use_;
   std::map<std::size_t, std::vector<Torus>> constants_;
@@ -221,7 +232,8 @@ class EncryptedRun {
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     std::span<const EvaluationKeys> keys,
                                     const std::vector<LweBatch>& inputs,
-                                    const ProgressCallback& progress, const Limits& limits) {
+                                    const ProgressCallback& progress, const Limits& limits,
+                                    const LookupObserver& observer) {
   check_keys(plan, keys);
   const std::size_t batch = check_ciphertexts(circuit, plan, inputs);
   const std::size_t at_once = choose_samples_at_once(circuit, plan, batch, limits);
@@ -232,7 +244,7 @@ std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
   }
   ProgressCounter counter(progress, batch * static_cast<std::size_t>(lookup_count(circuit)));
   with_threads(limits.threads, [&] {
-    EncryptedRun run(circuit, plan, keys, counter);
+    EncryptedRun run(circuit, plan, keys, counter, observer);
     for (std::size_t first = 0; first < batch; first += at_once)
       run.run(first, std::min(at_once, batch - first), inputs, outputs);
   });

@@ -9,6 +9,7 @@
 
 #include "circuit/circuit.h"
 #include "plan/plan.h"
+#include "runtime/flips.h"
 #include "tfhe/bootstrap.h"
 #include "tfhe/ciphertext.h"
 #include "torusml/limits.h"
@@ -26,11 +27,24 @@ std::vector<Tensor<std::int64_t>> run_clear(const Circuit& circuit,
                                             const ValueObserver& observer = {});
 
 // One 64-bit torus phase a value, with the noise that the plan predicts where ciphertexts are born,
-// at the keyswitch and at the modulus switch. Deterministic under a seed.
+// at the keyswitch and at the modulus switch. Sample s of a run has noise that depends on the seed
+// and s alone. `flips`, unless null, receives the run's counts in addition to what it holds.
 std::vector<Tensor<std::int64_t>> run_simulated(const Circuit& circuit, const Plan& plan,
                                                 const std::vector<Tensor<std::int64_t>>& inputs,
                                                 std::uint64_t seed,
-                                                const ProgressCallback& progress = {});
+                                                const ProgressCallback& progress = {},
+                                                FlipCounts* flips = nullptr);
+
+// A lookup that an encrypted run has just made, of `samples` samples from `first_sample` on. Its
+// ciphertexts live as long as the call.
+struct EncryptedLookup {
+  std::size_t node = 0, first_sample = 0, samples = 0;
+  const LweBatch& operand;                // samples * elements
+  Torus offset = 0;                       // that its bodies have been given beforehand
+  const std::vector<LweBatch*>& results;  // by table
+};
+// Tests and benchmarks look at lookups; where nothing does, nothing is kept longer or copied.
+using LookupObserver = std::function<void(const EncryptedLookup& lookup)>;
 
 // keys: by key set of the plan, all of one secret key. inputs[i] holds batch * elements ciphertexts
 // of input i, row-major; the result likewise, by output. progress counts table reads. Errors:
@@ -39,6 +53,6 @@ std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     std::span<const EvaluationKeys> keys,
                                     const std::vector<LweBatch>& inputs,
                                     const ProgressCallback& progress = {},
-                                    const Limits& limits = {});
+                                    const Limits& limits = {}, const LookupObserver& observer = {});
 
 }  // namespace torusml

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <random>
+#include <mutex>
 #include <span>
 
 #include "base/progress.h"
@@ -10,32 +10,24 @@
 #include "parameters/wide_lookups.h"
 #include "plan/client_spec.h"
 #include "runtime/batch.h"
+#include "runtime/block_noise.h"
 #include "runtime/executors.h"
 #include "runtime/lookup_table.h"
+#include "runtime/memory.h"
+#include "runtime/noise_origins.h"
+#include "runtime/phase_block.h"
 
 namespace torusml {
 namespace {
 
-// Gaussian torus words. Speed and repeatability matter here, secrecy does not.
-class NoiseSource {
- public:
-  explicit NoiseSource(std::uint64_t seed) : engine_(seed) {}
-
-  Torus draw(double sigma) {
-    if (sigma == 0) return 0;
-    const double turns = sigma * normal_(engine_);
-    const double fraction = turns - std::round(turns);  // [-1/2, 1/2]
-    return static_cast<Torus>(std::llrint(std::ldexp(fraction, 63))) << 1;
-  }
-
-  bool happens(double probability) {
-    return std::uniform_real_distribution<double>()(engine_) < probability;
-  }
-
- private:
-  std::mt19937_64 engine_;
-  std::normal_distribution<double> normal_;
-};
+// Lanes of a block at most: one strip of tfhe/linear.h.
+constexpr std::size_t kMostLanes = 96;
+// Of the phases of a block, all values together, unless it has the fewest lanes.
+constexpr std::size_t kBlockBytes = std::size_t{256} << 20;
+// Elements whose noise is drawn together. Part of what a seed stands for.
+constexpr std::size_t kDrawnTogether = 8;
+// Inputs of more values are encoded one by one.
+constexpr std::uint64_t kMostEncoded = std::uint64_t{1} << 16;
 
 // Noise of a lookup's results: of one alone; and of several of one rotation what they have in
 // common and what each has of its own.
@@ -51,25 +43,38 @@ ResultSigma result_sigma_of(const KeySet& set) {
 
 // Everything that is the same for all samples.
 struct SimulatedCircuit {
-  SimulatedCircuit(const Circuit& circuit, const Plan& plan) : circuit(circuit), plan(plan) {
+  SimulatedCircuit(const Circuit& circuit, const Plan& plan, bool counts_flips)
+      : circuit(circuit), plan(plan), last_use(last_uses(circuit)) {
     for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
-      if (const auto* linear = std::get_if<Linear>(&circuit.nodes[n].op)) {
+      if (const auto* input = std::get_if<Input>(&circuit.nodes[n].op)) {
+        add_input(*input, n);
+      } else if (const auto* linear = std::get_if<Linear>(&circuit.nodes[n].op)) {
         constants[n] = linear_constants(circuit, *linear, plan);
       } else if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
-        const LookupPlan& lookup = plan.lookups.at(n);
-        const KeySet& set = plan.key_set_of(lookup);
-        result_sigma[n] = result_sigma_of(set);
-        if (lookup.wide.index_bits != 0) {
-          add_wide(*lut, n, lookup.wide);
-          continue;
-        }
-        tables[n] = make_torus_tables(*lut, plan, lookup);
-        const Variance mask = modulus_switch_mask_variance(set.parameters.small_dimension,
-                                                           2 * table_size(plan, lookup));
-        lookup_sigma[n] = std::sqrt(set.keyswitch.value + mask.value);
+        if (counts_flips) judges.emplace(n, LookupJudge(circuit, plan, n));
+        add_lookup(*lut, n, plan.lookups.at(n));
       }
     }
     fresh_sigma = std::sqrt(plan.fresh.value);
+    origins = find_noise_origins(circuit, plan, constants, tables);
+  }
+
+  void add_input(const Input& input, std::size_t node) {
+    const Interval interval = circuit.values[input.result].interval;
+    if (interval.size() > kMostEncoded) return;
+    const TensorPlan& tensor = plan.tensors[input.result];
+    for (std::int64_t v = interval.lower; v <= interval.upper; ++v)
+      encoded[node].push_back(encode(v, tensor.scale, tensor.center));
+  }
+
+  void add_lookup(const Lut& lut, std::size_t node, const LookupPlan& lookup) {
+    const KeySet& set = plan.key_set_of(lookup);
+    result_sigma[node] = result_sigma_of(set);
+    if (lookup.wide.index_bits != 0) return add_wide(lut, node, lookup.wide);
+    tables[node] = make_torus_tables(lut, plan, lookup);
+    const Variance mask =
+        modulus_switch_mask_variance(set.parameters.small_dimension, 2 * table_size(plan, lookup));
+    lookup_sigma[node] = std::sqrt(set.keyswitch.value + mask.value);
   }
 
   void add_wide(const Lut& lut, std::size_t node, const WideShape& shape) {
@@ -86,6 +91,8 @@ struct SimulatedCircuit {
 
   const Circuit& circuit;
   const Plan& plan;
+  std::vector<std::size_t> last_use;
+  std::map<std::size_t, std::vector<Torus>> encoded;  // of an input, by value from the least on
   std::map<std::size_t, std::vector<Torus>> constants;
   std::map<std::size_t, std::vector<TorusTable>> tables;
   std::map<std::size_t, double>
@@ -93,155 +100,242 @@ struct SimulatedCircuit {
   // Of a wide lookup: that another of its bootstraps fails than the first.
   std::map<std::size_t, double> later_failure;
   std::map<std::size_t, ResultSigma> result_sigma;
+  std::map<std::size_t, LookupJudge> judges;  // where flips are counted
+  NoiseOrigins origins;
   double fresh_sigma = 0;
 };
 
-class SimulatedSample {
+// Some samples, the whole circuit.
+class SimulatedBlock {
  public:
-  SimulatedSample(const SimulatedCircuit& shared, std::uint64_t seed)
-      : shared_(shared), noise_(seed), phases_(shared.circuit.values.size()) {}
+  // Of `lanes` lanes the first `samples` are samples of the batch.
+  SimulatedBlock(const SimulatedCircuit& shared, std::uint64_t seed, std::size_t first,
+                 std::size_t samples, std::size_t lanes)
+      : shared_(shared),
+        first_(first),
+        samples_(samples),
+        lanes_(lanes),
+        noise_(seed, first, lanes),
+        values_(shared.circuit.values.size()),
+        kept_(shared.origins.slots) {}
 
-  void run(std::size_t sample, const std::vector<Tensor<std::int64_t>>& inputs,
+  void run(const std::vector<Tensor<std::int64_t>>& inputs,
            std::vector<Tensor<std::int64_t>>& outputs) {
     std::size_t input = 0, output = 0;
     for (std::size_t n = 0; n < shared_.circuit.nodes.size(); ++n) {
       const Node& node = shared_.circuit.nodes[n];
+      noise_.start(n);
       if (const auto* in = std::get_if<Input>(&node.op))
-        encrypt(*in, inputs[input++], sample);
+        encrypt(*in, n, inputs[input++]);
       else if (const auto* linear = std::get_if<Linear>(&node.op))
         evaluate(*linear, n);
       else if (const auto* lut = std::get_if<Lut>(&node.op))
         evaluate(*lut, n);
       else
-        decrypt(std::get<Output>(node.op), outputs[output++], sample);
+        decrypt(std::get<Output>(node.op), outputs[output++]);
+      release(n);
     }
   }
+
+  const FlipCounts& flips() const { return flips_; }
 
  private:
   std::size_t size_of(ValueId value) const {
     return static_cast<std::size_t>(number_of_elements(shared_.circuit.values[value].shape));
   }
 
-  void encrypt(const Input& input, const Tensor<std::int64_t>& integers, std::size_t sample) {
+  PhaseBlock& make(ValueId value) { return values_[value] = make_block(size_of(value), lanes_); }
+
+  void release(std::size_t node) {
+    for (std::size_t v = 0; v < values_.size(); ++v) {
+      if (shared_.last_use[v] <= node) values_[v] = PhaseBlock();
+    }
+  }
+
+  // Calls body(first, rows) for runs of elements whose noise is drawn together.
+  template <class Body>
+  void for_runs(std::size_t elements, const Body& body) {
+    for (std::size_t first = 0; first < elements; first += kDrawnTogether)
+      body(first, std::min(kDrawnTogether, elements - first));
+  }
+
+  std::span<const Torus> draw(std::vector<Torus>& words, std::size_t rows, double sigma) {
+    words.resize(rows * lanes_);
+    noise_.fill(words, sigma);
+    return words;
+  }
+
+  void encrypt(const Input& input, std::size_t node, const Tensor<std::int64_t>& integers) {
+    PhaseBlock& phases = make(input.result);
+    const std::size_t elements = phases.count;
+    for_runs(elements, [&](std::size_t first, std::size_t rows) {
+      const auto fresh = draw(index_noise_, rows, shared_.fresh_sigma);
+      std::ranges::copy(fresh, phases.row(first).data());
+    });
     const TensorPlan& tensor = shared_.plan.tensors[input.result];
-    const std::size_t elements = size_of(input.result);
-    std::vector<Torus>& phases = phases_[input.result];
-    for (std::size_t i = 0; i < elements; ++i) {
-      phases.push_back(encode(integers.data[sample * elements + i], tensor.scale, tensor.center) +
-                       noise_.draw(shared_.fresh_sigma));
+    const std::int64_t lower = shared_.circuit.values[input.result].interval.lower;
+    const auto table = shared_.encoded.find(node);
+    for (std::size_t b = 0; b < samples_; ++b) {
+      const std::int64_t* sample = integers.data.data() + (first_ + b) * elements;
+      for (std::size_t i = 0; i < elements; ++i) {
+        phases.row(i)[b] += table == shared_.encoded.end()
+                                ? encode(sample[i], tensor.scale, tensor.center)
+                                : table->second[static_cast<std::size_t>(sample[i] - lower)];
+      }
     }
   }
 
   void evaluate(const Linear& linear, std::size_t node) {
-    std::vector<Torus> sum = shared_.constants.at(node);
+    const std::vector<Torus>& constants = shared_.constants.at(node);
+    PhaseBlock& sums = make(linear.result);
+    for (std::size_t i = 0; i < sums.count; ++i) std::ranges::fill(sums.row(i), constants[i]);
     // Torus words are integers modulo 2^64, so the integer map applies as it stands.
-    for (const LinearTerm& term : linear.terms) add_term(term, sum);
-    phases_[linear.result] = std::move(sum);
-  }
-
-  void add_term(const LinearTerm& term, std::vector<Torus>& sum) const {
-    const std::vector<Torus>& x = phases_[term.operand];
-    if (const auto* w = std::get_if<DenseWeight>(&term.weight)) {
-      const auto rows = static_cast<std::size_t>(w->rows),
-                 columns = static_cast<std::size_t>(w->columns);
-      for (std::size_t i = 0; i < sum.size(); ++i) {
-        const std::int64_t* weights = w->data.data() + i % rows * columns;
-        const Torus* block = x.data() + i / rows * columns;
-        for (std::size_t c = 0; c < columns; ++c)
-          sum[i] += static_cast<Torus>(weights[c]) * block[c];
-      }
-    } else if (const auto* s = std::get_if<SparseWeight>(&term.weight)) {
-      for (std::size_t i = 0; i < sum.size(); ++i) {
-        for (auto e = static_cast<std::size_t>(s->row_start[i]);
-             e < static_cast<std::size_t>(s->row_start[i + 1]); ++e) {
-          sum[i] += static_cast<Torus>(s->value[e]) * x[static_cast<std::size_t>(s->column[e])];
-        }
-      }
-    } else {
-      const auto factor = static_cast<Torus>(std::get<ScaleWeight>(term.weight).factor);
-      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += factor * x[i];
-    }
+    for (const LinearTerm& term : linear.terms) add_term(term.weight, values_[term.operand], sums);
   }
 
   void evaluate(const Lut& lut, std::size_t node) {
-    const WideShape& wide = shared_.plan.lookups.at(node).wide;
-    if (wide.index_bits != 0) return evaluate_wide(lut, node, wide);
+    const LookupPlan& lookup = shared_.plan.lookups.at(node);
+    for (const ValueId result : lut.results) make(result);
+    for_runs(values_[lut.operand].count, [&](std::size_t first, std::size_t rows) {
+      if (lookup.wide.index_bits != 0)
+        evaluate_wide(lut, node, lookup.wide, first, rows);
+      else
+        evaluate(lut, node, lookup, first, rows);
+    });
+  }
+
+  void evaluate(const Lut& lut, std::size_t node, const LookupPlan& lookup, std::size_t first,
+                std::size_t rows) {
     const std::vector<TorusTable>& tables = shared_.tables.at(node);
     const std::size_t size = tables.front().table_size;
-    const std::size_t together = std::size_t{1}
-                                 << shared_.plan.lookups.at(node).rotation.tables_log2;
     const Torus offset = lookup_offset(size);
-    const double sigma = shared_.lookup_sigma.at(node);
-    const ResultSigma& result_sigma = shared_.result_sigma.at(node);
-    const std::vector<Torus>& x = phases_[lut.operand];
-    for (ValueId result : lut.results) phases_[result].resize(x.size());
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      // One keyswitch and one modulus switch serve all tables of the node, with the same noise,
-      // whether they share rotations or not.
-      const std::uint64_t index = switch_modulus(x[i] + offset + noise_.draw(sigma), 2 * size);
-      for (std::size_t t = 0; t < tables.size(); t += together) {
-        const std::size_t end = std::min(t + together, tables.size());
-        read_together(lut, std::span(tables).subspan(t, end - t), t, i, index, result_sigma);
-      }
+    const LookupOrigins& origins = shared_.origins.lookups.at(node);
+    // One keyswitch and one modulus switch serve all tables of the node, with the same noise,
+    // whether they share rotations or not.
+    const auto noise = draw(index_noise_, rows, shared_.lookup_sigma.at(node));
+    share(origins.inputs, first, index_noise_);
+    const Torus* x = values_[lut.operand].row(first).data();
+    indices_.resize(noise.size());
+    for (std::size_t i = 0; i < noise.size(); ++i)
+      indices_[i] = switch_modulus(x[i] + offset + noise[i], 2 * size);
+
+    const std::size_t together = std::size_t{1} << lookup.rotation.tables_log2;
+    const ResultSigma& sigma = shared_.result_sigma.at(node);
+    for (std::size_t t = 0; t < tables.size(); ++t) {
+      const std::size_t begin = t / together * together;
+      const bool is_alone = std::min(begin + together, tables.size()) - begin == 1;
+      if (!is_alone && t == begin) draw(common_noise_, rows, sigma.common);
+      draw(result_noise_, rows, is_alone ? sigma.alone : sigma.own);
+      if (!is_alone) add(common_noise_, result_noise_.data());
+      share(origins.results[t], first, result_noise_);
+      for (std::size_t r = 0; r < rows; ++r) read(tables[t], first + r, r, values_[lut.results[t]]);
+      finish(lut, node, t, first, rows);
     }
   }
 
-  // Results of one rotation: of tables first, first + 1, ... of the node, for one element.
-  void read_together(const Lut& lut, std::span<const TorusTable> tables, std::size_t first,
-                     std::size_t element, std::uint64_t index, const ResultSigma& result) {
-    const bool is_alone = tables.size() == 1;
-    const Torus common = is_alone ? 0 : noise_.draw(result.common);
-    const double sigma = is_alone ? result.alone : result.own;
-    for (std::size_t t = 0; t < tables.size(); ++t) {
-      const Torus* table = tables[t].of_element(element);
-      const std::size_t size = tables[t].table_size;
-      const Torus read = index < size ? table[index] : Torus{0} - table[index - size];
-      phases_[lut.results[first + t]][element] =
-          read + tables[t].constant_of(element) + common + noise_.draw(sigma);
+  // Rows of noise, from element `first` on, that are the noise of others, or are kept for them.
+  void share(const std::vector<NoiseOrigin>& origins, std::size_t first, std::span<Torus> noise) {
+    if (origins.empty()) return;
+    for (std::size_t r = 0; r < noise.size() / lanes_; ++r) {
+      const NoiseOrigin& origin = origins[first + r];
+      const std::span<Torus> row = noise.subspan(r * lanes_, lanes_);
+      if (origin.kind == NoiseOrigin::Kind::absent) std::ranges::fill(row, Torus{0});
+      if (origin.kind == NoiseOrigin::Kind::kept) kept_[origin.slot].assign(row.begin(), row.end());
+      if (origin.kind != NoiseOrigin::Kind::copied) continue;
+      const Torus sign = 0 - Torus{origin.is_negative};  // all ones: negate
+      for (std::size_t b = 0; b < lanes_; ++b) row[b] = (kept_[origin.slot][b] ^ sign) - sign;
     }
+  }
+
+  // Phases of the table's entries at the indices of row r, without noise.
+  void read(const TorusTable& table, std::size_t element, std::size_t r, PhaseBlock& results) {
+    const Torus* words = table.of_element(element);
+    const Torus constant = table.constant_of(element);
+    const std::uint64_t* indices = indices_.data() + r * lanes_;
+    Torus* row = results.row(element).data();
+    for (std::size_t b = 0; b < lanes_; ++b) {
+      const Torus sign = 0 - Torus{indices[b] >= table.table_size};  // all ones: negate
+      row[b] = ((words[indices[b] & (table.table_size - 1)] ^ sign) - sign) + constant;
+    }
+  }
+
+  // What follows a read: it is judged, and has the noise of its rotations.
+  void finish(const Lut& lut, std::size_t node, std::size_t table, std::size_t first,
+              std::size_t rows) {
+    PhaseBlock& results = values_[lut.results[table]];
+    if (const auto judge = shared_.judges.find(node); judge != shared_.judges.end()) {
+      const PhaseBlock& x = values_[lut.operand];
+      for (std::size_t i = first; i < first + rows; ++i) {
+        judge->second.count(i, table, x.row(i).first(samples_), results.row(i).first(samples_),
+                            flips_[node]);
+      }
+    }
+    add(result_noise_, results.row(first).data());
+  }
+
+  static void add(std::span<const Torus> noise, Torus* words) {
+    for (std::size_t i = 0; i < noise.size(); ++i) words[i] += noise[i];
   }
 
   // The noise of the first rotation, which reads the lowest bits, decides which index is read. If a
   // later bootstrap fails, a higher bit or a digit is wrong: half the table away stands for that.
   // Digits bring the noise of a bootstrap each.
-  void evaluate_wide(const Lut& lut, std::size_t node, const WideShape& shape) {
+  void evaluate_wide(const Lut& lut, std::size_t node, const WideShape& shape, std::size_t first,
+                     std::size_t rows) {
     const std::vector<TorusTable>& tables = shared_.tables.at(node);
     const Torus offset = wide_offset(shared_.circuit.values[lut.operand].interval,
                                      shared_.plan.tensors[lut.operand], shape);
-    const double sigma = shared_.lookup_sigma.at(node);
     const double digits_sigma = shared_.result_sigma.at(node).alone * std::sqrt(shape.digit_count);
-    const std::vector<Torus>& x = phases_[lut.operand];
-    for (ValueId result : lut.results) phases_[result].resize(x.size());
-    for (std::size_t i = 0; i < x.size(); ++i) {
-      const Torus wrong = noise_.happens(shared_.later_failure.at(node)) ? Torus{1} << 62 : 0;
-      const Torus phase = x[i] + offset + noise_.draw(sigma) + wrong;
-      const Torus index = phase << 1 >> (64 - shape.index_bits);
-      for (std::size_t t = 0; t < tables.size(); ++t) {
-        phases_[lut.results[t]][i] = tables[t].of_element(i)[index] + noise_.draw(digits_sigma);
-      }
+    const auto later = static_cast<Torus>(std::ldexp(shared_.later_failure.at(node), 63));
+    const auto noise = draw(index_noise_, rows, shared_.lookup_sigma.at(node));
+    chance_.resize(noise.size());
+    noise_.fill_uniform(chance_);
+    const Torus* x = values_[lut.operand].row(first).data();
+    indices_.resize(noise.size());
+    for (std::size_t i = 0; i < noise.size(); ++i) {
+      const Torus wrong = chance_[i] >> 1 < later ? Torus{1} << 62 : 0;
+      indices_[i] = (x[i] + offset + noise[i] + wrong) << 1 >> (64 - shape.index_bits);
+    }
+    for (std::size_t t = 0; t < tables.size(); ++t) {
+      draw(result_noise_, rows, digits_sigma);
+      for (std::size_t r = 0; r < rows; ++r) read(tables[t], first + r, r, values_[lut.results[t]]);
+      finish(lut, node, t, first, rows);
     }
   }
 
-  void decrypt(const Output& output, Tensor<std::int64_t>& integers, std::size_t sample) const {
+  void decrypt(const Output& output, Tensor<std::int64_t>& integers) const {
     const TensorPlan& tensor = shared_.plan.tensors[output.operand];
-    const std::vector<Torus>& phases = phases_[output.operand];
-    for (std::size_t i = 0; i < phases.size(); ++i) {
-      integers.data[sample * phases.size() + i] = decode(
-          phases[i], tensor.scale, tensor.center, shared_.circuit.values[output.operand].interval);
+    const Interval interval = shared_.circuit.values[output.operand].interval;
+    const PhaseBlock& phases = values_[output.operand];
+    for (std::size_t b = 0; b < samples_; ++b) {
+      std::int64_t* sample = integers.data.data() + (first_ + b) * phases.count;
+      for (std::size_t i = 0; i < phases.count; ++i)
+        sample[i] = decode(phases.row(i)[b], tensor.scale, tensor.center, interval);
     }
   }
 
   const SimulatedCircuit& shared_;
-  NoiseSource noise_;
-  std::vector<std::vector<Torus>> phases_;
+  const std::size_t first_, samples_, lanes_;
+  BlockNoise noise_;
+  std::vector<PhaseBlock> values_;
+  std::vector<Torus> index_noise_, common_noise_, result_noise_, chance_;
+  std::vector<std::uint64_t> indices_;
+  std::vector<std::vector<Torus>> kept_;  // noise that several lookups meet, by slot
+  FlipCounts flips_;
 };
 
-// Spreads seed and sample over 64 bits (the finaliser of SplitMix64).
-std::uint64_t sample_seed(std::uint64_t seed, std::uint64_t sample) {
-  std::uint64_t z = seed + 0x9e3779b97f4a7c15 * (sample + 1);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
+std::size_t round_up(std::size_t n, std::size_t step) { return (n + step - 1) / step * step; }
+
+// Lanes that give every core a block, within bounds.
+std::size_t choose_lanes(const Circuit& circuit, std::size_t batch) {
+  std::size_t elements = 1;
+  for (const TensorType& type : circuit.values)
+    elements += static_cast<std::size_t>(number_of_elements(type.shape));
+  const auto threads = static_cast<std::size_t>(threads_used(0));
+  const std::size_t step = BlockNoise::kLaneStep;
+  const std::size_t fit = kBlockBytes / (elements * sizeof(Torus)) / step * step;
+  const std::size_t wanted = round_up((batch + threads - 1) / threads, step);
+  return std::clamp(std::min(wanted, fit), step, kMostLanes);
 }
 
 }  // namespace
@@ -249,15 +343,29 @@ std::uint64_t sample_seed(std::uint64_t seed, std::uint64_t sample) {
 std::vector<Tensor<std::int64_t>> run_simulated(const Circuit& circuit, const Plan& plan,
                                                 const std::vector<Tensor<std::int64_t>>& inputs,
                                                 std::uint64_t seed,
-                                                const ProgressCallback& progress) {
-  const std::int64_t batch = check_inputs(circuit, inputs);
-  std::vector<Tensor<std::int64_t>> outputs = make_outputs(circuit, batch);
-  const SimulatedCircuit shared(circuit, plan);
-  ProgressCounter counter(progress, static_cast<std::size_t>(batch));
-  parallel_for(static_cast<std::size_t>(batch), [&](std::size_t s) {
-    SimulatedSample(shared, sample_seed(seed, s)).run(s, inputs, outputs);
-    counter.advance();
-  });
+                                                const ProgressCallback& progress,
+                                                FlipCounts* flips) {
+  const auto batch = static_cast<std::size_t>(check_inputs(circuit, inputs));
+  std::vector<Tensor<std::int64_t>> outputs =
+      make_outputs(circuit, static_cast<std::int64_t>(batch));
+  const SimulatedCircuit shared(circuit, plan, flips != nullptr);
+  const std::size_t lanes = choose_lanes(circuit, batch), blocks = (batch + lanes - 1) / lanes;
+  ProgressCounter counter(progress, batch);
+  std::mutex mutex;
+  const auto run_block = [&](std::size_t block) {
+    const std::size_t first = block * lanes, samples = std::min(lanes, batch - first);
+    SimulatedBlock run(shared, seed, first, samples, lanes);
+    run.run(inputs, outputs);
+    counter.advance(samples);
+    if (flips == nullptr) return;
+    const std::lock_guard lock(mutex);
+    *flips += run.flips();
+  };
+  if (blocks == 1) {  // its products may use all cores
+    run_block(0);
+  } else {
+    parallel_for(blocks, [&](std::size_t i) { with_threads(1, [&] { run_block(i); }); });
+  }
   return outputs;
 }
 

@@ -142,6 +142,35 @@ def networks():
     )
 
 
+def convolutional():
+    torch.manual_seed(5)
+    cnn = nn.Sequential(
+        nn.Conv2d(1, 3, 3, stride=2, padding=1),
+        nn.BatchNorm2d(3),
+        nn.ReLU(),
+        nn.Conv2d(3, 4, 2, padding=1, padding_mode="replicate", groups=1),
+        nn.ReLU(),
+        nn.AvgPool2d(2, ceil_mode=True),
+        nn.Conv2d(4, 4, 2, groups=2, padding="same", bias=False),
+        nn.ReLU(),
+        nn.BatchNorm2d(4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
+    line = nn.Sequential(nn.Conv1d(2, 3, 3, dilation=2), nn.Tanh(), nn.ConstantPad1d((1, 2), 0.5), nn.Conv1d(3, 2, 2))
+    volume = nn.Sequential(nn.Conv3d(1, 2, (2, 3, 2), padding=1), nn.ReLU(), nn.AvgPool3d(2, count_include_pad=False))
+    for name, net, x in [
+        ("cnn", cnn, torch.randn(4, 1, 6, 6)),
+        ("conv_line", line, torch.randn(3, 2, 9)),
+        ("conv_volume", volume, torch.randn(2, 1, 3, 4, 4)),
+    ]:
+        for _ in range(20):
+            net.train()(torch.randn(16, *x.shape[1:]))
+        torch_case(f"{name}_old", net, x, False, input_names=["x"], dynamic_axes={"x": {0: "n"}})
+        torch_case(f"{name}_new", net, x, True, traced=1, external_data=False)
+
+
 class QatNet(nn.Module):
     def __init__(self):
         super().__init__()
@@ -173,7 +202,45 @@ def brevitas():
             FIXTURES.add(path.stem, [x], [expected])
 
 
+class QatCnn(nn.Module):
+    """Convolutions with one scale and with one per channel; a pooling between quantized layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.input = qnn.QuantIdentity(bit_width=4, return_quant_tensor=True)
+        self.conv1 = qnn.QuantConv2d(1, 3, 3, stride=2, padding=1, bias=True, weight_bit_width=3)
+        self.norm = nn.BatchNorm2d(3)
+        self.relu1 = qnn.QuantReLU(bit_width=3, act_quant=Uint8ActPerTensorFloat, return_quant_tensor=True)
+        self.conv2 = qnn.QuantConv2d(3, 4, 2, bias=True, weight_bit_width=3, weight_quant=Int8WeightPerChannelFloat)
+        self.relu2 = qnn.QuantReLU(bit_width=3, return_quant_tensor=True)
+        self.fc = qnn.QuantLinear(4, 2, bias=True, weight_bit_width=3)
+
+    def forward(self, x):
+        x = self.relu2(self.conv2(self.relu1(self.norm(self.conv1(self.input(x))))))
+        return self.fc(torch.flatten(nn.functional.avg_pool2d(getattr(x, "value", x), 2), 1))
+
+
+def brevitas_convolutional():
+    torch.manual_seed(6)
+    net = QatCnn()
+    for _ in range(50):
+        net.train()(torch.randn(32, 1, 5, 5))
+    net.eval()
+    x = torch.randn(12, 1, 5, 5)
+    with torch.no_grad():
+        expected = net(x)
+    for form, exporter in (("qonnx", export_qonnx), ("qcdq", export_onnx_qcdq)):
+        for age, dynamo in (("old", False), ("new", True)):
+            path = FIXTURES.folder / f"brevitas_cnn_{form}_{age}.onnx"
+            with silence():
+                exporter(net, args=x[:1], export_path=path, dynamo=dynamo)
+            clean(path)
+            FIXTURES.add(path.stem, [x], [expected])
+
+
 activations()
 networks()
 brevitas()
+convolutional()
+brevitas_convolutional()
 FIXTURES.save()

@@ -493,6 +493,115 @@ def qonnx():
     quant("quant_per_channel", X, RNG.uniform(0.1, 0.5, (1, 6)).astype(np.float32))
 
 
+# Its own numbers, so that adding a case here leaves the files of others as they are.
+SPATIAL = np.random.default_rng(11)
+
+
+def image(*shape):
+    return SPATIAL.uniform(-2, 2, shape).astype(np.float32)
+
+
+def convolutions():
+    def conv(name, x, weight, bias=False, opset=20, **attributes):
+        constants = {"w": image(*weight)}
+        if bias:
+            constants["b"] = image(weight[0])
+        case(f"conv_{name}", node("Conv", ["x", *constants], **attributes), image(*x), constants, opset)
+
+    conv("1d", (3, 2, 9), (4, 2, 3), bias=True)
+    conv("1d_strided", (2, 2, 9), (3, 2, 4), strides=[3], pads=[2, 1], dilations=[2])
+    conv("2d", (3, 2, 6, 5), (4, 2, 3, 3), bias=True)
+    conv("2d_opset11", (2, 1, 5, 5), (2, 1, 3, 3), bias=True, opset=11, kernel_shape=[3, 3])
+    conv("2d_padded", (2, 2, 5, 4), (3, 2, 3, 2), bias=True, pads=[1, 0, 2, 1])
+    conv("2d_strided", (2, 2, 7, 8), (3, 2, 3, 3), strides=[2, 3], pads=[1, 1, 1, 1])
+    conv("2d_dilated", (2, 2, 8, 7), (3, 2, 3, 2), dilations=[2, 3], pads=[1, 2, 1, 0])
+    conv("2d_groups", (2, 4, 5, 5), (6, 2, 3, 3), bias=True, group=2, pads=[1, 1, 1, 1])
+    conv("2d_depthwise", (2, 3, 5, 5), (6, 1, 2, 2), group=3)
+    conv("2d_pointwise", (2, 3, 4, 4), (5, 3, 1, 1), bias=True, strides=[2, 1])
+    conv("2d_whole_image", (2, 2, 4, 3), (5, 2, 4, 3), bias=True)
+    conv("3d", (2, 2, 4, 5, 4), (3, 2, 2, 3, 2), bias=True, strides=[1, 2, 1], pads=[0, 1, 1, 1, 0, 0])
+    for auto_pad in ["VALID", "SAME_UPPER", "SAME_LOWER"]:
+        conv(auto_pad.lower(), (2, 2, 6, 7), (3, 2, 4, 3), auto_pad=auto_pad, strides=[2, 3])
+    conv("same_even", (2, 1, 6, 6), (2, 1, 3, 3), auto_pad="SAME_UPPER", strides=[4, 1])
+
+
+def pads():
+    x = image(2, 2, 4, 3)
+    for mode in ["constant", "edge", "reflect", "wrap"]:
+        case(f"pad_{mode}", node("Pad", ["x", "p"], mode=mode), x, {"p": i64(0, 0, 1, 2, 0, 0, 3, 1)})
+    case("pad_value", node("Pad", ["x", "p", "c"]), x, {"p": i64(0, 1, 0, 2, 0, 0, 1, 0), "c": scalar(0.75)})
+    case("pad_axes", node("Pad", ["x", "p", "", "a"], mode="edge"), x, {"p": i64(2, 1, 0, 3), "a": i64(-1, 2)})
+    case("pad_opset11", node("Pad", ["x", "p", "c"]), x, {"p": i64(0, 0, 1, 1, 0, 0, 1, 1), "c": scalar(0)}, 11)
+    case("pad_opset25", node("Pad", ["x", "p"], mode="reflect"), x, {"p": i64(0, 0, 1, 2, 0, 0, 3, 1)}, 25)
+    constants = {"p": i64(0, 0, 1, 1, 0, 0, 1, 1), "w": image(2, 2, 3, 3)}
+    case("pad_before_conv", [node("Pad", ["x", "p"], ["q"], mode="edge"), node("Conv", ["q", "w"])], x, constants)
+
+
+def averages():
+    def pool(name, x, opset=20, **attributes):
+        case(f"averagepool_{name}", node("AveragePool", ["x"], **attributes), image(*x), opset=opset)
+
+    pool("1d", (3, 2, 9), kernel_shape=[3])
+    pool("2d", (2, 3, 6, 4), kernel_shape=[2, 2], strides=[2, 2])
+    pool("padded", (2, 2, 5, 5), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    pool("include_pad", (2, 2, 5, 5), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], count_include_pad=1)
+    pool("ceil", (2, 2, 6, 7), kernel_shape=[3, 2], strides=[2, 3], ceil_mode=1)
+    pool("ceil_padded", (2, 1, 6, 6), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1)
+    pool(
+        "ceil_include_pad",
+        (2, 1, 6, 6),
+        kernel_shape=[3, 3],
+        strides=[2, 2],
+        pads=[1, 1, 1, 1],
+        ceil_mode=1,
+        count_include_pad=1,
+    )
+    pool("ceil_drops_window", (2, 1, 4, 4), kernel_shape=[1, 1], strides=[3, 2], pads=[0, 0, 0, 0], ceil_mode=1)
+    pool("dilated", (2, 2, 7, 6), kernel_shape=[3, 2], dilations=[2, 3])
+    pool("same_upper", (2, 2, 5, 6), kernel_shape=[2, 3], strides=[2, 2], auto_pad="SAME_UPPER")
+    pool("same_lower", (2, 2, 5, 6), kernel_shape=[2, 3], strides=[2, 2], auto_pad="SAME_LOWER")
+    pool("3d", (2, 1, 4, 4, 3), kernel_shape=[2, 2, 2], strides=[2, 1, 1])
+    pool("opset11", (2, 2, 5, 5), 11, kernel_shape=[2, 2])
+    case("globalaveragepool", node("GlobalAveragePool", ["x"]), image(3, 4, 3, 2))
+    case("globalaveragepool_1d", node("GlobalAveragePool", ["x"]), image(3, 2, 5))
+    for op in ["ReduceMean", "ReduceSum"]:
+        name, x = op.lower(), image(3, 4, 3, 2)
+        case(name, node(op, ["x", "a"]), x, {"a": i64(1, 3)})
+        case(f"{name}_squeezed", node(op, ["x", "a"], keepdims=0), x, {"a": i64(-1, -2)})
+        case(f"{name}_noop", node(op, ["x"], noop_with_empty_axes=1), x)
+        case(f"{name}_opset11", node(op, ["x"], axes=[2], keepdims=0), x, opset=11)
+
+
+def moves():
+    x = image(2, 3, 4, 5)
+    two = {"x": x, "z": image(2, 2, 4, 5)}
+    case("concat_channels", node("Concat", ["x", "z"], axis=1), two)
+    case("concat_itself", node("Concat", ["x", "x"], axis=-1), x)
+    case(
+        "slice_image",
+        node("Slice", ["x", "f", "t", "a", "s"]),
+        x,
+        {"f": i64(1, -1), "t": i64(4, 0), "a": i64(2, 3), "s": i64(2, -2)},
+    )
+    case("gather_channel", node("Gather", ["x", "i"], axis=1), x, {"i": scalar(-1, np.int64)})
+    case("gather_columns", node("Gather", ["x", "i"], axis=3), x, {"i": np.array([[0, 4], [2, 2]], np.int64)})
+
+
+def maxima():
+    def pool(name, x, opset=20, **attributes):
+        case(f"maxpool_{name}", node("MaxPool", ["x"], **attributes), image(*x), opset=opset)
+
+    pool("1d", (3, 2, 9), kernel_shape=[3])
+    pool("2d", (2, 3, 6, 4), kernel_shape=[2, 2], strides=[2, 2])
+    pool("padded", (2, 2, 5, 5), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    pool("ceil", (2, 2, 6, 7), kernel_shape=[3, 2], strides=[2, 3], ceil_mode=1)
+    pool("dilated", (2, 2, 7, 6), kernel_shape=[3, 2], dilations=[2, 3])
+    pool("same_lower", (2, 2, 5, 6), kernel_shape=[2, 3], strides=[2, 2], auto_pad="SAME_LOWER")
+    pool("3d", (2, 1, 4, 4, 3), kernel_shape=[2, 2, 2], strides=[2, 1, 1])
+    pool("opset11", (2, 2, 5, 5), 11, kernel_shape=[2, 2])
+    case("globalmaxpool", node("GlobalMaxPool", ["x"]), image(3, 4, 3, 2))
+
+
 def check_with_reference():
     """onnx's own evaluator has a second opinion on the operators newer than onnxruntime."""
     for name in ["relu_opset28", "opset28_chain"]:
@@ -508,5 +617,10 @@ shapes()
 typed_tensors()
 quantizers()
 qonnx()
+convolutions()
+pads()
+averages()
+moves()
+maxima()
 FIXTURES.save()
 check_with_reference()

@@ -63,6 +63,10 @@ FIRST = [[1.0, -0.5], [0.3, 0.8], [-0.7, 0.2]]
 SECOND = [[0.6, -0.4, 0.9], [-0.2, 0.5, 0.1]]
 
 
+EXACT = ("--precision", "exact")
+COMPILE_EXACT = ("compile", "net.onnx", "--calibration", "calibration.npy", *EXACT)
+
+
 def network(x, relu=True):
     hidden = x @ np.array(FIRST).T + np.linspace(-0.3, 0.3, 3)
     return (np.maximum(hidden, 0) if relu else hidden) @ np.array(SECOND).T
@@ -76,7 +80,7 @@ def life(tmp_path_factory):
     save_network(folder / "net.onnx", (FIRST, SECOND))
     np.save(folder / "calibration.npy", random.uniform(-1, 1, (200, 2)).astype(np.float32))
     np.save(folder / "x.npy", random.uniform(-0.9, 0.9, (3, 2)))
-    torusml("compile", "net.onnx", "--calibration", "calibration.npy", "--bits", 3, "-o", "m.tml", folder=folder)
+    torusml(*COMPILE_EXACT, "--bits", 3, "-o", "m.tml", folder=folder)
     torusml("keygen", "m.tml", "--secret", "client.key", "--evaluation", "eval.key", folder=folder)
     torusml("encrypt", "m.tml", "--secret", "client.key", "--input", "x.npy", "-o", "x.ct", folder=folder)
     torusml("run", "m.tml", "--evaluation", "eval.key", "--input", "x.ct", "-o", "y.ct", folder=folder)
@@ -142,7 +146,7 @@ def test_limits_are_kept(life):
 def test_eight_bits_are_close_to_the_network(life):
     # The sum of a few products of 8 bits is as wide as exact lookups go.
     compile_model = ("compile", "net.onnx", "--calibration", "calibration.npy")
-    text = torusml(*compile_model, "-o", "b.tml", folder=life)
+    text = torusml(*compile_model, *EXACT, "-o", "b.tml", folder=life)
     assert "exact, 16 bits at most" in text and " ms" in text
     assert "circuit bootstrapping for wide lookups" in torusml("inspect", "b.tml", folder=life)
     clear, _ = predict(life, "clear", model="b.tml")
@@ -183,7 +187,7 @@ def test_secret_key_is_private_and_kept(life):
 
 
 def test_compiling_is_reproducible(life):
-    torusml("compile", "net.onnx", "--calibration", "calibration.npy", "--bits", 3, "-o", "again.tml", folder=life)
+    torusml(*COMPILE_EXACT, "--bits", 3, "-o", "again.tml", folder=life)
     assert (life / "again.tml").read_bytes() == (life / "m.tml").read_bytes()
 
 
@@ -219,7 +223,7 @@ def test_inspect_names_every_kind(life):
 def test_json_summaries(life):
     summary = json.loads(
         torusml(
-            *("compile", "net.onnx", "--calibration", "calibration.npy", "--bits", 3, "-o", "j.tml", "--json"),
+            *(*COMPILE_EXACT, "--bits", 3, "-o", "j.tml", "--json"),
             folder=life,
         )
     )
@@ -230,7 +234,7 @@ def test_json_summaries(life):
 
 
 def test_print_after_shows_a_rewrite(life):
-    arguments = ("compile", "net.onnx", "--calibration", "calibration.npy", "--bits", 3, "-o", "p.tml", "--print-after")
+    arguments = (*COMPILE_EXACT, "--bits", 3, "-o", "p.tml", "--print-after")
     text = torusml(*arguments, "lowering", folder=life)
     assert "circuit" in text and "= lut %" in text
     assert "fold-affine-luts" in fails(8, *arguments, "nonsense", folder=life)
@@ -238,8 +242,10 @@ def test_print_after_shows_a_rewrite(life):
 
 def test_options_reach_the_plan(life):
     def options(*arguments):
+        precision = () if {"--precision", "--rounding"} & set(arguments) else EXACT
         torusml(
-            *("compile", "net.onnx", "--calibration", "calibration.npy", "--bits", 2, "-o", "o.tml", *arguments),
+            *("compile", "net.onnx", "--calibration", "calibration.npy", "--bits", 2, "-o", "o.tml"),
+            *(*precision, *arguments),
             folder=life,
         )
         return json.loads(torusml("inspect", "o.tml", "--json", folder=life))["model"]
@@ -249,7 +255,74 @@ def test_options_reach_the_plan(life):
     assert options("--profile", "shared_results")["p_error"] == 2.0**-128
     assert options("--security", 132)["security_bits"] == 132
     assert options("--precision", "tolerant", "--tolerance", "2^-6")["precision"] == "tolerant"
+    assert options("--rounding", 3)["precision"] == "rounded"
+    assert options("--rounding", "4:approximate")["precision"] == "tolerant"
     assert 0 < options("--global-p-error", "1e-3")["p_error"] < 1e-3
+
+
+@pytest.fixture(scope="module")
+def many(life):
+    """A calibration set that is large enough to judge precisions by."""
+    x = np.random.default_rng(5).uniform(-1, 1, (400, 2))
+    np.save(life / "many.npy", x)
+    np.save(life / "labels.npy", network(x).argmax(axis=1))
+    return ("net.onnx", "--calibration", "many.npy", "--bits", 4)
+
+
+def test_auto_is_the_default_and_says_what_it_found(life, many):
+    text = torusml("compile", *many, "-o", "auto.tml", folder=life)
+    assert "of predictions as under exact, simulated on 267 samples held out (asked for 99.5 %)" in text
+    for part in ("layer", "effective bits", "flips", "relu1", "y (output)", "exact lookups would take"):
+        assert part in text
+    summary = json.loads(torusml("compile", *many, "-o", "auto.tml", "--json", folder=life))
+    assert summary["precision"] == "auto" and summary["precision_search"]["loss"] <= 0.005
+    assert [layer["name"] for layer in summary["layers"]] == ["relu1", "y"]
+    predict(life, "simulated", model="auto.tml")
+    model = json.loads(torusml("inspect", "auto.tml", "--json", folder=life))["model"]
+    assert model["precision"] == "auto"
+    assert "calibration samples are too few" in fails(31, *COMPILE_EXACT[:4], "-o", "few.tml", folder=life)
+
+
+def test_precision_by_layer(life, many):
+    torusml("compile", *many, "--layer", "relu1=tolerant:2^-9", "--layer", "y=exact", *EXACT, "-o", "l.tml", folder=life)
+    text = torusml("inspect", "l.tml", "--json", folder=life)
+    assert "tolerant tolerance 0.001953125" in json.loads(text)["model"]["plan"]
+    for wrong, code in (("relu1", 1), ("relu1=sloppy", 8), ("relu9=exact", 8), ("relu1=tolerant:2", 1), ("relu1=auto", 1)):
+        fails(code, "compile", *many, *EXACT, "--layer", wrong, "-o", "l.tml", folder=life)
+    twice = ("--layer", "relu1=exact", "--layer", "relu1=tolerant")
+    assert "given twice" in fails(1, "compile", *many, *twice, "-o", "l.tml", folder=life)
+
+
+def test_estimate_before_there_are_keys(life, many):
+    text = torusml("estimate", *many, "--cores", 8, "--labels", "labels.npy", folder=life)
+    for part in ("3 lookups a sample", "a sample alone", "in a batch of 32", "on 8 cores like these", "evaluation keys"):
+        assert part in text
+    assert "accuracy, simulated" in text and "of predictions as the float network's simulated" in text
+    estimate = json.loads(torusml("estimate", *many, "--batch", 4, "--without-changes", "--json", folder=life))
+    assert estimate["batch"] == 4 and estimate["changes"] == []
+    assert 0 < estimate["seconds_one_sample"] < 10
+    assert estimate["fidelity_simulated"] > 0.9
+    assert estimate["layers"][0]["tables"] == 3
+    fails(1, "estimate", *many, "--batch", 0, folder=life)
+    fails(1, "estimate", *many, "--cores", 0, folder=life)
+    fails(2, "estimate", *many, "--labels", "x.npy", folder=life)
+    assert json.loads(torusml("estimate", *many, *EXACT, "--json", folder=life))["changes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("--agreement", "0.9", *EXACT), 1),
+        (("--agreement", "1"), 1),
+        (("--agreement", "high"), 1),
+        (("--relative-error", "-1"), 1),
+        (("--max-trials", "2"), 1),
+        (("--tolerance", "2^-8"), 1),
+        (("--agreement", "0.9999"), 31),
+    ],
+)
+def test_wrong_targets(life, many, options, code):
+    fails(code, "compile", *many, *options, "-o", "w.tml", folder=life)
 
 
 def test_two_inputs_go_by_name(tmp_path):
@@ -259,7 +332,7 @@ def test_two_inputs_go_by_name(tmp_path):
         np.save(tmp_path / f"{name}.npy", random.uniform(-1, 1, (100, 2)))
         np.save(tmp_path / f"{name}_x.npy", random.uniform(-0.9, 0.9, (2, 2)))
     calibration = ("--calibration", "right=right.npy", "--calibration", "left=left.npy")
-    torusml("compile", "net.onnx", *calibration, "--bits", 2, "-o", "m.tml", folder=tmp_path)
+    torusml("compile", "net.onnx", *calibration, *EXACT, "--bits", 2, "-o", "m.tml", folder=tmp_path)
     both = ("--input", "left=left_x.npy", "--input", "right=right_x.npy")
     clear, _ = predict(tmp_path, "clear", inputs=both)
     encrypted, _ = predict(tmp_path, "encrypted", inputs=both)
@@ -281,7 +354,7 @@ def test_a_model_without_lookups_needs_no_evaluation_material(tmp_path):
     first.graph.output[0].name = "h"
     first.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 3
     onnx.save(first, str(tmp_path / "linear.onnx"))
-    torusml("compile", "linear.onnx", "--calibration", "c.npy", "--bits", 6, "-o", "m.tml", folder=tmp_path)
+    torusml("compile", "linear.onnx", "--calibration", "c.npy", *EXACT, "--bits", 6, "-o", "m.tml", folder=tmp_path)
     torusml("keygen", "m.tml", "--secret", "s.key", "--evaluation", "e.key", folder=tmp_path)
     assert (tmp_path / "e.key").stat().st_size < 2000
     torusml("encrypt", "m.tml", "--secret", "s.key", "--input", "x.npy", "-o", "x.ct", folder=tmp_path)
@@ -297,7 +370,8 @@ def test_a_model_without_lookups_needs_no_evaluation_material(tmp_path):
 
 
 def compile_with(life, *options, calibration="calibration.npy", network_file="net.onnx"):
-    return ("compile", network_file, "--calibration", calibration, "-o", "bad.tml", *options)
+    precision = () if {"--precision", "--rounding"} & set(options) else EXACT
+    return ("compile", network_file, "--calibration", calibration, "-o", "bad.tml", *precision, *options)
 
 
 @pytest.mark.parametrize(
@@ -307,6 +381,12 @@ def compile_with(life, *options, calibration="calibration.npy", network_file="ne
         (("--bits", 33), 7),
         (("--precision", "sloppy"), 8),
         (("--profile", "public"), 8),
+        (("--rounding", "9"), 7),
+        (("--rounding", "6:sloppy"), 8),
+        (("--rounding", "auto"), 22),
+        (("--rounding", "6", "--precision", "tolerant"), 1),
+        (("--rounding", "6:approximate", "--precision", "exact"), 1),
+        (("--rounding", "6:approximate", "--profile", "shared_results"), 27),
         (("--p-error", 2), 9),
         (("--p-error", 0), 9),
         (("--p-error", -1), 9),
@@ -426,7 +506,7 @@ def test_cut_and_flipped_files(life, name):
 def stranger(life):
     """Another model in the same folder, with its own keys and ciphertexts."""
     save_network(life / "other.onnx", (np.array(FIRST) * 0.9, SECOND))
-    compile_other = ("compile", "other.onnx", "--calibration", "calibration.npy", "--bits", 2, "--p-error", "2^-30")
+    compile_other = ("compile", "other.onnx", "--calibration", "calibration.npy", *EXACT, "--bits", 2, "--p-error", "2^-30")
     torusml(*compile_other, "-o", "other.tml", folder=life)
     torusml("keygen", "other.tml", "--secret", "other.key", "--evaluation", "other_eval.key", folder=life)
     torusml("encrypt", "other.tml", "--secret", "other.key", "--input", "x.npy", "-o", "other_x.ct", folder=life)

@@ -69,16 +69,16 @@ def mixed_net():
 
 def test_demanding_lookups_have_a_key_set_of_their_own():
     net, bits = mixed_net(), {"op_inputs": 3, "op_weights": 2, "model_inputs": 3, "model_outputs": 8}
-    two = torusml.compile(net, DATA, bits=bits).fhe_circuit.statistics
+    two = torusml.compile(net, DATA, bits=bits, precision="exact").fhe_circuit.statistics
     assert [key_set["lookup_count"] for key_set in two["key_sets"]] == [2, 40]
     assert two["key_set"] == " + ".join(key_set["name"] for key_set in two["key_sets"])
-    module = torusml.compile(net, DATA, bits=bits, max_key_sets=1)
+    module = torusml.compile(net, DATA, bits=bits, precision="exact", max_key_sets=1)
     one = module.fhe_circuit.statistics
     assert len(one["key_sets"]) == 1 and one["one_key_set"] is None
     assert two["one_key_set"]["name"] == one["key_set"]
     assert two["one_key_set"]["cost_ms_per_core"] == one["complexity"] > two["complexity"] / 0.85
 
-    module = torusml.compile(net, DATA, bits=bits)
+    module = torusml.compile(net, DATA, bits=bits, precision="exact")
     circuit = module.fhe_circuit
     circuit.keygen()
     keys = circuit.client.evaluation_keys
@@ -87,7 +87,7 @@ def test_demanding_lookups_have_a_key_set_of_their_own():
     assert np.array_equal(module.forward(DATA[:2], fhe="execute"), module.forward(DATA[:2]))
     for wrong in (0, 3):
         with pytest.raises(torusml.errors.InvalidArgument, match="max_key_sets"):
-            torusml.compile(net, DATA, bits=bits, max_key_sets=wrong)
+            torusml.compile(net, DATA, bits=bits, precision="exact", max_key_sets=wrong)
 
 
 def test_torch_network(capfd):
@@ -188,14 +188,14 @@ def test_unsupported_layer():
 @pytest.mark.parametrize(
     ("arguments", "builtin"),
     [
-        ({"rounding_threshold_bits": 6}, NotImplementedError),
-        ({"rounding_threshold_bits": {"n_bits": 6, "method": "APPROXIMATE"}}, NotImplementedError),
+        ({"rounding_threshold_bits": "auto"}, NotImplementedError),
+        ({"rounding_threshold_bits": 9}, ValueError),
         ({"reduce_sum_copy": True}, NotImplementedError),
         ({"device": "cuda"}, NotImplementedError),
         ({"show_mlir": True}, NotImplementedError),
         ({"p_error": 0.1, "global_p_error": 0.1}, ValueError),
         ({"inputs_encryption_status": ("clear",)}, ValueError),
-        ({"precision": "auto"}, ValueError),
+        ({"precision": "sloppy"}, ValueError),
     ],
 )
 @pytest.mark.parametrize("compile_it", [compile_torch_model, compile_brevitas_qat_model, compile_onnx_model])

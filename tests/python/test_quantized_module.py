@@ -482,6 +482,23 @@ def test_tolerant_and_global_p_error():
     assert np.array_equal(circuit.simulate(q, seed=1), circuit.simulate(q, seed=1))
 
 
+def test_flip_counts():
+    module = build_quantized_module(small_networks.mlp(), CALIBRATION, n_bits=6)
+    circuit = module.compile(CALIBRATION, precision="tolerant", tolerance=0.02)
+    counts = module.flip_counts(CALIBRATION, seed=1)
+    plans = circuit.statistics["lookups"]
+    assert counts.keys() == plans.keys() and counts
+    for layer, found in counts.items():
+        assert found["events"] == len(CALIBRATION) * plans[layer]["lookup_count"]
+        assert found["events"] > found["flips"] >= found["far"] >= found["wraps"] >= 0
+        assert 1 >= plans[layer]["step_probability"] >= plans[layer]["far_probability"] > 0
+    assert sum(found["flips"] for found in counts.values()) > 0
+    assert counts == module.flip_counts(CALIBRATION, seed=1) != module.flip_counts(CALIBRATION, seed=2)
+    assert circuit.flip_counts(module.quantize_input(CALIBRATION), seed=1) == counts
+    with pytest.raises(Exception, match="TML-E"):
+        build_quantized_module(small_networks.mlp(), CALIBRATION, n_bits=6).flip_counts(CALIBRATION)
+
+
 def test_too_wide_for_exact():
     with pytest.raises(RuntimeError, match="TML-E017") as raised:
         compile_onnx_model(small_networks.mlp((3, 20, 2)), CALIBRATION, n_bits=12)

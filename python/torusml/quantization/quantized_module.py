@@ -18,10 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core
+from .. import _core, progress
 from ..arrays import one_or_tuple, to_floats, to_integers
 from ..compiled_model import CompiledModel, limits_if
-from ..errors import InvalidArgument, NotCompiled, NotSupported, PErrorOutOfRange, UnknownOption, WrongDtype, WrongShape
+from ..errors import (
+    InvalidArgument,
+    NotCompiled,
+    NotSupported,
+    PErrorOutOfRange,
+    UnknownKey,
+    UnknownOption,
+    UnsupportedBits,
+    WrongDtype,
+    WrongShape,
+)
+from ..precision import PrecisionSearch
 from .quantizers import QuantizationOptions, UniformQuantizationParameters, UniformQuantizer
 
 _FHE_MODES = ("disable", "simulate", "execute")
@@ -30,10 +41,12 @@ _FHE_MODES = ("disable", "simulate", "execute")
 class QuantizedModule:
     """Made by torusml.torch.compile.build_quantized_module and by the functions that compile."""
 
-    def __init__(self, core: _core.QuantizedModule, onnx_bytes: bytes | None = None):
+    def __init__(self, core: _core.QuantizedModule, onnx_bytes: bytes | None = None, rounding: str = ""):
         self._core = core
+        self._rounding = rounding  # "" or "6:exact"
         self._onnx_bytes = onnx_bytes
         self._compiled: CompiledModel | None = None
+        self._compilation: tuple | None = None  # inputs, options, target
 
     # What is inside.
 
@@ -117,6 +130,12 @@ class QuantizedModule:
             return self.fhe_circuit.simulate(*integers)
         return self.fhe_circuit.encrypt_run_decrypt(*integers, **limits)
 
+    def flip_counts(self, *x: Any, seed: int | None = None) -> dict[str, dict[str, int]]:
+        """Floats to counts: what goes wrong at the lookups of a simulated run, see CompiledModel.flip_counts."""
+        self.check_model_is_compiled()
+        q_x = self.quantize_input(*x)
+        return self.fhe_circuit.flip_counts(*(q_x if isinstance(q_x, tuple) else (q_x,)), seed=seed)
+
     def post_processing(self, values: np.ndarray) -> np.ndarray:
         """What a client does with the floats: nothing, for networks."""
         return values
@@ -145,32 +164,42 @@ class QuantizedModule:
         inputs_encryption_status: Any = None,
         device: str = "cpu",
         *,
-        precision: str = "exact",
+        precision: str | None = None,
         tolerance: float | None = None,
         profile: str = "private_results",
         security_level: int = 128,
         parameters: str = "catalogue",
         max_key_sets: int = 2,
+        layers: dict[str, str | float] | None = None,
+        search: PrecisionSearch | None = None,
     ) -> CompiledModel:
         """Chooses parameters for the ranges that `inputs` (floats) reach, and gives the circuit.
 
         p_error: of each table lookup and each output value (default 2^-40); global_p_error: of a whole sample.
-        precision: "exact", or "tolerant", which keeps more bits and lets values near the step of a table take the
-        neighbouring one; tolerance is then the noise as a fraction of the interval. profile: "private_results", or
-        "shared_results" where others than the key's owner see results. parameters: "catalogue", whose published key
-        sets models share, or "custom", which searches freely. max_key_sets: 1, or 2 where demanding lookups may have a
-        key set of their own if that saves enough time. verbose prints the circuit and its plan.
+        precision: "exact" (the default); "tolerant", which keeps more bits and lets values near the step of a table take
+        the neighbouring one, tolerance being then the noise as a fraction of the interval; or "auto", the fastest choice
+        for each layer with which simulated results agree with exact ones as `search` asks. A module that rounds brings its
+        own precision: rounded, or tolerant. layers: by the name of a lookup or output, in place of precision: "exact",
+        "tolerant", or a tolerance. profile: "private_results", or "shared_results" where others than the key's owner see
+        results. parameters: "catalogue", whose published key sets models share, or "custom", which searches freely.
+        max_key_sets: 1, or 2 where demanding lookups may have a key set of their own if that saves enough time. verbose
+        prints the circuit and its plan.
         """
         refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
         check_encryption_status(inputs_encryption_status, len(self._core.inputs))
         options = plan_options(
-            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets
-        )
+            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets, layers,
+            search, self._rounding,
+        )  # fmt: skip
         values = inputs if isinstance(inputs, tuple) else (inputs,)
         self._check_count(values, self._core.inputs, "inputs")
         names = self.ordered_module_input_names
         arrays = [to_floats(value, names[i]) for i, value in enumerate(values)]
-        self._compiled = CompiledModel(self._core.compile(arrays, options, None))
+        arguments = (search or PrecisionSearch()).arguments(len(arrays[0]))
+        with progress.bar("trials of precision") as shown:
+            core = self._core.compile(arrays, options, **arguments, progress=shown, after_pass=None)
+        self._compiled = CompiledModel(core)
+        self._compilation = (arrays, options, arguments)
         if verbose:
             print(self._compiled)
             print(self._compiled.plan_text())
@@ -190,11 +219,37 @@ class QuantizedModule:
         self.check_model_is_compiled()
         return self._compiled
 
+    def report_html(self, path: Any) -> None:
+        """Writes a page about the compiled network, see CompiledModel.report_html."""
+        self.fhe_circuit.report_html(path)
+
+    def estimate(self, batch: int = 32, threads: int = 0, cores: int | None = None, changes: int = 3) -> dict[str, Any]:
+        """What encrypted runs will take, before there are keys; in seconds of work.
+
+        Times of one sample and of a batch on this machine, measured on some lookups of each kind, and scaled to `cores`
+        like its own; bytes of ciphertexts and memory (those of keys are in fhe_circuit.statistics); how near simulated
+        results come to the float network's on calibration samples (share of equal largest outputs, or 1 - relative
+        error); and up to `changes` changes that would save time, each compiled and simulated.
+        """
+        self.check_model_is_compiled()
+        numbers_given = {"batch": batch, "threads": threads, "cores": 0 if cores is None else cores, "changes": changes}
+        for name, value in numbers_given.items():
+            if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+                raise WrongDtype(f"a whole number expected, got {value!r}", name)
+            if value < (1 if name == "batch" or (name == "cores" and cores is not None) else 0):
+                raise InvalidArgument(f"{name} is {value}, which is too small", name)
+        arrays, options, arguments = self._compilation
+        with progress.bar("estimates") as shown:
+            return _core.estimate(
+                self._core, self._compiled._core, arrays, options, **arguments, batch=batch, threads=threads,
+                cores=cores or 0, most_changes=changes, progress=shown,
+            )  # fmt: skip
+
     forward_fhe = fhe_circuit  # the name of older documents
 
     def bitwidth_and_range_report(self) -> dict[str, dict] | None:
         """By layer: "range" that the encoding is built for, its "bitwidth", and the "calibrated" and "guaranteed"
-        ranges. None before compilation."""
+        ranges, all of them with channels shifted and scaled as they are encoded. None before compilation."""
         if self._compiled is None:
             return None
         return {report.pop("name"): report for report in self._core.ranges}
@@ -248,13 +303,25 @@ def check_encryption_status(status: Any, input_count: int) -> None:
 def plan_options(
     p_error: float | None,
     global_p_error: float | None,
-    precision: str,
+    precision: str | None,
     tolerance: float | None,
     profile: str,
     security_level: int,
     parameters: str,
     max_key_sets: int = 2,
+    layers: dict[str, str | float] | None = None,
+    search: PrecisionSearch | None = None,
+    rounding: str = "",
 ) -> _core.PlanOptions:
+    if precision is None and not rounding:
+        precision = "exact"
+    if search is not None and not isinstance(search, PrecisionSearch):
+        raise WrongDtype(f"a PrecisionSearch expected, got {search!r}", "search")
+    if search is not None and precision != "auto":
+        given = f'"{precision}"' if precision else "rounding"
+        raise InvalidArgument(f'a target is for precision "auto", not {given}', "search", 'precision="auto"')
+    if tolerance is not None and precision == "auto":
+        raise InvalidArgument('precision "auto" chooses tolerances itself', "tolerance", 'precision="tolerant", or layers=')
     if p_error is not None and global_p_error is not None:
         raise InvalidArgument("p_error and global_p_error exclude each other", "p_error")
     for name, value in (("p_error", p_error), ("global_p_error", global_p_error), ("tolerance", tolerance)):
@@ -269,8 +336,8 @@ def plan_options(
     for name, value in (("p_error", p_error), ("global_p_error", global_p_error)):
         if value is not None and not 0 < value < 1:
             raise PErrorOutOfRange(f"{name} is {value}; it must lie between 0 and 1", name)
-    return _core.PlanOptions(
-        str(precision),
+    options = _core.PlanOptions(
+        _core.precision_with("" if precision is None else str(precision), rounding),
         str(profile),
         float(p_error or 0),
         float(global_p_error or 0),
@@ -278,7 +345,51 @@ def plan_options(
         int(security_level),
         str(parameters),
         int(max_key_sets),
+        layer_precisions(layers),
     )
+    _core.check_rounding(options, rounding)
+    return options
+
+
+def rounding_text(value: Any, where: str = "rounding_threshold_bits") -> str:
+    """ "6:exact" of 6, {"n_bits": 6} or {"n_bits": 6, "method": "EXACT"}; "" of None."""
+    if value is None:
+        return ""
+    method: Any = "exact"
+    if isinstance(value, dict):
+        unknown = sorted(str(key) for key in set(value) - {"n_bits", "method"})
+        if unknown or "n_bits" not in value:
+            raise UnknownKey(
+                f"rounding needs n_bits and may have method; unknown: {unknown}, "
+                f"missing: {[] if 'n_bits' in value else ['n_bits']}",
+                where,
+            )
+        value, method = value["n_bits"], value.get("method", "exact")
+    if value == "auto":
+        raise NotSupported("rounding to a number of bits found automatically", where, 'precision="auto"')
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InvalidArgument(f"a number of bits or a dictionary expected, got {value!r}", where)
+    if not 2 <= value <= 8:
+        raise UnsupportedBits(f"rounding to {value} bits; 2 to 8 are supported", where, "None keeps all bits")
+    names = [method, getattr(method, "name", None), getattr(method, "value", None)]
+    for name in names:
+        if isinstance(name, str) and name.lower() in ("exact", "approximate"):
+            return f"{int(value)}:{name.lower()}"
+    raise UnknownOption(f"rounding method {method!r} is not known", where, '"EXACT" or "APPROXIMATE"')
+
+
+def layer_precisions(layers: dict[str, str | float] | None) -> dict[str, tuple[str, float]]:
+    if layers is None:
+        return {}
+    if not isinstance(layers, dict):
+        raise WrongDtype(f"a dictionary of layers expected, got {layers!r}", "layers")
+    precisions = {}
+    for name, value in layers.items():
+        is_tolerance = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not isinstance(name, str) or not (is_tolerance or isinstance(value, str)):
+            raise WrongDtype(f'{name!r}: {value!r}; "exact", "tolerant" or a tolerance expected', "layers")
+        precisions[name] = ("tolerant", float(value)) if is_tolerance else (value, 0.0)
+    return precisions
 
 
 def _check_mode(fhe: str) -> None:

@@ -5,7 +5,7 @@
     module = compile_onnx_model("net.onnx", calibration, import_qat=True)
 
 Names and arguments are those of Concrete ML; what comes after them is TorusML's: precision, tolerance, margin, profile,
-security_level, parameters. An argument that is not supported yet raises NotSupported.
+security_level, parameters, layers, search (torusml.precision). An argument that is not supported yet raises NotSupported.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import Any
 from .. import _core
 from ..arrays import to_floats, to_numpy
 from ..errors import NotSupported, RefusedArgument, RefusedType, UnknownKey, UnsupportedBits, WrongDtype
+from ..precision import PrecisionSearch
 from ..quantization.custom_operators import make_factory
 from ..quantization.quantized_module import (
     QuantizedModule,
     check_encryption_status,
     plan_options,
     refuse_foreign_arguments,
+    rounding_text,
 )
 
 MAX_BITWIDTH_BACKWARD_COMPATIBLE = 8
@@ -44,15 +46,15 @@ def build_quantized_module(
 
     model: torch.nn.Module, onnx.ModelProto, path of an .onnx file. torch_inputset: calibration data, floats, batch axis
     first; a tuple for several inputs. import_qat: the network carries its own quantizers. n_bits: one number, or a
-    dictionary of op_inputs, op_weights, model_inputs, model_outputs. margin: widening of the calibrated ranges, a fraction
-    of their width on each side.
+    dictionary of op_inputs, op_weights, model_inputs, model_outputs. rounding_threshold_bits: accumulators are rounded to
+    2 to 8 bits before their tables, 6 or {"n_bits": 6, "method": "EXACT" or "APPROXIMATE"}. margin: widening of the
+    calibrated ranges, a fraction of their width on each side.
     """
     refuse_foreign_arguments(None, None, False, device)
-    if rounding_threshold_bits is not None:
-        raise NotSupported("rounding of accumulators", "rounding_threshold_bits", 'precision="tolerant"')
+    rounding = rounding_text(rounding_threshold_bits)
     if reduce_sum_copy:
         raise NotSupported("copies before sums", "reduce_sum_copy", "reduce_sum_copy=False")
-    return _build(model, torch_inputset, import_qat, bits_of(n_bits), keep_onnx, margin)
+    return _build(model, torch_inputset, import_qat, bits_of(n_bits), keep_onnx, margin, rounding)
 
 
 def compile_torch_model(
@@ -71,13 +73,15 @@ def compile_torch_model(
     reduce_sum_copy: bool = False,
     device: str = "cpu",
     *,
-    precision: str = "exact",
+    precision: str | None = None,
     tolerance: float | None = None,
     margin: float = 0.05,
     profile: str = "private_results",
     security_level: int = 128,
     parameters: str = "catalogue",
     max_key_sets: int = 2,
+    layers: dict[str, str | float] | None = None,
+    search: PrecisionSearch | None = None,
 ) -> QuantizedModule:
     """Quantizes a PyTorch network of floats and compiles it."""
     _check_torch_model(torch_model, needs_brevitas=False)
@@ -86,7 +90,7 @@ def compile_torch_model(
         margin, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir, p_error=p_error,
         global_p_error=global_p_error, verbose=verbose, inputs_encryption_status=inputs_encryption_status,
         precision=precision, tolerance=tolerance, profile=profile, security_level=security_level,
-        parameters=parameters, max_key_sets=max_key_sets,
+        parameters=parameters, max_key_sets=max_key_sets, layers=layers, search=search,
     )  # fmt: skip
 
 
@@ -106,13 +110,15 @@ def compile_onnx_model(
     reduce_sum_copy: bool = False,
     device: str = "cpu",
     *,
-    precision: str = "exact",
+    precision: str | None = None,
     tolerance: float | None = None,
     margin: float = 0.05,
     profile: str = "private_results",
     security_level: int = 128,
     parameters: str = "catalogue",
     max_key_sets: int = 2,
+    layers: dict[str, str | float] | None = None,
+    search: PrecisionSearch | None = None,
 ) -> QuantizedModule:
     """Quantizes an ONNX network (onnx.ModelProto, or the path of a file) and compiles it."""
     if not _is_onnx(onnx_model):
@@ -122,7 +128,7 @@ def compile_onnx_model(
         margin, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir, p_error=p_error,
         global_p_error=global_p_error, verbose=verbose, inputs_encryption_status=inputs_encryption_status,
         precision=precision, tolerance=tolerance, profile=profile, security_level=security_level,
-        parameters=parameters, max_key_sets=max_key_sets,
+        parameters=parameters, max_key_sets=max_key_sets, layers=layers, search=search,
     )  # fmt: skip
 
 
@@ -142,13 +148,15 @@ def compile_brevitas_qat_model(
     reduce_sum_copy: bool = False,
     device: str = "cpu",
     *,
-    precision: str = "exact",
+    precision: str | None = None,
     tolerance: float | None = None,
     margin: float = 0.05,
     profile: str = "private_results",
     security_level: int = 128,
     parameters: str = "catalogue",
     max_key_sets: int = 2,
+    layers: dict[str, str | float] | None = None,
+    search: PrecisionSearch | None = None,
 ) -> QuantizedModule:
     """Compiles a network that was trained with Brevitas layers.
 
@@ -160,16 +168,23 @@ def compile_brevitas_qat_model(
         output_onnx_file=output_onnx_file, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir,
         p_error=p_error, global_p_error=global_p_error, verbose=verbose,
         inputs_encryption_status=inputs_encryption_status, precision=precision, tolerance=tolerance, profile=profile,
-        security_level=security_level, parameters=parameters, max_key_sets=max_key_sets,
+        security_level=security_level, parameters=parameters, max_key_sets=max_key_sets, layers=layers, search=search,
     )  # fmt: skip
 
 
 def compile_any(
-    model: Any, inputset: Any, bits: int | dict[str, int], import_qat: bool | None, margin: float, **options: Any
+    model: Any,
+    inputset: Any,
+    bits: int | dict[str, int],
+    import_qat: bool | None,
+    margin: float,
+    rounding: Any,
+    **options: Any,
 ) -> QuantizedModule:
     """torusml.compile."""
-    plan_options(**options)
-    module = _build(model, inputset, import_qat, bits_of(bits), True, margin)
+    text = rounding_text(rounding, "rounding")
+    plan_options(**options, rounding=text)
+    module = _build(model, inputset, import_qat, bits_of(bits), True, margin, text)
     module.compile(inputset, **options)
     return module
 
@@ -192,13 +207,13 @@ def _compile(
     check_encryption_status(compilation["inputs_encryption_status"], input_count)
     names = (
         "p_error", "global_p_error", "precision", "tolerance", "profile", "security_level", "parameters", "max_key_sets",
+        "layers", "search",
     )  # fmt: skip
-    plan_options(**{name: compilation[name] for name in names})
-    if rounding_threshold_bits is not None:
-        raise NotSupported("rounding of accumulators", "rounding_threshold_bits", 'precision="tolerant"')
+    rounding = rounding_text(rounding_threshold_bits)
+    plan_options(**{name: compilation[name] for name in names}, rounding=rounding)
     if reduce_sum_copy:
         raise NotSupported("copies before sums", "reduce_sum_copy", "reduce_sum_copy=False")
-    module = _build(model, inputset, import_qat, bits, True, margin, output_onnx_file)
+    module = _build(model, inputset, import_qat, bits, True, margin, rounding, output_onnx_file)
     module.compile(inputset, device=device, **compilation)
     return module
 
@@ -210,6 +225,7 @@ def _build(
     bits: list[int],
     keep_onnx: bool,
     margin: float,
+    rounding: str = "",
     output_onnx_file: Any = None,
 ) -> QuantizedModule:
     inputs = inputset if isinstance(inputset, tuple) else (inputset,)
@@ -228,8 +244,8 @@ def _build(
         with open(output_onnx_file, "wb") as file:
             file.write(onnx_bytes)
     import_qat = graph.has_quantizers if import_qat is None else bool(import_qat)
-    core = _core.QuantizedModule.build(graph, calibration, bits, import_qat, float(margin))
-    return QuantizedModule(core, onnx_bytes if keep_onnx else None)
+    core = _core.QuantizedModule.build(graph, calibration, bits, import_qat, float(margin), rounding)
+    return QuantizedModule(core, onnx_bytes if keep_onnx else None, rounding)
 
 
 def _to_onnx_bytes(model: Any, inputs: tuple) -> bytes:

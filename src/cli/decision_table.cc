@@ -1,0 +1,152 @@
+#include "cli/decision_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "cli/human.h"
+
+namespace torusml {
+namespace {
+
+struct Decision {
+  std::string name;
+  bool is_lookup = false;
+  std::int64_t tables = 0;
+  int bits = 0;
+  Precision policy = Precision::exact;
+  double tolerance = 0;
+  std::optional<double> effective_bits;
+  double step = 0, far = 0, flip = 0, wrap = 0;
+  std::optional<double> measured_flip;
+  double ms = 0;
+  std::string key_set;
+};
+
+std::vector<Decision> decisions(const CompiledModel& model) {
+  const Circuit& circuit = model.circuit;
+  const Plan& plan = model.plan;
+  const std::map<std::size_t, double> costs = cost_by_lookup(circuit, plan);
+  std::vector<Decision> all;
+  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
+    Decision d;
+    d.name = circuit.nodes[n].name;
+    if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
+      const LookupPlan& lookup = plan.lookups.at(n);
+      const TensorType& type = circuit.values[lut->operand];
+      d.is_lookup = true;
+      d.tables = number_of_elements(type.shape) * static_cast<std::int64_t>(lut->tables.size());
+      d.bits = bit_width(type.interval);
+      d.policy = lookup.policy;
+      d.tolerance = lookup.tolerance;
+      d.step = lookup.step_probability;
+      d.far = lookup.far_probability;
+      d.flip = lookup.flip_probability;
+      d.wrap = lookup.wrap_probability;
+      d.ms = costs.at(n);
+      d.key_set = plan.key_set_of(lookup).name;
+      if (model.precision && model.precision->flip_rates.contains(n))
+        d.measured_flip = model.precision->flip_rates.at(n);
+    } else if (const auto* output = std::get_if<Output>(&circuit.nodes[n].op)) {
+      const OutputPlan& planned = plan.outputs.at(n);
+      d.bits = bit_width(circuit.values[output->operand].interval);
+      d.policy = planned.policy;
+      d.tolerance = planned.tolerance;
+      d.flip = planned.flip_probability;
+      d.wrap = planned.wrap_probability;
+    } else {
+      continue;
+    }
+    d.effective_bits = effective_bits(circuit, plan, n);
+    all.push_back(std::move(d));
+  }
+  return all;
+}
+
+std::string policy_text(const Decision& d) {
+  if (d.policy == Precision::exact) return "exact";
+  return fmt::format("tolerant 2^{:.1f}", std::log2(d.tolerance));
+}
+
+std::string share(double value) {
+  return value < 5e-5 ? "< 0.01 %" : fmt::format("{:.2f} %", 100 * value);
+}
+
+std::vector<std::string> row_of(const Decision& d) {
+  const std::string flip = share(d.measured_flip.value_or(d.flip));
+  return {d.is_lookup ? d.name : d.name + " (output)",
+          d.is_lookup ? std::to_string(d.tables) : "",
+          std::to_string(d.bits),
+          policy_text(d),
+          d.effective_bits ? fmt::format("{:.1f}", *d.effective_bits) : "",
+          flip,
+          d.is_lookup ? human_seconds(d.ms / 1000) : "",
+          d.key_set};
+}
+
+}  // namespace
+
+std::string decision_table(const CompiledModel& model) {
+  std::vector<std::vector<std::string>> rows{
+      {"layer", "tables", "bits", "precision", "effective bits", "flips", "one core", "key set"}};
+  for (const Decision& d : decisions(model)) rows.push_back(row_of(d));
+  std::vector<std::size_t> widths(rows[0].size(), 0);
+  for (const std::vector<std::string>& row : rows) {
+    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+  }
+  std::string text;
+  for (const std::vector<std::string>& row : rows) {
+    std::string line = " ";
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      const bool is_text = c == 0 || c == 3 || c + 1 == row.size();
+      line += is_text ? fmt::format(" {:<{}}", row[c], widths[c])
+                      : fmt::format(" {:>{}}", row[c], widths[c]);
+      if (c + 1 < row.size()) line += " ";
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
+
+nlohmann::json decision_json(const CompiledModel& model) {
+  nlohmann::json layers = nlohmann::json::array();
+  for (const Decision& d : decisions(model)) {
+    nlohmann::json layer{{"name", d.name},
+                         {"kind", d.is_lookup ? "lookup" : "output"},
+                         {"bits", d.bits},
+                         {"precision", to_string(d.policy)},
+                         {"tolerance", d.tolerance},
+                         {"flip_probability", d.flip},
+                         {"wrap_probability", d.wrap}};
+    if (d.effective_bits) layer["effective_bits"] = *d.effective_bits;
+    if (d.measured_flip) layer["flip_rate"] = *d.measured_flip;
+    if (d.is_lookup) {
+      layer["tables"] = d.tables;
+      layer["step_probability"] = d.step;
+      layer["far_probability"] = d.far;
+      layer["cost_ms_per_core"] = d.ms;
+      layer["key_set"] = d.key_set;
+    }
+    layers.push_back(std::move(layer));
+  }
+  return layers;
+}
+
+std::string precision_text(const PrecisionReport& report) {
+  const std::string asked = fmt::format("asked for {:.4g} %", 100 * (1 - report.most_loss));
+  if (report.draws == 0) return "auto: exact everywhere";
+  const std::string samples =
+      fmt::format("simulated on {} held out", counted(report.samples, "sample"));
+  if (report.criterion == Criterion::argmax) {
+    return fmt::format("auto: {:.4g} % of predictions as under exact, {} ({})",
+                       100 * (1 - report.loss), samples, asked);
+  }
+  return fmt::format("auto: {} {:.3g}, {} (at most {:.3g})",
+                     report.criterion == Criterion::metric ? "the metric loses" : "relative error",
+                     report.loss, samples, report.most_loss);
+}
+
+}  // namespace torusml

@@ -1,0 +1,399 @@
+#include "compiler/precision_search.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <random>
+#include <utility>
+
+#include "compiler/precision_score.h"
+#include "runtime/executors.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+// Rungs: tolerances 2^-4, 2^-4.5, ... 2^-11, then exact.
+constexpr double kCoarsestBits = 4, kRungBits = 0.5;
+constexpr int kTolerantRungs = 15, kExactRung = kTolerantRungs;
+constexpr std::size_t kMostParts = 16;
+constexpr int kFurthestRungs = 4;  // how much coarser parts are tried than the best uniform rung
+constexpr int kProbeRungs = 2;     // how much coarser a part is for its sensitivity
+constexpr std::size_t kWantedDraws = 2000;  // samples times simulations of each, in a trial
+constexpr double kMostLookupsDrawn = 4e8;   // in a trial, which may leave fewer draws
+constexpr std::size_t kMostVerified = 6;
+
+using Rungs = std::vector<int>;  // by part
+
+LayerPrecision precision_at(int rung) {
+  if (rung >= kExactRung) return {};
+  return {Precision::tolerant, std::exp2(-(kCoarsestBits + kRungBits * rung))};
+}
+
+// Names of lookups and outputs that have no precision yet, in the order of the circuit, cut into
+// parts of neighbours.
+std::vector<std::vector<std::string>> cut_into_parts(
+    const Circuit& circuit, const std::map<std::string, LayerPrecision>& fixed) {
+  std::vector<std::string> names;
+  for (const Node& node : circuit.nodes) {
+    const bool is_read =
+        std::holds_alternative<Lut>(node.op) || std::holds_alternative<Output>(node.op);
+    if (is_read && !fixed.contains(node.name) && std::ranges::find(names, node.name) == names.end())
+      names.push_back(node.name);
+  }
+  const std::size_t parts = std::min(kMostParts, names.size());
+  std::vector<std::vector<std::string>> cut(parts);
+  for (std::size_t i = 0; i < names.size(); ++i) cut[i * parts / names.size()].push_back(names[i]);
+  return cut;
+}
+
+// Plans that differ in what they ask for but not in what they are have the same loss.
+std::string identity_of(const Plan& plan) {
+  std::string text = names_of(plan.key_sets);
+  for (const auto& [node, lookup] : plan.lookups)
+    text += fmt::format(" {}:{}", lookup.key_set, lookup.noise.value);
+  for (const TensorPlan& tensor : plan.tensors) text += fmt::format(" {}", tensor.scale);
+  return text;
+}
+
+struct Candidate {
+  Rungs rungs;
+  double cost = 0;
+};
+
+class Searcher {
+ public:
+  Searcher(const Circuit& circuit, const ClientSpec& client,
+           const std::vector<Tensor<std::int64_t>>& inputs, const PlanOptions& options,
+           const PrecisionSearch& search)
+      : circuit_(circuit),
+        client_(client),
+        inputs_(inputs),
+        options_(options),
+        search_(search),
+        parts_(cut_into_parts(circuit, options.layers)),
+        exact_(to_floats(run_clear(circuit, inputs))),
+        score_(search.target, exact_) {}
+
+  PrecisionFound run() {
+    if (parts_.empty()) {
+      throw Error(ErrorCode::invalid_argument,
+                  "every lookup and output has a precision of its own: nothing is left to choose",
+                  "precision \"auto\"", "precision \"exact\" or \"tolerant\" beside them");
+    }
+    if (options_.profile == Profile::shared_results) return found(uniform(kExactRung), 0);
+    split_samples();
+    add_exact();
+    const int best = coarsest_uniform();
+    if (best < kExactRung) refine(best);
+    return verified(best);
+  }
+
+ private:
+  std::vector<Tensor<double>> to_floats(const std::vector<Tensor<std::int64_t>>& integers) const {
+    std::vector<Tensor<double>> floats;
+    for (std::size_t o = 0; o < integers.size(); ++o)
+      floats.push_back(dequantize_output(client_.outputs[o], integers[o]));
+    return floats;
+  }
+
+  // A third to choose by, two thirds to judge the choice by.
+  void split_samples() {
+    std::vector<std::size_t> all(static_cast<std::size_t>(inputs_[0].shape[0]));
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
+    std::mt19937_64 random(search_.seed);
+    for (std::size_t i = all.size(); i > 1; --i) std::swap(all[i - 1], all[random() % i]);
+    const std::size_t first = all.size() / 3;
+    const std::size_t needed = score_.least_samples();
+    if (all.size() - first < needed || first == 0) {
+      std::size_t enough = std::max<std::size_t>(needed, 3);
+      while (enough - enough / 3 < needed) ++enough;
+      throw Error(
+          ErrorCode::calibration_too_small,
+          fmt::format("{} calibration samples are too few to judge {} of {:.4g}: {} would do",
+                      all.size(), criterion_text(), score_.most_loss(), enough),
+          "precision \"auto\"",
+          "more samples, a looser target, or precision \"exact\" or \"tolerant\"");
+    }
+    chosen_by_.assign(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(first));
+    held_out_.assign(all.begin() + static_cast<std::ptrdiff_t>(first), all.end());
+  }
+
+  std::string criterion_text() const {
+    return score_.criterion() == Criterion::argmax
+               ? "a share of differing predictions"
+               : "a loss of the " + to_string(score_.criterion());
+  }
+
+  Rungs uniform(int rung) const { return Rungs(parts_.size(), rung); }
+
+  bool is_exact(const Rungs& rungs) const {
+    const auto is_fixed_exact = [](const auto& layer) {
+      return layer.second.policy == Precision::exact;
+    };
+    return rungs == uniform(kExactRung) && std::ranges::all_of(options_.layers, is_fixed_exact);
+  }
+
+  PlanOptions options_at(const Rungs& rungs) const {
+    PlanOptions options = options_;
+    options.precision = Precision::automatic;
+    for (std::size_t p = 0; p < parts_.size(); ++p) {
+      for (const std::string& name : parts_[p]) options.layers[name] = precision_at(rungs[p]);
+    }
+    return options;
+  }
+
+  // None where no key set serves.
+  const std::optional<Plan>& plan_at(const Rungs& rungs) {
+    const auto [entry, is_new] = plans_.try_emplace(rungs);
+    if (!is_new) return entry->second;
+    try {
+      entry->second = make_plan(circuit_, options_at(rungs));
+    } catch (const Error& error) {
+      const bool is_too_demanding = error.code() == ErrorCode::no_parameters ||
+                                    error.code() == ErrorCode::accumulator_too_wide;
+      if (!is_too_demanding) throw;
+      failure_ = error;
+    }
+    return entry->second;
+  }
+
+  std::size_t draws_of(std::size_t samples) const {
+    const double lookups = std::max<double>(1, static_cast<double>(lookup_count(circuit_)));
+    const double affordable = kMostLookupsDrawn / lookups / static_cast<double>(samples);
+    const auto wanted = static_cast<double>((kWantedDraws + samples - 1) / samples);
+    return static_cast<std::size_t>(std::max(1.0, std::min(affordable, wanted)));
+  }
+
+  double loss_of(const Plan& plan, const std::vector<std::size_t>& samples, std::uint64_t stream,
+                 FlipCounts* flips = nullptr) {
+    const std::vector<Tensor<std::int64_t>> inputs = take_samples(inputs_, samples);
+    const std::size_t draws = draws_of(samples.size());
+    double total = 0;
+    for (std::size_t d = 0; d < draws; ++d) {
+      const std::uint64_t seed = search_.seed + 2 * d + stream;
+      total +=
+          score_.loss(to_floats(run_simulated(circuit_, plan, inputs, seed, {}, flips)), samples);
+    }
+    count_trial();
+    return total / static_cast<double>(draws);
+  }
+
+  void count_trial() {
+    ++trials_;
+    if (search_.progress)
+      search_.progress(static_cast<std::size_t>(trials_),
+                       static_cast<std::size_t>(std::max(trials_, search_.max_trials)));
+  }
+
+  bool may_try() const { return trials_ < search_.max_trials - static_cast<int>(kMostVerified); }
+
+  // On the samples to choose by; infinite where there is no plan.
+  double loss_at(const Rungs& rungs) {
+    const std::optional<Plan>& plan = plan_at(rungs);
+    if (!plan) return std::numeric_limits<double>::infinity();
+    if (is_exact(rungs)) return 0;
+    const auto [entry, is_new] = losses_.try_emplace(identity_of(*plan));
+    if (is_new) entry->second = loss_of(*plan, chosen_by_, 0);
+    return entry->second;
+  }
+
+  bool passes(const Rungs& rungs) {
+    const double loss = loss_at(rungs);
+    if (loss > score_.most_loss()) return false;
+    candidates_.push_back({rungs, plan_at(rungs)->cost_ms_per_core});
+    return true;
+  }
+
+  void add_exact() {
+    const std::optional<Plan>& exact = plan_at(uniform(kExactRung));
+    if (!exact || !is_exact(uniform(kExactRung))) return;
+    candidates_.push_back({uniform(kExactRung), exact->cost_ms_per_core});
+    exact_cost_ = exact->cost_ms_per_core;
+  }
+
+  // kExactRung where no tolerance will do. A finer tolerance never has the larger loss, but for
+  // chance.
+  int coarsest_uniform() {
+    int low = 0, high = kExactRung;  // high passes
+    while (low < high) {
+      const int middle = (low + high) / 2;
+      if (passes(uniform(middle)))
+        high = middle;
+      else
+        low = middle + 1;
+    }
+    return high;
+  }
+
+  double least_cost() const { return std::ranges::min(candidates_, {}, &Candidate::cost).cost; }
+
+  // Coarser rungs for the least sensitive parts.
+  void refine(int base) {
+    if (parts_.size() < 2 || base == 0) return;
+    const std::vector<std::size_t> order = least_sensitive_first(base);
+    for (int step = 1; step <= std::min(kFurthestRungs, base); ++step) {
+      if (!may_try()) return;
+      refine(base, step, order);
+    }
+  }
+
+  std::vector<std::size_t> least_sensitive_first(int base) {
+    std::vector<std::pair<double, std::size_t>> sensitivity;
+    for (std::size_t p = 0; p < parts_.size(); ++p) {
+      Rungs rungs = uniform(base);
+      rungs[p] = std::max(0, base - kProbeRungs);
+      sensitivity.emplace_back(may_try() ? loss_at(rungs) : 0, p);
+    }
+    std::ranges::sort(sensitivity);
+    std::vector<std::size_t> order;
+    for (const auto& [loss, part] : sensitivity) order.push_back(part);
+    return order;
+  }
+
+  // The most parts, in this order, that can be `step` rungs coarser.
+  void refine(int base, int step, const std::vector<std::size_t>& order) {
+    std::size_t low = 0, high = order.size() - 1;
+    while (low < high && may_try()) {
+      const std::size_t count = (low + high + 1) / 2;
+      Rungs rungs = uniform(base);
+      for (std::size_t i = 0; i < count; ++i) rungs[order[i]] = base - step;
+      const std::optional<Plan>& plan = plan_at(rungs);
+      // What takes no less time is of no use, nor is what has fewer coarse parts.
+      if (plan && plan->cost_ms_per_core < least_cost() && passes(rungs))
+        low = count;
+      else if (plan && plan->cost_ms_per_core >= least_cost())
+        low = count;
+      else
+        high = count - 1;
+    }
+  }
+
+  PrecisionFound verified(int base) {
+    std::ranges::stable_sort(candidates_, {}, &Candidate::cost);
+    for (int rung = base + 1; rung <= kExactRung; ++rung) fallbacks_.push_back(rung);
+    std::optional<double> best;
+    std::size_t tried = 0;
+    const auto accept = [&](const Rungs& rungs, double& loss) {
+      flips_.clear();
+      loss = is_exact(rungs) ? 0 : loss_of(*plan_at(rungs), held_out_, 1, &flips_);
+      best = std::min(best.value_or(loss), loss);
+      return loss <= score_.most_loss();
+    };
+    double loss = 0;
+    for (const Candidate& candidate : candidates_) {
+      if (tried++ >= kMostVerified && !is_exact(candidate.rungs)) continue;
+      if (accept(candidate.rungs, loss)) return found(candidate.rungs, loss);
+    }
+    for (const int rung : fallbacks_) {
+      if (!plan_at(uniform(rung))) continue;
+      if (accept(uniform(rung), loss)) return found(uniform(rung), loss);
+    }
+    fail(best);
+  }
+
+  [[noreturn]] void fail(std::optional<double> best) const {
+    if (!best && losses_.empty() && failure_) throw *failure_;
+    double least = best.value_or(std::numeric_limits<double>::infinity());
+    for (const auto& [plan, loss] : losses_) least = std::min(least, loss);
+    const std::string limit = failure_
+                                  ? "precision \"exact\" has no parameters: " + failure_->message()
+                                  : "the layers whose precision is fixed allow no better";
+    throw Error(ErrorCode::target_not_met,
+                fmt::format("no tolerance meets {} of {:.4g}; the best has {:.4g}, and {}",
+                            criterion_text(), score_.most_loss(), least, limit),
+                failure_ ? failure_->where() : "",
+                "a looser target, fewer bits for weights and activations, or pruning");
+  }
+
+  PrecisionFound found(const Rungs& rungs, double loss) {
+    PrecisionFound result;
+    result.options = options_at(rungs);
+    result.is_exact = is_exact(rungs);
+    const std::size_t draws = result.is_exact ? 0 : draws_of(held_out_.size());
+    result.report = {.criterion = score_.criterion(),
+                     .most_loss = score_.most_loss(),
+                     .loss = loss,
+                     .samples = static_cast<std::int64_t>(held_out_.size()),
+                     .draws = static_cast<std::int64_t>(draws),
+                     .trials = trials_,
+                     .exact_ms_per_core = exact_cost_};
+    for (const auto& [node, counts] : flips_) result.report.flip_rates[node] = counts.flip_rate();
+    return result;
+  }
+
+  const Circuit& circuit_;
+  const ClientSpec& client_;
+  const std::vector<Tensor<std::int64_t>>& inputs_;
+  const PlanOptions& options_;
+  const PrecisionSearch& search_;
+  const std::vector<std::vector<std::string>> parts_;
+  const std::vector<Tensor<double>> exact_;
+  const PrecisionScore score_;
+  std::vector<std::size_t> chosen_by_, held_out_;
+  std::map<Rungs, std::optional<Plan>> plans_;
+  std::map<std::string, double> losses_;  // by identity_of a plan
+  std::vector<Candidate> candidates_;     // that pass on the samples to choose by
+  std::vector<int> fallbacks_;
+  FlipCounts flips_;  // of the candidate that is judged
+  std::optional<Error> failure_;
+  double exact_cost_ = 0;
+  int trials_ = 0;
+};
+
+}  // namespace
+
+PrecisionTarget make_target(Precision precision, double agreement, double relative_error,
+                            Metric metric, double max_loss) {
+  const int given = (agreement != 0 ? 1 : 0) + (relative_error != 0 ? 1 : 0) + (metric ? 1 : 0);
+  if (given > 1) {
+    throw Error(ErrorCode::invalid_argument,
+                "agreement, relative_error and metric exclude each other", "precision \"auto\"",
+                "give one of them");
+  }
+  if (given == 1 && precision != Precision::automatic) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("a target is for precision \"auto\", not \"{}\"", to_string(precision)),
+                agreement != 0        ? "agreement"
+                : relative_error != 0 ? "relative_error"
+                                      : "metric",
+                "precision=\"auto\"");
+  }
+  PrecisionTarget target;
+  if (agreement != 0) {
+    target.criterion = Criterion::argmax;
+    target.least_agreement = agreement;
+  } else if (relative_error != 0) {
+    target.criterion = Criterion::relative_error;
+    target.most_relative_error = relative_error;
+  } else if (metric) {
+    target.criterion = Criterion::metric;
+    target.metric = std::move(metric);
+    target.max_loss = max_loss;
+  }
+  return target;
+}
+
+void check_own_tolerance(Precision precision, const char* where) {
+  if (precision != Precision::automatic) return;
+  throw Error(ErrorCode::invalid_argument, "precision \"auto\" chooses tolerances itself", where,
+              "precision \"tolerant\", or a tolerance for single layers");
+}
+
+PrecisionFound search_precision(const Circuit& circuit, const ClientSpec& client,
+                                const std::vector<Tensor<std::int64_t>>& inputs,
+                                const PlanOptions& options, const PrecisionSearch& search) {
+  constexpr int kLeastTrials = 16, kMostTrials = 10000;
+  if (search.max_trials < kLeastTrials || search.max_trials > kMostTrials) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("max_trials is {}; it must lie between {} and {}", search.max_trials,
+                            kLeastTrials, kMostTrials),
+                "precision \"auto\"");
+  }
+  return Searcher(circuit, client, inputs, options, search).run();
+}
+
+}  // namespace torusml

@@ -1,0 +1,249 @@
+#include <fmt/format.h>
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "importer/broadcast.h"
+#include "importer/linear_shapes.h"
+#include "importer/onnx_tensor.h"
+#include "importer/operator_functions.h"
+#include "importer/windows.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using MatrixView = Eigen::Map<const Matrix>;
+
+void check_floats(const FloatTensor& tensor) {
+  if (tensor.type == ElementType::floating) return;
+  throw Error(ErrorCode::wrong_dtype, "operand is not of a floating type");
+}
+
+// Batch and channels of `x`, and the places of the windows.
+Shape output_shape(const Shape& x, std::int64_t channels, const Windows& windows) {
+  Shape shape{x[0], channels};
+  shape.insert(shape.end(), windows.output.begin(), windows.output.end());
+  return shape;
+}
+
+// The source of every element along one axis; -1: the constant.
+std::vector<std::int64_t> padded_axis(const std::string& mode, std::int64_t size,
+                                      std::int64_t before, std::int64_t after) {
+  const auto too_small = [&](const char* what) {
+    return Error(
+        ErrorCode::wrong_shape,
+        fmt::format("{} padding of {} and {} on an axis of size {}", what, before, after, size));
+  };
+  if (mode == "reflect" && std::max(before, after) >= size) throw too_small("reflect");
+  if (mode != "constant" && size == 0) throw too_small(mode.c_str());
+  std::vector<std::int64_t> sources;
+  for (std::int64_t i = -before; i < size + after; ++i) {
+    if (i >= 0 && i < size) {
+      sources.push_back(i);
+    } else if (mode == "edge") {
+      sources.push_back(i < 0 ? 0 : size - 1);
+    } else if (mode == "reflect") {
+      sources.push_back(i < 0 ? -i : 2 * (size - 1) - i);
+    } else if (mode == "wrap") {
+      sources.push_back((i % size + size) % size);
+    } else {
+      sources.push_back(-1);
+    }
+  }
+  return sources;
+}
+
+// Begin and end of every axis.
+std::vector<std::int64_t> pads_of(const Operands& operands, std::int64_t rank) {
+  const std::vector<std::int64_t> given = to_integers(*operands[1]);
+  std::vector<std::int64_t> axes;
+  if (operands.size() > 3 && operands[3]) {
+    axes = to_integers(*operands[3]);
+  } else {
+    for (std::int64_t i = 0; i < rank; ++i) axes.push_back(i);
+  }
+  if (given.size() != 2 * axes.size()) {
+    throw Error(ErrorCode::invalid_model,
+                fmt::format("{} pads for {} axes", given.size(), axes.size()));
+  }
+  std::vector<std::int64_t> pads(static_cast<std::size_t>(2 * rank), 0);
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const auto axis = static_cast<std::size_t>(normalized_axis(axes[i], rank));
+    pads[axis] = given[i];
+    pads[axis + static_cast<std::size_t>(rank)] = given[i + axes.size()];
+  }
+  for (std::int64_t pad : pads) {
+    if (pad >= 0) continue;
+    throw Error(ErrorCode::not_supported, fmt::format("a pad of {}", pad), "",
+                "pads of at least 0; a Slice takes elements away");
+  }
+  return pads;
+}
+
+// Puts `constant`, or the source that the mode names, around the elements of one axis.
+Tensor<double> pad_axis(const Tensor<double>& x, std::size_t axis,
+                        const std::vector<std::int64_t>& sources, double constant) {
+  Tensor<double> y{x.shape, {}};
+  y.shape[axis] = static_cast<std::int64_t>(sources.size());
+  y.data.reserve(static_cast<std::size_t>(checked_elements(y.shape)));
+  std::int64_t inner = 1, outer = 1;
+  for (std::size_t i = 0; i < x.shape.size(); ++i) {
+    if (i < axis) outer *= x.shape[i];
+    if (i > axis) inner *= x.shape[i];
+  }
+  for (std::int64_t o = 0; o < outer; ++o) {
+    for (std::int64_t source : sources) {
+      const auto from = x.data.begin() + (o * x.shape[axis] + source) * inner;
+      if (source < 0) y.data.insert(y.data.end(), static_cast<std::size_t>(inner), constant);
+      if (source >= 0) y.data.insert(y.data.end(), from, from + inner);
+    }
+  }
+  return y;
+}
+
+}  // namespace
+
+FloatTensor convolution(const FloatNode& node, const Operands& operands) {
+  const Tensor<double>&x = operands[0]->values, &w = operands[1]->values;
+  for (std::size_t i = 0; i < 2; ++i) check_floats(*operands[i]);
+  const ConvolutionShape shape = convolution_shape(node, x.shape, w.shape);
+  const std::vector<std::int64_t> taps = window_taps(shape.windows);
+  FloatTensor result{operands[0]->type,
+                     {output_shape(x.shape, shape.out_channels, shape.windows), {}}};
+  result.values.data.resize(static_cast<std::size_t>(checked_elements(result.values.shape)));
+
+  const std::int64_t positions = shape.windows.positions(), kernel = shape.windows.kernel_size(),
+                     pixels = number_of_elements(shape.windows.input);
+  const std::int64_t columns = shape.group_in() * kernel;
+  const Shape im2col{columns, positions};
+  checked_elements(im2col);
+  Matrix patches(columns, positions);
+  for (std::int64_t part = 0; part < x.shape[0] * shape.groups; ++part) {
+    const double* image = x.data.data() + part * shape.group_in() * pixels;
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const double* channel = image + c / kernel * pixels;
+      for (std::int64_t p = 0; p < positions; ++p) {
+        const std::int64_t tap = taps[static_cast<std::size_t>(p * kernel + c % kernel)];
+        patches(c, p) = tap < 0 ? 0 : channel[tap];
+      }
+    }
+    const std::int64_t group = part % shape.groups, rows = shape.group_out();
+    const MatrixView weights(w.data.data() + group * rows * columns, rows, columns);
+    Eigen::Map<Matrix>(result.values.data.data() + part * rows * positions, rows, positions)
+        .noalias() = weights * patches;
+  }
+  if (operands.size() < 3 || !operands[2]) return result;
+  const Tensor<double>& bias = operands[2]->values;
+  if (bias.shape != Shape{shape.out_channels}) {
+    throw Error(ErrorCode::wrong_shape, fmt::format("a bias of shape {} for {} output channels",
+                                                    to_string(bias.shape), shape.out_channels));
+  }
+  for (std::size_t i = 0; i < result.values.data.size(); ++i) {
+    const auto row = static_cast<std::int64_t>(i) / positions;
+    result.values.data[i] += bias.data[static_cast<std::size_t>(row % shape.out_channels)];
+  }
+  return result;
+}
+
+FloatTensor average_pool(const FloatNode& node, const Operands& operands) {
+  check_floats(*operands[0]);
+  const Tensor<double>& x = operands[0]->values;
+  const Windows windows = windows_of(node, x.shape, {});
+  const std::vector<std::int64_t> taps = window_taps(windows);
+  const std::vector<std::int64_t> counts = window_counts(node, windows, taps);
+  FloatTensor result{operands[0]->type, {output_shape(x.shape, x.shape[1], windows), {}}};
+  result.values.data.reserve(static_cast<std::size_t>(checked_elements(result.values.shape)));
+  const std::int64_t kernel = windows.kernel_size(), pixels = number_of_elements(windows.input);
+  for (std::int64_t image = 0; image < x.shape[0] * x.shape[1]; ++image) {
+    const double* at = x.data.data() + image * pixels;
+    for (std::size_t p = 0; p < counts.size(); ++p) {
+      double sum = 0;
+      for (std::int64_t k = 0; k < kernel; ++k) {
+        const std::int64_t tap =
+            taps[p * static_cast<std::size_t>(kernel) + static_cast<std::size_t>(k)];
+        if (tap >= 0) sum += at[tap];
+      }
+      result.values.data.push_back(sum / static_cast<double>(counts[p]));
+    }
+  }
+  return result;
+}
+
+FloatTensor max_pool(const FloatNode& node, const Operands& operands) {
+  const Tensor<double>& x = operands[0]->values;
+  const bool global = node.op_type == "GlobalMaxPool" && x.shape.size() > 2;
+  const Windows windows =
+      windows_of(node, x.shape, global ? Shape(x.shape.begin() + 2, x.shape.end()) : Shape{});
+  const std::vector<std::int64_t> taps = window_taps(windows);
+  window_counts(node, windows, taps);  // refuses windows that lie in the padding
+  FloatTensor result{operands[0]->type, {output_shape(x.shape, x.shape[1], windows), {}}};
+  result.values.data.reserve(static_cast<std::size_t>(checked_elements(result.values.shape)));
+  const std::int64_t kernel = windows.kernel_size(), pixels = number_of_elements(windows.input);
+  for (std::int64_t image = 0; image < x.shape[0] * x.shape[1]; ++image) {
+    const double* at = x.data.data() + image * pixels;
+    for (auto tap = taps.begin(); tap != taps.end(); tap += kernel) {
+      double largest = -INFINITY;
+      for (std::int64_t k = 0; k < kernel; ++k) {
+        if (tap[k] >= 0) largest = std::max(largest, at[tap[k]]);
+      }
+      result.values.data.push_back(largest);
+    }
+  }
+  return result;
+}
+
+FloatTensor reduce(const FloatNode& node, const Operands& operands) {
+  const FloatTensor& x = *operands[0];
+  if (x.type == ElementType::boolean) {
+    throw Error(ErrorCode::wrong_dtype, "operand is boolean, expected numbers");
+  }
+  if (node.op_type == "GlobalAveragePool") check_floats(x);
+  const Reduction reduction = reduction_of(node, operands, x.values.shape);
+  FloatTensor result{x.type, {reduction.shape, {}}};
+  result.values.data.assign(static_cast<std::size_t>(checked_elements(reduction.shape)), 0.0);
+  const std::vector<std::int64_t> rows = reduction.rows(x.values.shape);
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    result.values.data[static_cast<std::size_t>(rows[i])] += x.values.data[i];
+  for (double& value : result.values.data) {
+    value /= reduction.divisor;
+    if (x.type == ElementType::integer) value = std::trunc(value);
+  }
+  return result;
+}
+
+FloatTensor pad(const FloatNode& node, const Operands& operands) {
+  FloatTensor result = *operands[0];
+  const auto rank = static_cast<std::int64_t>(result.values.shape.size());
+  const std::string mode = string_attribute(node, "mode", "constant");
+  if (!std::set<std::string>{"constant", "edge", "reflect", "wrap"}.contains(mode)) {
+    throw Error(ErrorCode::invalid_model, fmt::format("attribute 'mode' is '{}'", mode));
+  }
+  double constant = 0;
+  if (operands.size() > 2 && operands[2]) {
+    if (operands[2]->values.data.size() != 1) {
+      throw Error(ErrorCode::wrong_shape, fmt::format("{} values to pad with, expected one",
+                                                      operands[2]->values.data.size()));
+    }
+    constant = operands[2]->values.data.front();
+  }
+  const std::vector<std::int64_t> pads = pads_of(operands, rank);
+  for (std::size_t axis = 0; axis < result.values.shape.size(); ++axis) {
+    const std::int64_t before = pads[axis], after = pads[axis + static_cast<std::size_t>(rank)];
+    if (before == 0 && after == 0) continue;
+    Shape padded = result.values.shape;
+    if (__builtin_add_overflow(padded[axis], before, &padded[axis]) ||
+        __builtin_add_overflow(padded[axis], after, &padded[axis])) {
+      throw Error(ErrorCode::not_supported, fmt::format("pads of {} and {}", before, after));
+    }
+    checked_elements(padded);
+    const auto sources = padded_axis(mode, result.values.shape[axis], before, after);
+    result.values = pad_axis(result.values, axis, sources, constant);
+  }
+  return result;
+}
+
+}  // namespace torusml

@@ -1,0 +1,22 @@
+#include "runtime/phase_block.h"
+
+#include "tfhe/linear.h"
+
+namespace torusml {
+
+void add_term(const Weight& weight, const LweBatch& x, LweBatch& sums) {
+  if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
+    add_product(DenseMatrix{static_cast<std::size_t>(dense->rows),
+                            static_cast<std::size_t>(dense->columns), dense->data},
+                x, sums);
+  } else if (const auto* sparse = std::get_if<SparseWeight>(&weight)) {
+    add_product(SparseMatrix{static_cast<std::size_t>(sparse->rows),
+                             static_cast<std::size_t>(sparse->columns), sparse->row_start,
+                             sparse->column, sparse->value},
+                x, sums);
+  } else {
+    add_multiple(std::get<ScaleWeight>(weight).factor, x, sums);
+  }
+}
+
+}  // namespace torusml
