@@ -32,6 +32,8 @@ def images_of(pixels: np.ndarray) -> torch.Tensor:
 
 
 def train(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # faster for layers this small
     optimizer = torch.optim.Adam(network.parameters(), LEARNING_RATE)
     network.train()
     for _ in range(EPOCHS):
@@ -41,6 +43,7 @@ def train(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) 
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)  # squares of squares explode otherwise
             optimizer.step()
     network.eval()
+    torch.set_num_threads(threads)
 
 
 class Peer:

@@ -56,7 +56,7 @@ RECIPES = {
     "nn-50": Recipe(epochs=25, quantized_epochs=12, quantized_batch_size=256),
     "mlp": Recipe(epochs=40, quantized_epochs=25),
     "digits-cnn": Recipe(epochs=60, quantized_epochs=40, batch_size=32, quantized_batch_size=32),
-    "fashion-cnn": Recipe(epochs=12, quantized_epochs=8, max_shift=0),
+    "fashion-cnn": Recipe(epochs=12, quantized_epochs=6, quantized_batch_size=256, max_shift=0),
 }
 
 
