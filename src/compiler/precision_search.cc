@@ -100,7 +100,7 @@ class Searcher {
     return floats;
   }
 
-  // A third to choose by, two thirds to judge the choice by.
+  // A third to choose by, two thirds to judge the choice by; of many samples some thousand.
   void split_samples() {
     std::vector<std::size_t> all(static_cast<std::size_t>(inputs_[0].shape[0]));
     for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
@@ -118,8 +118,13 @@ class Searcher {
           "precision \"auto\"",
           "more samples, a looser target, or precision \"exact\" or \"tolerant\"");
     }
-    chosen_by_.assign(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(first));
-    held_out_.assign(all.begin() + static_cast<std::ptrdiff_t>(first), all.end());
+    const std::size_t most = std::max(kWantedDraws, 4 * needed);
+    const auto take = [&](std::size_t from, std::size_t count) {
+      const auto begin = all.begin() + static_cast<std::ptrdiff_t>(from);
+      return std::vector(begin, begin + static_cast<std::ptrdiff_t>(count));
+    };
+    chosen_by_ = take(0, std::min(first, most));
+    held_out_ = take(first, std::min(all.size() - first, 2 * most));
   }
 
   std::string criterion_text() const {
