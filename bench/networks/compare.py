@@ -33,6 +33,7 @@ from ours import ROOT, Ours, machine
 from page import check_page, write_page
 from peers import Peer, best_setting, setting
 
+PTQ_BITS = {"op_inputs": 5, "op_weights": 4}
 CHECKERBOARD = ROOT / "tests" / "models" / "checkerboard_qat_seed0"
 CALIBRATION_POINTS = 1000  # of the checkerboard
 PEER_CALIBRATION = 1000  # Concrete ML looks at one sample after the other
@@ -47,7 +48,7 @@ class Case:
     network: str
     qat: bool
     by_hand: dict | None = None  # Concrete ML's setting
-    bits: int = 6  # of ours, for post-training quantization
+    bits: dict[str, int] = field(default_factory=PTQ_BITS.copy)  # of ours, for post-training quantization
     peer_bits: int = 6
     samples: int | None = None
     keys: int = 1
