@@ -40,6 +40,7 @@ class Ours:
             "lookups": statistics["table_lookup_count"],
             "rotations": statistics["programmable_bootstrap_count"],
             "predicted_ms_one_core": statistics["complexity"],
+            "estimated_s": self._module.estimate(batch=1, changes=0)["seconds_one_sample"],  # before there are keys
             "key_sets": [key_set["parameters"] for key_set in statistics["key_sets"]],
             "max_bits": self._module.fhe_circuit.graph.maximum_integer_bit_width(),
             "compile_s": self._compile_s,

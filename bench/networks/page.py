@@ -105,6 +105,7 @@ ROWS: list[tuple[str, Cell]] = [
     ("p_error", lambda side: probability(side["p_error"] if "p_error" in side else side.get("setting", {}).get("p_error"))),
     ("time a sample", seconds("s_per_sample")),
     ("time / TorusML's", ratio),
+    ("estimated beforehand", seconds("estimated_s")),
     ("accuracy, clear", share("accuracy_clear")),
     ("accuracy, simulated", share("accuracy_simulated")),
     ("compile", seconds("compile_s")),
