@@ -22,8 +22,10 @@ constexpr int kTolerantRungs = 15, kExactRung = kTolerantRungs;
 constexpr std::size_t kMostParts = 16;
 constexpr int kFurthestRungs = 4;  // how much coarser parts are tried than the best uniform rung
 constexpr int kProbeRungs = 2;     // how much coarser a part is for its sensitivity
-constexpr std::size_t kWantedDraws = 2000;  // samples times simulations of each, in a trial
-constexpr double kMostLookupsDrawn = 4e8;   // in a trial, which may leave fewer draws
+// A metric's loss is what is lost less what chance gains: it scatters more.
+constexpr std::size_t kWantedDraws = 2000,
+                      kWantedMetricDraws = 10000;  // samples times simulations of each, in a trial
+constexpr double kMostLookupsDrawn = 4e8;          // in a trial, which may leave fewer draws
 constexpr std::size_t kMostVerified = 6;
 
 using Rungs = std::vector<int>;  // by part
@@ -169,7 +171,9 @@ class Searcher {
   std::size_t draws_of(std::size_t samples) const {
     const double lookups = std::max<double>(1, static_cast<double>(lookup_count(circuit_)));
     const double affordable = kMostLookupsDrawn / lookups / static_cast<double>(samples);
-    const auto wanted = static_cast<double>((kWantedDraws + samples - 1) / samples);
+    const std::size_t all =
+        score_.criterion() == Criterion::metric ? kWantedMetricDraws : kWantedDraws;
+    const auto wanted = static_cast<double>((all + samples - 1) / samples);
     return static_cast<std::size_t>(std::max(1.0, std::min(affordable, wanted)));
   }
 
