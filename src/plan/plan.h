@@ -80,13 +80,13 @@ struct TensorPlan {
 
 struct LookupPlan {
   Precision policy = Precision::exact;
-  double tolerance = 0;         // asked for, of a tolerant lookup; 0: exact
-  std::size_t key_set = 0;      // which of the plan's bootstraps it
-  RotationShape rotation;       // of an ordinary lookup
-  WideShape wide;               // index_bits 0: an ordinary lookup
-  bool is_odd = false;          // without a bit of padding
-  double guard = 0;             // band on each side of the interval, in units of one integer
-  Variance noise;               // at the table: keyswitch and modulus switch included
+  double tolerance = 0;     // asked for, of a tolerant lookup; 0: exact
+  std::size_t key_set = 0;  // which of the plan's bootstraps it
+  RotationShape rotation;   // of an ordinary lookup
+  WideShape wide;           // index_bits 0: an ordinary lookup
+  bool is_odd = false;      // without a bit of padding
+  double guard = 0;         // band on each side of the interval, in units of one integer
+  Variance noise;           // at the table: keyswitch and modulus switch included
   // That the table is read one entry off or more, and that it is read more than one off; means over
   // the borders between values.
   double step_probability = 0;
