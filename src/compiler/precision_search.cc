@@ -86,7 +86,8 @@ class Searcher {
                   "every lookup and output has a precision of its own: nothing is left to choose",
                   "precision \"auto\"", "precision \"exact\" or \"tolerant\" beside them");
     }
-    if (options_.profile == Profile::shared_results) return found(uniform(kExactRung), 0);
+    if (options_.profile == Profile::shared_results || has_nothing_to_gain())
+      return found(uniform(kExactRung), 0);
     split_samples();
     add_exact();
     const int best = coarsest_uniform();
@@ -95,6 +96,12 @@ class Searcher {
   }
 
  private:
+  // Time is spent at lookups.
+  bool has_nothing_to_gain() {
+    return lookup_count(circuit_) == 0 && is_exact(uniform(kExactRung)) &&
+           plan_at(uniform(kExactRung)).has_value();
+  }
+
   std::vector<Tensor<double>> to_floats(const std::vector<Tensor<std::int64_t>>& integers) const {
     std::vector<Tensor<double>> floats;
     for (std::size_t o = 0; o < integers.size(); ++o)

@@ -65,7 +65,7 @@ struct PrecisionFound {
 };
 
 // inputs: integers of the calibration data, by input, (samples, shape...). Under shared_results
-// there is nothing to judge, and few samples will do. Errors:
+// and where there are no lookups there is nothing to judge, and few samples will do. Errors:
 // calibration_too_small (says how many samples would do), target_not_met (says the best that was
 // found), invalid_argument (target or trials out of range, a metric that gives NaN), and those of
 // make_plan that no precision avoids.

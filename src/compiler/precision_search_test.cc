@@ -236,6 +236,20 @@ TEST(PrecisionSearch, SharedResultsAreExact) {
   EXPECT_EQ(found.report.trials, 0);
 }
 
+TEST(PrecisionSearch, NeedsNoSamplesWithoutLookups) {
+  Classifier net = ClassifierBuilder(16).make(4);
+  // The first sums alone, which no table reads.
+  net.circuit.nodes.erase(net.circuit.nodes.begin() + 2, net.circuit.nodes.end());
+  const ValueId sums = std::get<Linear>(net.circuit.nodes[1].op).result;
+  net.circuit.nodes.push_back({"y", Output{sums}});
+  net.circuit.values.resize(sums + 1);
+  net.client.outputs[0].shape = net.circuit.values[sums].shape;
+  net.client.outputs[0].interval = net.circuit.values[sums].interval;
+  const PrecisionFound found = search_precision(net.circuit, net.client, net.inputs, {}, {});
+  EXPECT_TRUE(found.is_exact);
+  EXPECT_EQ(found.report.trials, 0);
+}
+
 TEST(PrecisionSearch, SaysHowManySamplesWouldDo) {
   const Classifier net = ClassifierBuilder(12).make(200);
   const Error error = error_of(net, {}, {});

@@ -149,6 +149,11 @@ def test_too_few_samples_to_judge():
         torusml.compile(CHECKERBOARD, CALIBRATION, agreement=0.999)
 
 
+def test_few_samples_will_do_where_nothing_is_looked_up():
+    module = torusml.compile(small_networks.mlp((3, 4)), np.eye(3))
+    assert {layer["policy"] for layer in module.fhe_circuit.layers} == {"exact"}
+
+
 def test_regression_and_the_compatible_door():
     x = np.random.default_rng(1).uniform(-1, 1, (400, 6))
     net = small_networks.mlp((6, 10, 1))
