@@ -396,7 +396,15 @@ def test_progress_is_shown_when_asked_for(larger, capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_interrupt_stops_long_work(larger):
+@pytest.fixture
+def interrupts():
+    """A shell's background job starts with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupt_stops_long_work(larger, interrupts):
     circuit = larger.fhe_circuit
     q = larger.quantize_input(small_networks.floats(400, 3))
     encrypted = circuit.encrypt(q)  # would run for minutes
