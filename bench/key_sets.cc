@@ -7,13 +7,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "arguments.h"
 #include "artifact/codecs.h"
 #include "benchmark/machine.h"
 #include "benchmark/spread.h"
@@ -161,23 +161,15 @@ void measure(int rounds, int samples) {
   fmt::print("{}\n", nlohmann::json{{"two_over_one", two.median_ms() / one.median_ms()}}.dump());
 }
 
-int argument(int count, char** arguments, int index, int fallback) {
-  if (index >= count) return fallback;
-  const std::string text = arguments[index];
-  int value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error == std::errc() && end == text.data() + text.size() && value >= 1) return value;
-  throw Error(ErrorCode::invalid_argument, fmt::format("'{}' is not a positive integer", text), "",
-              "key_sets [ROUNDS] [SAMPLES]");
-}
+constexpr const char* kUsage = "key_sets [ROUNDS] [SAMPLES]";
 
 }  // namespace
 }  // namespace torusml
 
 int main(int count, char** arguments) {
   try {
-    torusml::measure(torusml::argument(count, arguments, 1, 5),
-                     torusml::argument(count, arguments, 2, 2));
+    torusml::measure(torusml::argument(count, arguments, 1, 5, torusml::kUsage),
+                     torusml::argument(count, arguments, 2, 2, torusml::kUsage));
   } catch (const torusml::Error& error) {
     fmt::print(stderr, "key_sets: {}\n", error.what());
     return 1;

@@ -9,7 +9,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -17,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "arguments.h"
 #include "base/threads.h"
 #include "benchmark/machine.h"
 #include "benchmark/spread.h"
@@ -190,23 +190,15 @@ void measure(const Circuit& circuit, Precision precision, int rounds, int sample
   fmt::print("{}\n", json.dump());
 }
 
-int argument(int count, char** arguments, int index, int fallback) {
-  if (index >= count) return fallback;
-  const std::string text = arguments[index];
-  int value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error == std::errc() && end == text.data() + text.size() && value >= 1) return value;
-  throw Error(ErrorCode::invalid_argument, fmt::format("'{}' is not a positive integer", text), "",
-              "simulation [ROUNDS] [SAMPLES]");
-}
+constexpr const char* kUsage = "simulation [ROUNDS] [SAMPLES]";
 
 }  // namespace
 }  // namespace torusml
 
 int main(int count, char** arguments) {
   try {
-    const int rounds = torusml::argument(count, arguments, 1, 3);
-    const int samples = std::max(3, torusml::argument(count, arguments, 2, 10000));
+    const int rounds = torusml::argument(count, arguments, 1, 3, torusml::kUsage);
+    const int samples = std::max(3, torusml::argument(count, arguments, 2, 10000, torusml::kUsage));
     torusml::measure(torusml::fully_connected(), torusml::Precision::tolerant, rounds, samples);
     torusml::measure(torusml::convolutions(), torusml::Precision::exact, rounds, samples);
     torusml::measure(torusml::convolutions(), torusml::Precision::tolerant, rounds, samples);

@@ -168,8 +168,7 @@ nb::list describe_layers(const CompiledModel& model) {
       const LookupPlan& lookup = plan.lookups.at(n);
       nb::dict layer = describe_layer(circuit, plan, n, lookup, "lookup", lut->operand);
       layer["key_set"] = plan.key_set_of(lookup).name;
-      layer["lookup_count"] = number_of_elements(circuit.values[lut->operand].shape) *
-                              static_cast<std::int64_t>(lut->tables.size());
+      layer["lookup_count"] = tables_of(circuit, *lut);
       layer["step_probability"] = lookup.step_probability;
       layer["far_probability"] = lookup.far_probability;
       layer["cost_ms_per_core"] = costs.at(n);
