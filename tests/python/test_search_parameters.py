@@ -49,11 +49,9 @@ def test_finds_the_largest_p_error(quantized, labels, tmp_path, capsys):
     assert quantized.fhe_circuit.statistics["complexity"] < 0.9 * search.history[0]["complexity"]
     assert json.loads((tmp_path / "p_error_search.json").read_text())["trials"] == search.history
     assert capsys.readouterr().out.count("accepted") == len(accepted)
-    worst = min(
-        accuracy(labels, argmax(quantized.dequantize_output(quantized.fhe_circuit.simulate(quantized.quantize_input(X), seed=s))))
-        for s in range(2)
-    )  # fmt: skip
-    assert 1 - worst <= 0.02
+    for seed in range(2):
+        q_y = quantized.fhe_circuit.simulate(quantized.quantize_input(X), seed=seed)
+        assert accuracy(labels, argmax(quantized.dequantize_output(q_y))) >= 0.98
 
 
 def test_repeats_itself_and_stops_at_the_ends(quantized, labels):
@@ -81,11 +79,10 @@ def test_strategy_decides(quantized, labels):
 def test_target_not_met(quantized, labels):
     wrong = np.random.default_rng(0).permutation(labels)
 
-    def noisy(truth, predicted, calls=[1.0]):  # the exact circuit is scored first
-        return calls.pop() if calls else 0.5
+    scores = iter([1.0, 0.5])  # the exact circuit is scored first
 
     with pytest.raises(errors.TargetNotMet, match="at p_error"):
-        BinarySearch(quantized, argmax, noisy, n_simulation=1).run(X, wrong)
+        BinarySearch(quantized, argmax, lambda y, p: next(scores), n_simulation=1).run(X, wrong)
 
 
 @pytest.mark.parametrize(
