@@ -9,6 +9,7 @@ namespace torusml {
 namespace {
 
 constexpr float kEpsilon = 1e-5f;
+constexpr int kMoreBits = 3;
 
 std::vector<bool> softmax_axes(const FloatNode& node, std::size_t rank) {
   const bool flattened = integer_attribute(node, "flattened", 0) != 0;
@@ -54,7 +55,10 @@ std::string normalized(GraphRewriter& rewriter, const std::string& x,
     rewriter.rules().alone.insert(mean);
     centre = rewriter.add("Sub", {x, rewriter.expanded(mean, rewriter.shape(x))});
   }
-  const std::string variance = mean_of(rewriter, rewriter.add("Mul", {centre, centre}), axes);
+  // The root of a small variance, of which the reciprocal is taken, needs finer squares.
+  const std::string squares = rewriter.add("Mul", {centre, centre});
+  rewriter.rules().more_bits[squares] = kMoreBits;
+  const std::string variance = mean_of(rewriter, squares, axes);
   const std::string deviation =
       rewriter.add("Sqrt", {rewriter.add("Add", {variance, rewriter.number(epsilon)})});
   return product(rewriter, centre, rewriter.add("Reciprocal", {deviation}));

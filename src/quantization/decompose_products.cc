@@ -12,6 +12,16 @@ std::string quarter_of_square(GraphRewriter& rewriter, const std::string& x) {
   return rewriter.add("Mul", {rewriter.add("Mul", {x, x}), rewriter.number(0.25)});
 }
 
+// Both squares have the step of the wider one: whatever weights their difference is multiplied by,
+// what they have in common cancels.
+void share_step(GraphRewriter& rewriter, const std::string& sum, const std::string& difference) {
+  const bool sum_is_wider = rewriter.range(sum).high >= rewriter.range(difference).high;
+  const std::string& giver = sum_is_wider ? sum : difference;
+  rewriter.rules().operands.insert(giver);
+  rewriter.rules().step_of[sum_is_wider ? difference : sum] = giver;
+  rewriter.forget_made();
+}
+
 // A reciprocal of what is rounded to almost 0 would widen the step for all others.
 std::string within_range(GraphRewriter& rewriter, const std::string& x) {
   if (rewriter.is_plain_input(x)) return x;
@@ -36,6 +46,7 @@ std::string product(GraphRewriter& rewriter, const std::string& x, const std::st
   const std::string first = scaled(x, ratio), second = scaled(y, 1 / ratio);
   const std::string sum = quarter_of_square(rewriter, rewriter.add("Add", {first, second}));
   const std::string difference = quarter_of_square(rewriter, rewriter.add("Sub", {first, second}));
+  share_step(rewriter, sum, difference);
   return rewriter.add("Sub", {sum, difference});
 }
 

@@ -174,6 +174,10 @@ ValueRange GraphRewriter::range(const std::string& tensor) {
   return {low, high};
 }
 
+void GraphRewriter::forget_made() {
+  std::erase_if(values_, [&](const auto& entry) { return rules_.made.contains(entry.first); });
+}
+
 void GraphRewriter::keep(FloatNode node) {
   const std::string& output = node.outputs.front();
   if (dependent_inputs(node).empty()) {

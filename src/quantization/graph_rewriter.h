@@ -62,6 +62,8 @@ class GraphRewriter {
   // On the calibration data.
   const FloatTensor& values(const std::string& tensor);
   ValueRange range(const std::string& tensor);
+  // Frees the values of what replacements made: there may be many more than of the network.
+  void forget_made();
 
   int bits() const { return bits_; }  // of quantized activations
   StepRules& rules() { return rules_; }

@@ -19,6 +19,8 @@ namespace torusml {
 namespace {
 
 constexpr int kMaxBits = 32;
+// Of quantizers that have another one's step, so that they clip nothing.
+constexpr int kSlackBits = 4;
 
 void check_bits(int bits, const char* role) {
   if (bits >= 1 && bits <= kMaxBits) return;
@@ -119,8 +121,7 @@ class Quantization {
   UniformQuantizer of_difference(const UniformQuantizer& quantizer) const {
     QuantizationOptions options = quantizer.options();
     options.is_signed = options.is_narrow = options.is_symmetric = false;
-    options.n_bits =
-        std::min(options.n_bits + 1, kMaxBits);  // a softplus lies above the difference
+    options.n_bits = std::min(options.n_bits + kSlackBits, kMaxBits);
     return {options, {quantizer.parameters().scale, {0}, 0}};
   }
 
@@ -290,7 +291,9 @@ class Quantization {
     const std::string& giver = step_giver(tensor);
     if (giver != tensor) return of_difference(quantizer_of(giver, values_at(giver)));
     if (const std::optional<UniformQuantizer> own = own_or_none(tensor)) return *own;
-    return is_read_as_input(tensor) ? **input_quantizer(tensor) : fit(values, bits_.op_inputs);
+    if (is_read_as_input(tensor)) return **input_quantizer(tensor);
+    const auto more = rules_.more_bits.find(tensor);
+    return fit(values, bits_.op_inputs + (more == rules_.more_bits.end() ? 0 : more->second));
   }
 
   QuantizedLayer quantize(const LinearLayer& layer) {

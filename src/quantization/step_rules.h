@@ -13,6 +13,7 @@ struct StepRules {
   std::set<std::string> alone;     // read as they are; a sum may choose their step
   std::set<std::string> maxima;    // always written over what they are sums of
   std::map<std::string, std::string> step_of;  // f(x - y) to the operand whose step it has
+  std::map<std::string, int> more_bits;        // than other activations have
   // What rewrites made: a network's own quantizers do not reach it, so it is calibrated.
   std::set<std::string> made;
 
