@@ -96,7 +96,7 @@ TEST(Evaluate, RefusesNodesThatItDoesNotKnow) {
   const FloatTensor x{ElementType::floating, {{1}, {2}}};
   FloatNode node;
   node.name = "n";
-  node.op_type = "Softmax";
+  node.op_type = "LSTM";
   EXPECT_TRUE(
       has(failure(ErrorCode::unsupported_operator, [&] { evaluate_node(node, {&x}); }), "'n'"));
   node.op_type = "Add";

@@ -59,6 +59,25 @@ ConvolutionShape convolution_shape(const FloatNode& node, const Shape& operand,
   return result;
 }
 
+ConvolutionShape transposed_convolution_shape(const FloatNode& node, const Shape& operand,
+                                              const Shape& weight) {
+  ConvolutionShape result;
+  result.groups = integer_attribute(node, "group", 1);
+  const bool fits = weight.size() == operand.size() && weight.size() >= 3 && result.groups >= 1 &&
+                    weight[0] == operand[1] && operand[1] % result.groups == 0;
+  if (!fits) {
+    throw Error(
+        ErrorCode::wrong_shape,
+        fmt::format("a weight of shape {} on an operand of shape {} in {} groups: its first "
+                    "axis must be the operand's channels, which the groups must divide",
+                    to_string(weight), to_string(operand), result.groups));
+  }
+  result.in_channels = operand[1];
+  result.out_channels = weight[1] * result.groups;
+  result.windows = transposed_windows_of(node, operand, {weight.begin() + 2, weight.end()});
+  return result;
+}
+
 std::vector<std::int64_t> Reduction::rows(const Shape& operand) const {
   Tensor<double> numbers{kept, {}};
   for (std::int64_t i = 0; i < number_of_elements(kept); ++i)
@@ -81,7 +100,8 @@ Reduction reduction_of(const FloatNode& node, const Operands& operands, const Sh
     if (is_reduced) count *= static_cast<double>(size);
     if (!is_reduced || keep) result.shape.push_back(result.kept.back());
   }
-  if (node.op_type != "ReduceSum") result.divisor = count;
+  const bool is_mean = node.op_type == "ReduceMean" || node.op_type == "GlobalAveragePool";
+  if (is_mean) result.divisor = count;
   if (count == 0) {
     throw Error(ErrorCode::wrong_shape,
                 fmt::format("a reduction over no elements (shape {})", to_string(operand)));

@@ -21,18 +21,23 @@ struct ConvolutionShape {
 ConvolutionShape convolution_shape(const FloatNode& node, const Shape& operand,
                                    const Shape& weight);
 
+// Of a transposed convolution: the windows are those of the convolution that it is the transpose
+// of, whose input is its result. `weight`: (in, out / group, kernel). Errors: as convolution_shape.
+ConvolutionShape transposed_convolution_shape(const FloatNode& node, const Shape& operand,
+                                              const Shape& weight);
+
 // Sums over axes, each divided by `divisor`.
 struct Reduction {
-  Shape shape;  // of the result
-  Shape kept;   // the operand's, with 1 for every axis that is summed over
-  double divisor = 1;
+  Shape shape;         // of the result
+  Shape kept;          // the operand's, with 1 for every axis that is summed over
+  double divisor = 1;  // other than 1 for means only
 
   // The element of the result that each element of the operand is added to.
   std::vector<std::int64_t> rows(const Shape& operand) const;
 };
 
-// ReduceSum, ReduceMean, GlobalAveragePool. `operands` holds the axes, if they are an operand.
-// Errors: wrong_shape, invalid_model.
+// ReduceSum, ReduceMean, GlobalAveragePool, ReduceMax... `operands` holds the axes, if they are an
+// operand. Errors: wrong_shape, invalid_model.
 Reduction reduction_of(const FloatNode& node, const Operands& operands, const Shape& operand);
 
 }  // namespace torusml

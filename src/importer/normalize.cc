@@ -3,15 +3,25 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <random>
 #include <set>
 
 #include "importer/custom_operator.h"
+#include "importer/lift_batch.h"
 #include "importer/operators.h"
 #include "importer/shape_run.h"
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
+
+// The batch is not, or does not stay, the first axis.
+class BatchMoved : public Error {
+  using Error::Error;
+};
 
 class Normalizer {
  public:
@@ -29,11 +39,21 @@ class Normalizer {
     for (const auto& [name, tensor] : graph_.constants) graph_.shapes[name] = tensor.values.shape;
   }
 
-  FloatGraph result() {
+  // As traced, with constants folded: it is for that batch only.
+  FloatGraph folded() {
+    moves_batch_ = true;
+    for (FloatNode& node : nodes_) process(node);
+    return std::move(graph_);
+  }
+
+  // moves_batch: the batch axis need not stay the first, see lift_batch.h.
+  FloatGraph result(bool moves_batch) {
+    moves_batch_ = moves_batch;
     for (FloatNode& node : nodes_) process(node);
     for (GraphInput& input : graph_.inputs) input.shape[0] = 1;
     drop_unused();
     check_outputs();
+    if (moves_batch) lift_batch(graph_);
     measure_shapes();
     check_batch_axis();
     return std::move(graph_);
@@ -57,14 +77,33 @@ class Normalizer {
     if (node.op_type == "QuantizeLinear") set_range(node);
     if (node.op_type == "Squeeze") name_squeezed_axes(node);
     keep(node);
-    rewrite_batch(graph_.nodes.back(), *op);
+    if (!moves_batch_) rewrite_batch(graph_.nodes.back(), *op);
   }
 
   [[noreturn]] void refuse(const FloatNode& node, const char* why) const {
     throw_unsupported({describe(node) + why}, file_);
   }
 
+  // Masks of attention: what is added to a score, or stands in its place. The largest float does
+  // the same, and is a number.
+  void bound_masks(FloatNode& node) {
+    if (!node.domain.empty() || (node.op_type != "Add" && node.op_type != "Where")) return;
+    for (std::string& name : node.inputs) {
+      const auto found = graph_.constants.find(name);
+      if (found == graph_.constants.end()) continue;
+      const auto is_mask = [](double v) { return v == -HUGE_VAL; };
+      if (std::ranges::none_of(found->second.values.data, is_mask)) continue;
+      FloatTensor bounded = found->second;
+      constexpr double kLowest = std::numeric_limits<float>::lowest();
+      std::ranges::replace_if(bounded.values.data, is_mask, kLowest);
+      const std::string copy = fresh_name(name + "/bounded");
+      set_constant(copy, std::move(bounded));
+      name = copy;
+    }
+  }
+
   void keep(FloatNode& node) {
+    bound_masks(node);
     run_.run(node);
     graph_.shapes[node.outputs[0]] = run_.shape(node.outputs[0]);
     graph_.nodes.push_back(std::move(node));
@@ -172,11 +211,22 @@ class Normalizer {
   void check_constant_operands(const FloatNode& node, const Operator& op) const {
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       if (static_cast<int>(i) >= op.data_inputs && !run_.is_constant(node.inputs[i])) {
+        if (node.op_type == "Gather") refuse_lookup(node);
         throw Error(ErrorCode::not_supported,
                     fmt::format("operand {} ('{}') is not constant", i, node.inputs[i]),
                     describe(node));
       }
     }
+  }
+
+  [[noreturn]] void refuse_lookup(const FloatNode& node) const {
+    throw Error(
+        ErrorCode::not_supported,
+        fmt::format("an embedding lookup, whose index '{}' would be encrypted", node.inputs[1]),
+        describe(node),
+        fmt::format("cutting the model behind it: the client looks its indices up in the "
+                    "table and encrypts '{}', the model's input instead",
+                    node.outputs[0]));
   }
 
   bool is_batched(const std::string& tensor) const { return !run_.is_constant(tensor); }
@@ -203,7 +253,7 @@ class Normalizer {
     if (!is_batched(node.outputs[0])) return;
     const Shape& shape = run_.shape(node.outputs[0]);
     if (shape.empty() || shape[0] != batch_) {
-      throw Error(
+      throw BatchMoved(
           ErrorCode::not_supported,
           fmt::format("the result has shape {} for a batch of {}: its first axis is not the "
                       "batch",
@@ -212,6 +262,7 @@ class Normalizer {
     }
     if (node.op_type == "Reshape") set_target(node, -1, shape);
     if (node.op_type == "Expand") rewrite_expand(node, shape);
+    if (node.op_type == "Resize") leave_out_batch(node);
     const bool broadcasts = op.role == OperatorRole::elementwise && !op.is_quantizer;
     if (broadcasts || node.op_type == "Gemm") cut_traced_rows(node, shape);
   }
@@ -233,6 +284,22 @@ class Normalizer {
     } else {
       set_target(node, 1, shape);
     }
+  }
+
+  // Sizes name that of the traced batch.
+  void leave_out_batch(FloatNode& node) {
+    const bool has_sizes = node.inputs.size() > 3 && !node.inputs[3].empty();
+    if (!has_sizes || node.attributes.count("axes")) return;
+    FloatTensor sizes = run_.value(node.inputs[3]);
+    std::vector<std::int64_t> axes;
+    for (std::size_t i = 1; i < sizes.values.data.size(); ++i)
+      axes.push_back(static_cast<std::int64_t>(i));
+    sizes.values.data.erase(sizes.values.data.begin());
+    sizes.values.shape[0] -= 1;
+    const std::string name = fresh_name(node.inputs[3] + "/any_batch");
+    set_constant(name, std::move(sizes));
+    node.inputs[3] = name;
+    node.attributes["axes"] = axes;
   }
 
   // Constants with a row for each traced sample (a bias that the exporter expanded): the rows must
@@ -302,9 +369,10 @@ class Normalizer {
     for (const FloatNode& node : graph_.nodes) {
       Shape expected = graph_.shapes.at(node.outputs[0]);
       const auto mixed = [&](const std::string& how) {
-        return Error(ErrorCode::not_supported,
-                     fmt::format("the node does not keep the samples of a batch apart: {}", how),
-                     describe(node));
+        return BatchMoved(
+            ErrorCode::not_supported,
+            fmt::format("the node does not keep the samples of a batch apart: {}", how),
+            describe(node));
       };
       try {
         run.run(node);
@@ -327,17 +395,59 @@ class Normalizer {
   const CustomOperatorFactory& factory_;
   const bool symbolic_batch_;
   std::map<std::string, int> element_types_;
+  bool moves_batch_ = false;
   std::vector<FloatNode> nodes_;  // as written
   FloatGraph graph_;
   const std::int64_t batch_;  // as traced
   ShapeRun run_;              // with that batch
 };
 
+// The network with a batch axis of its own; none if that is impossible, or if the network computes
+// anything else for two samples than for each of them.
+std::optional<FloatGraph> lifted_graph(WrittenGraph written, const std::string& file,
+                                       const CustomOperatorFactory& factory) {
+  try {
+    FloatGraph lifted = Normalizer(written, file, factory).result(true);
+    // Traced with a fixed batch of one, it is a network of one sample.
+    if (!written.symbolic_batch) return lifted;
+    for (GraphInput& input : written.graph.inputs) input.shape[0] = 2;
+    const FloatGraph of_two = Normalizer(std::move(written), file, factory).folded();
+    std::mt19937_64 random(1);
+    std::uniform_real_distribution<double> uniform(0.25, 1);
+    std::vector<Tensor<double>> samples;
+    for (const GraphInput& input : of_two.inputs) {
+      samples.push_back({input.shape, {}});
+      for (std::int64_t i = number_of_elements(input.shape); i > 0; --i)
+        samples.back().data.push_back(input.type == ElementType::floating ? uniform(random) : 1);
+    }
+    const auto expected = evaluate(of_two, samples), got = evaluate(lifted, samples);
+    for (const std::string& output : of_two.outputs) {
+      const Tensor<double>&a = expected.at(output).values, &b = got.at(output).values;
+      if (a.shape != b.shape) return std::nullopt;
+      for (std::size_t i = 0; i < a.data.size(); ++i) {
+        if (std::abs(a.data[i] - b.data[i]) > 1e-6 * std::max(1.0, std::abs(a.data[i])))
+          return std::nullopt;
+      }
+    }
+    return lifted;
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
 }  // namespace
 
 FloatGraph normalize(WrittenGraph written, const std::string& file,
                      const CustomOperatorFactory& factory) {
-  return Normalizer(std::move(written), file, factory).result();
+  const bool has_one_sample = written.graph.inputs.front().shape.front() == 1;
+  try {
+    return Normalizer(has_one_sample ? written : std::move(written), file, factory).result(false);
+  } catch (const BatchMoved& error) {
+    if (!has_one_sample) throw Error(error);
+    std::optional<FloatGraph> lifted = lifted_graph(std::move(written), file, factory);
+    if (!lifted) throw Error(error);
+    return *std::move(lifted);
+  }
 }
 
 }  // namespace torusml

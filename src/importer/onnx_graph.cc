@@ -10,6 +10,7 @@
 
 #include "importer/onnx.h"
 #include "importer/operators.h"
+#include "importer/replacements.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -36,12 +37,18 @@ void check_versions(const OnnxModel& model, const std::string& file) {
   }
 }
 
+// From this opset on Softmax is taken along one axis.
+constexpr std::int64_t kOneAxisOpset = 13;
+
 class GraphReader {
  public:
   GraphReader(const OnnxModel& model, const ExternalFiles& files, std::string file,
               bool has_factory)
       : source_(*model.graph), files_(files), file_(std::move(file)), has_factory_(has_factory) {
-    for (const auto& [domain, version] : model.opsets) domains_.insert(domain);
+    for (const auto& [domain, version] : model.opsets) {
+      domains_.insert(domain);
+      if (domain.empty()) opset_ = version;
+    }
   }
 
   WrittenGraph read() {
@@ -52,7 +59,7 @@ class GraphReader {
     if (!has_factory_) check_supported(order);
     read_inputs();
     read_outputs();
-    for (std::size_t i : order) result_.graph.nodes.push_back(read_node(i));
+    for (std::size_t i : order) add_node(read_node(i), i);
     read_constants(order);
     return std::move(result_);
   }
@@ -176,7 +183,8 @@ class GraphReader {
           node.domain.empty() && (node.op_type == "Shape" || node.op_type == "Size");
       const Operator* op = find_operator(node.domain, node.op_type);
       if (!op) {
-        refused.push_back(label(i));
+        const std::string way_out = node.domain.empty() ? replacement_for(node.op_type) : "";
+        refused.push_back(label(i) + (way_out.empty() ? "" : fmt::format(": {}", way_out)));
       } else if (depends && !reads_shape && op->role == OperatorRole::constants_only) {
         refused.push_back(label(i) + ", which is supported on constants only");
       }
@@ -276,6 +284,38 @@ class GraphReader {
     return node;
   }
 
+  // A Split becomes one node for each result that is used.
+  void add_node(FloatNode node, std::size_t i) {
+    auto& nodes = result_.graph.nodes;
+    const bool is_softmax = node.op_type == "Softmax" || node.op_type == "LogSoftmax";
+    if (is_softmax && opset_ < kOneAxisOpset) node.attributes["flattened"] = std::int64_t{1};
+    if (!is_split(source_.nodes[i])) return nodes.push_back(std::move(node));
+    const std::vector<std::string>& outputs = source_.nodes[i].outputs;
+    node.attributes.erase("num_outputs");
+    node.attributes["outputs"] = static_cast<std::int64_t>(outputs.size());
+    const std::string name = node.name;
+    for (std::size_t k = 0; k < outputs.size(); ++k) {
+      if (!is_used(outputs[k])) continue;
+      if (k > 0) node.name = fmt::format("{}/{}", name, k);
+      node.outputs = {outputs[k]};
+      node.attributes["output"] = static_cast<std::int64_t>(k);
+      nodes.push_back(node);
+    }
+  }
+
+  static bool is_split(const OnnxNode& node) {
+    return node.domain.empty() && node.op_type == "Split";
+  }
+
+  bool is_used(const std::string& tensor) const {
+    const auto reads = [&](const OnnxNode& node) {
+      return std::ranges::find(node.inputs, tensor) != node.inputs.end();
+    };
+    return std::ranges::any_of(source_.nodes, reads) ||
+           std::ranges::any_of(source_.outputs,
+                               [&](const OnnxValue& output) { return output.name == tensor; });
+  }
+
   std::string unique_name(const OnnxNode& source, std::size_t i) {
     const std::string wanted =
         source.name.empty() ? fmt::format("{}_{}", source.op_type, i) : source.name;
@@ -287,6 +327,7 @@ class GraphReader {
 
   // Our operators have one output; the others (Dropout's mask...) must be unused.
   std::vector<std::string> used_outputs(const OnnxNode& source, std::size_t i) const {
+    if (is_split(source) && !source.outputs.empty()) return {source.outputs[0]};
     if (source.outputs.empty() || source.outputs[0].empty()) {
       throw_invalid("the node has no first output", label(i));
     }
@@ -394,6 +435,7 @@ class GraphReader {
   const std::string file_;
   const bool has_factory_;
   std::unordered_set<std::string> domains_;
+  std::int64_t opset_ = 0;
   WrittenGraph result_;
   std::unordered_map<std::string, const OnnxTensor*> initializers_;
   std::unordered_set<std::string> inputs_;

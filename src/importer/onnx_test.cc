@@ -201,7 +201,7 @@ TEST(OnnxGraph, NamesEveryUnsupportedOperator) {
   const std::string text = import_failure(ErrorCode::unsupported_operator,
                                           GraphBuilder()
                                               .input("x", {1, 3})
-                                              .node("Softmax", {"x"}, {"a"}, {}, "", "head")
+                                              .node("ArgMax", {"x"}, {"a"}, {}, "", "head")
                                               .node("Relu", {"a"}, {"b"})
                                               .node("Fancy", {"b"}, {"c"}, {}, "my.domain")
                                               .node("ConstantOfShape", {"c"}, {"y"})
@@ -209,7 +209,7 @@ TEST(OnnxGraph, NamesEveryUnsupportedOperator) {
                                               .constant(BuiltTensor::integers("i", {0}))
                                               .output("y"));
   EXPECT_TRUE(has(text, "3 operators are not supported")) << text;
-  EXPECT_TRUE(has(text, "node 'head' (Softmax)")) << text;
+  EXPECT_TRUE(has(text, "node 'head' (ArgMax): take it on the decrypted output")) << text;
   EXPECT_TRUE(has(text, "(my.domain.Fancy)")) << text;
   EXPECT_TRUE(has(text, "(ConstantOfShape), which is supported on constants only")) << text;
   EXPECT_FALSE(has(text, "(LSTM)")) << text;
@@ -252,7 +252,7 @@ TEST(OnnxGraph, SortsNodesAndDropsUnusedOnes) {
   const FloatGraph graph = import(GraphBuilder()
                                       .input("x", {1, 3})
                                       .node("Abs", {"a"}, {"y"})
-                                      .node("Softmax", {"x"}, {"unused"})
+                                      .node("LSTM", {"x"}, {"unused"})
                                       .node("Relu", {"x"}, {"a"})
                                       .constant({"also_unused", OnnxType::string, {1}, "", {}})
                                       .output("y")
@@ -420,10 +420,15 @@ TEST(BatchAxis, RefusesNodesThatMixSamples) {
     const auto base = [&] { return GraphBuilder().input("x", {batch, 4, 1}).output("y"); };
     mixing(base().node("Reshape", {"x", "s"}, {"y"}).constant(shape({2, -1})), "Reshape");
     mixing(base().node("Reshape", {"x", "s"}, {"y"}).constant(shape({-1})), "Reshape");
+    mixing(base().node("ReduceSum", {"x"}, {"y"}), "ReduceSum");
+    mixing(base().node("Expand", {"x", "s"}, {"y"}).constant(shape({2, 1, 4, 1})), "Expand");
+  }
+  // Traced with one sample, which they may move.
+  for (std::int64_t batch : {-1, 3}) {
+    const auto base = [&] { return GraphBuilder().input("x", {batch, 4, 1}).output("y"); };
     mixing(base().node("Transpose", {"x"}, {"y"}), "Transpose");
     mixing(base().node("Flatten", {"x"}, {"y"}, {{"axis", 0}}), "Flatten");
     mixing(base().node("Unsqueeze", {"x", "s"}, {"y"}).constant(shape({0})), "Unsqueeze");
-    mixing(base().node("Expand", {"x", "s"}, {"y"}).constant(shape({2, 1, 4, 1})), "Expand");
   }
   mixing(GraphBuilder()
              .input("x", {-1, 4})
@@ -432,17 +437,41 @@ TEST(BatchAxis, RefusesNodesThatMixSamples) {
              .output("y"),
          "Gemm");
   mixing(GraphBuilder()
-             .input("x", {1, 4})
+             .input("x", {-1, 4})
              .node("MatMul", {"w", "x"}, {"y"})
              .constant(BuiltTensor::floats("w", {1, 1}, {2}))
              .output("y"),
          "MatMul");
   mixing(GraphBuilder()
-             .input("x", {1, 4})
-             .input("z", {1, 1, 4})
+             .input("x", {-1, 4})
+             .input("z", {-1, 1, 4})
              .node("Add", {"x", "z"}, {"y"})
              .output("y"),
          "Add");
+}
+
+// Two transpositions about a sum over the sequence: the samples stay apart.
+TEST(BatchAxis, MayMove) {
+  const auto moved = [](std::int64_t batch) {
+    return GraphBuilder()
+        .input("x", {batch, 4, 3})
+        .node("Squeeze", {"r", "first"}, {"y"})
+        .node("Unsqueeze", {"x", "first"}, {"u"})
+        .node("Transpose", {"u"}, {"t"})  // 3, 4, batch, 1
+        .node("ReduceSum", {"t", "middle"}, {"s"})
+        .node("Transpose", {"s"}, {"r"})  // 1, batch, 1, 3
+        .constant(BuiltTensor::integers("first", {0}))
+        .constant(BuiltTensor::integers("middle", {1}))
+        .output("y");
+  };
+  const Tensor<double> x{
+      {2, 4, 3}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 2, 2, 2, 0, 0, 1, 1, 0, 0, 0, 0, 0}};
+  for (std::int64_t batch : {-1, 1}) {
+    const FloatGraph graph = import(moved(batch).model());
+    const Tensor<double> y = evaluate(graph, {x}).at("y").values;
+    EXPECT_EQ(y.shape, (Shape{2, 1, 3}));
+    EXPECT_EQ(y.data, (std::vector<double>{22, 26, 30, 3, 2, 3}));
+  }
 }
 
 TEST(BatchAxis, ConstantsWithARowForEachSampleMustRepeat) {

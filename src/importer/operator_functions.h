@@ -33,6 +33,7 @@ FloatTensor dropout(const FloatNode& node, const Operands& operands);
 FloatTensor gelu(const FloatNode& node, const Operands& operands);
 FloatTensor logical_not(const FloatNode& node, const Operands& operands);
 FloatTensor divide(const FloatNode& node, const Operands& operands);
+FloatTensor modulo(const FloatNode& node, const Operands& operands);
 FloatTensor power(const FloatNode& node, const Operands& operands);
 FloatTensor clip(const FloatNode& node, const Operands& operands);
 FloatTensor where(const FloatNode& node, const Operands& operands);
@@ -45,9 +46,26 @@ FloatTensor matmul(const FloatNode& node, const Operands& operands);
 // operators_spatial.cc
 FloatTensor convolution(const FloatNode& node, const Operands& operands);
 FloatTensor average_pool(const FloatNode& node, const Operands& operands);
+FloatTensor transposed_convolution(const FloatNode& node, const Operands& operands);
 FloatTensor max_pool(const FloatNode& node, const Operands& operands);
-FloatTensor reduce(const FloatNode& node, const Operands& operands);
 FloatTensor pad(const FloatNode& node, const Operands& operands);
+
+// operators_reduce.cc: sums, means, norms and extrema over axes.
+FloatTensor reduce(const FloatNode& node, const Operands& operands);
+
+// operators_normalize.cc
+FloatTensor softmax(const FloatNode& node, const Operands& operands);
+FloatTensor log_softmax(const FloatNode& node, const Operands& operands);
+FloatTensor layer_normalization(const FloatNode& node, const Operands& operands);
+FloatTensor instance_normalization(const FloatNode& node, const Operands& operands);
+FloatTensor group_normalization(const FloatNode& node, const Operands& operands);
+
+// operators_moves.cc: every element of the result is one of the operand, or 0. A Split node has one
+// result, that of its attribute `output`.
+FloatTensor split(const FloatNode& node, const Operands& operands);
+FloatTensor tile(const FloatNode& node, const Operands& operands);
+FloatTensor resize(const FloatNode& node, const Operands& operands);
+FloatTensor trilu(const FloatNode& node, const Operands& operands);
 
 // operators_shape.cc
 FloatTensor reshape(const FloatNode& node, const Operands& operands);

@@ -119,6 +119,13 @@ FloatTensor divide(const FloatNode&, const Operands& operands) {
   return arithmetic([](double a, double b) { return std::trunc(a / b); }, operands);
 }
 
+// With fmod=1 the result has the sign of the dividend, else that of the divisor.
+FloatTensor modulo(const FloatNode& node, const Operands& operands) {
+  if (integer_attribute(node, "fmod", 0) != 0)
+    return arithmetic([](double a, double b) { return std::fmod(a, b); }, operands);
+  return arithmetic([](double a, double b) { return a - b * std::floor(a / b); }, operands);
+}
+
 // The exponent may be of another type than the base.
 FloatTensor power(const FloatNode&, const Operands& operands) {
   const bool truncates = numbers(*operands[0]).type == ElementType::integer;

@@ -30,6 +30,19 @@ Shape output_shape(const Shape& x, std::int64_t channels, const Windows& windows
   return shape;
 }
 
+// One value for each channel (axis 1).
+void add_channel_bias(const Tensor<double>& bias, Tensor<double>& y) {
+  const std::int64_t channels = y.shape[1];
+  if (bias.shape != Shape{channels}) {
+    throw Error(ErrorCode::wrong_shape, fmt::format("a bias of shape {} for {} output channels",
+                                                    to_string(bias.shape), channels));
+  }
+  const std::int64_t places = number_of_elements(Shape(y.shape.begin() + 2, y.shape.end()));
+  for (std::size_t i = 0; i < y.data.size(); ++i)
+    y.data[i] +=
+        bias.data[static_cast<std::size_t>(static_cast<std::int64_t>(i) / places % channels)];
+}
+
 // The source of every element along one axis; -1: the constant.
 std::vector<std::int64_t> padded_axis(const std::string& mode, std::int64_t size,
                                       std::int64_t before, std::int64_t after) {
@@ -136,16 +149,37 @@ FloatTensor convolution(const FloatNode& node, const Operands& operands) {
     Eigen::Map<Matrix>(result.values.data.data() + part * rows * positions, rows, positions)
         .noalias() = weights * patches;
   }
-  if (operands.size() < 3 || !operands[2]) return result;
-  const Tensor<double>& bias = operands[2]->values;
-  if (bias.shape != Shape{shape.out_channels}) {
-    throw Error(ErrorCode::wrong_shape, fmt::format("a bias of shape {} for {} output channels",
-                                                    to_string(bias.shape), shape.out_channels));
+  if (operands.size() > 2 && operands[2]) add_channel_bias(operands[2]->values, result.values);
+  return result;
+}
+
+FloatTensor transposed_convolution(const FloatNode& node, const Operands& operands) {
+  const Tensor<double>&x = operands[0]->values, &w = operands[1]->values;
+  for (std::size_t i = 0; i < 2; ++i) check_floats(*operands[i]);
+  const ConvolutionShape shape = transposed_convolution_shape(node, x.shape, w.shape);
+  const Windows& windows = shape.windows;  // of the convolution that it is the transpose of
+  const std::vector<std::int64_t> taps = window_taps(windows);
+  const std::int64_t pixels = windows.positions(), kernel = windows.kernel_size(),
+                     places = number_of_elements(windows.input), rows = shape.group_out() * kernel;
+  FloatTensor result{operands[0]->type, {{x.shape[0], shape.out_channels}, {}}};
+  Shape& to = result.values.shape;
+  to.insert(to.end(), windows.input.begin(), windows.input.end());
+  result.values.data.assign(static_cast<std::size_t>(checked_elements(to)), 0.0);
+  checked_elements({rows, pixels});
+  for (std::int64_t part = 0; part < x.shape[0] * shape.groups; ++part) {
+    const std::int64_t group = part % shape.groups, in = shape.group_in();
+    const MatrixView weights(w.data.data() + group * in * rows, in, rows);
+    const MatrixView image(x.data.data() + part * in * pixels, in, pixels);
+    const Matrix patches = weights.transpose() * image;
+    double* y = result.values.data.data() + part * shape.group_out() * places;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t p = 0; p < pixels; ++p) {
+        const std::int64_t tap = taps[static_cast<std::size_t>(p * kernel + r % kernel)];
+        if (tap >= 0) y[r / kernel * places + tap] += patches(r, p);
+      }
+    }
   }
-  for (std::size_t i = 0; i < result.values.data.size(); ++i) {
-    const auto row = static_cast<std::int64_t>(i) / positions;
-    result.values.data[i] += bias.data[static_cast<std::size_t>(row % shape.out_channels)];
-  }
+  if (operands.size() > 2 && operands[2]) add_channel_bias(operands[2]->values, result.values);
   return result;
 }
 
@@ -192,25 +226,6 @@ FloatTensor max_pool(const FloatNode& node, const Operands& operands) {
       }
       result.values.data.push_back(largest);
     }
-  }
-  return result;
-}
-
-FloatTensor reduce(const FloatNode& node, const Operands& operands) {
-  const FloatTensor& x = *operands[0];
-  if (x.type == ElementType::boolean) {
-    throw Error(ErrorCode::wrong_dtype, "operand is boolean, expected numbers");
-  }
-  if (node.op_type == "GlobalAveragePool") check_floats(x);
-  const Reduction reduction = reduction_of(node, operands, x.values.shape);
-  FloatTensor result{x.type, {reduction.shape, {}}};
-  result.values.data.assign(static_cast<std::size_t>(checked_elements(reduction.shape)), 0.0);
-  const std::vector<std::int64_t> rows = reduction.rows(x.values.shape);
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    result.values.data[static_cast<std::size_t>(rows[i])] += x.values.data[i];
-  for (double& value : result.values.data) {
-    value /= reduction.divisor;
-    if (x.type == ElementType::integer) value = std::trunc(value);
   }
   return result;
 }

@@ -132,6 +132,49 @@ Windows windows_of(const FloatNode& node, const Shape& operand, Shape kernel) {
   return windows;
 }
 
+Windows transposed_windows_of(const FloatNode& node, const Shape& operand, const Shape& kernel) {
+  const std::size_t count = operand.size() - 2;
+  Windows windows;
+  windows.output.assign(operand.begin() + 2, operand.end());
+  windows.kernel = kernel;
+  check_kernel(node, kernel);
+  windows.strides = per_axis(node, "strides", count, 1, 1);
+  windows.dilations = per_axis(node, "dilations", count, 1, 1);
+  const Shape pads = per_axis(node, "pads", 2 * count, 0, 0);
+  const Shape more = per_axis(node, "output_padding", count, 0, 0);
+  const std::string auto_pad = string_attribute(node, "auto_pad", "NOTSET");
+  const bool same = auto_pad == "SAME_UPPER" || auto_pad == "SAME_LOWER";
+  if (!same && auto_pad != "NOTSET" && auto_pad != "VALID") {
+    throw Error(ErrorCode::invalid_model, fmt::format("attribute 'auto_pad' is '{}'", auto_pad));
+  }
+  Shape sizes = integers_attribute(node, "output_shape");
+  if (sizes.size() == operand.size()) sizes.erase(sizes.begin(), sizes.begin() + 2);
+  if (!sizes.empty() && sizes.size() != count) {
+    throw Error(
+        ErrorCode::invalid_model,
+        fmt::format("attribute 'output_shape' has {} entries, expected {}", sizes.size(), count));
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::int64_t full = (windows.output[i] - 1) * windows.strides[i] + more[i] +
+                              (kernel[i] - 1) * windows.dilations[i] + 1;
+    std::int64_t begin = auto_pad == "VALID" ? 0 : pads[i];
+    std::int64_t size = full - begin - (auto_pad == "VALID" ? 0 : pads[i + count]);
+    if (same || !sizes.empty()) {
+      size = sizes.empty() ? windows.output[i] * windows.strides[i] : sizes[i];
+      const std::int64_t total = full - size;
+      begin = auto_pad == "SAME_UPPER" ? total / 2 : total - total / 2;
+    }
+    if (size < 1 || size > kMaxAttribute) {
+      throw Error(ErrorCode::wrong_shape,
+                  fmt::format("the result has size {} along spatial axis {}", size, i));
+    }
+    windows.input.push_back(size);
+    windows.pads_begin.push_back(begin);
+    windows.pads_end.push_back(full - size - begin);
+  }
+  return windows;
+}
+
 std::vector<std::int64_t> window_taps(const Windows& windows) {
   Shape all = windows.output;
   all.insert(all.end(), windows.kernel.begin(), windows.kernel.end());

@@ -29,6 +29,11 @@ struct Windows {
 // pads).
 Windows windows_of(const FloatNode& node, const Shape& operand, Shape kernel);
 
+// Of a transposed convolution: the windows of the convolution that it is the transpose of. Their
+// output is the operand, their input the result. Attributes, besides those of windows_of:
+// output_padding, output_shape. Errors: as windows_of.
+Windows transposed_windows_of(const FloatNode& node, const Shape& operand, const Shape& kernel);
+
 // Taps that read no input: padding, and what ceil_mode adds beyond it.
 inline constexpr std::int64_t kPadding = -1, kBeyondPadding = -2;
 

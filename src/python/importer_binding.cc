@@ -6,6 +6,7 @@
 
 #include "arrays.h"
 #include "bindings.h"
+#include "importer/float_graph.h"
 #include "importer/onnx.h"
 #include "torusml/error.h"
 
@@ -163,6 +164,20 @@ void bind_importer(nb::module_& module) {
                      return inputs;
                    })
       .def_ro("outputs", &FloatGraph::outputs)
+      .def(
+          "evaluate",
+          [](const FloatGraph& self, const std::vector<Array<double>>& inputs) -> nb::list {
+            std::vector<Tensor<double>> results;
+            {
+              const std::vector<Tensor<double>> tensors = to_tensors(inputs);
+              const nb::gil_scoped_release release;
+              const auto values = evaluate(self, tensors);
+              for (const std::string& output : self.outputs)
+                results.push_back(values.at(output).values);
+            }
+            return to_numpy(std::move(results));
+          },
+          nb::arg("inputs"))
       .def_prop_ro("has_quantizers", [](const FloatGraph& self) {
         return std::any_of(self.nodes.begin(), self.nodes.end(), [](const FloatNode& node) {
           return node.op_type == "Quant" || node.op_type == "QuantizeLinear";

@@ -27,6 +27,11 @@ std::vector<std::int64_t> rounded(const std::vector<double>& values, double fact
   return integers;
 }
 
+bool is_whole(double ratio) {
+  const double whole = std::nearbyint(ratio);
+  return std::abs(ratio - whole) <= kRatioTolerance * whole;
+}
+
 std::vector<std::int64_t> signs(const std::vector<double>& values) {
   std::vector<std::int64_t> integers;
   for (double value : values) integers.push_back(value < 0 ? -1 : 1);
@@ -109,6 +114,15 @@ void add_up(QuantizedLayer& result, const LinearLayer& layer,
     step = std::min(step, scale_of(quantizers[i]) * *layer.terms[i].map.shared_magnitude());
   for (std::size_t i = 0; i < layer.terms.size(); ++i) {
     const FloatMap& map = layer.terms[i].map;
+    const double units = scale_of(quantizers[i]) * *map.shared_magnitude() / step;
+    if (!is_whole(units)) {
+      throw Error(ErrorCode::not_supported,
+                  fmt::format("operand '{}' of a sum has a step of {} times that of another, not a "
+                              "whole number",
+                              layer.terms[i].tensor, units),
+                  fmt::format("layer '{}'", layer.name),
+                  "a function (Relu) or a linear layer before the sum");
+    }
     result.operands[i].weight =
         map.with_integers(rounded(map.value, scale_of(quantizers[i]) / step));
   }
@@ -196,6 +210,14 @@ std::vector<UniformQuantizer> sum_quantizers(const LinearLayer& layer,
         with_scale(step / *layer.terms[i].map.shared_magnitude(), values[i], bits));
   }
   return quantizers;
+}
+
+bool are_in_ratio(const std::vector<UniformQuantizer>& quantizers) {
+  double step = HUGE_VAL;
+  for (const UniformQuantizer& quantizer : quantizers) step = std::min(step, scale_of(quantizer));
+  return std::ranges::all_of(quantizers, [&](const UniformQuantizer& quantizer) {
+    return is_whole(scale_of(quantizer) / step);
+  });
 }
 
 void align_moves(const LinearLayer& layer, const std::vector<std::vector<double>>& values,

@@ -18,6 +18,9 @@ std::vector<UniformQuantizer> sum_quantizers(const LinearLayer& layer,
                                              const std::vector<std::vector<double>>& values,
                                              int bits);
 
+// Each scale is a whole number of times the smallest.
+bool are_in_ratio(const std::vector<UniformQuantizer>& quantizers);
+
 // In a layer of matrices and of moves (x + W y, say): new quantizers of the moves' operands, under
 // which a unit of theirs is a whole number of units of the quantized matrices. Quantizers that are
 // not `free` stay. Other layers are left alone.

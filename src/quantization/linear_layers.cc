@@ -124,7 +124,7 @@ class Cutter {
                   "a constant weight");
     }
     if (node.op_type == "MatMul") return matmul(node, dependent[0]);
-    if (node.op_type == "Conv") return convolution(node);
+    if (node.op_type.starts_with("Conv")) return convolution(node);
     return averages(node);
   }
 
@@ -139,10 +139,10 @@ class Cutter {
   // An operand of a linear operator: itself, or what it is linearly made of. Only with takes_scale
   // its row_scale may be another number than 1.
   Expression operand(const std::string& tensor, bool takes_scale = false) {
-    if (!network_.is_affine(tensor) || options_.pools.operands.contains(tensor))
+    if (!network_.is_affine(tensor) || options_.rules.is_read_as_it_is(tensor))
       return itself(tensor);
     const std::string& root = network_.root(tensor);
-    const bool is_maximum = options_.pools.maxima.contains(root);
+    const bool is_maximum = options_.rules.maxima.contains(root);
     if (network_.is_input(root)) {
       if (network_.is_plain(tensor)) return itself(root);
       return options_.fold ? affine(tensor, itself(root)) : itself(tensor);
@@ -206,7 +206,9 @@ class Cutter {
       for (double b : given.data) bias.insert(bias.end(), static_cast<std::size_t>(places), b);
     }
     return with_weight(node, 1, 1, std::move(bias), [&](const Tensor<double>& weight) {
-      return convolution_map(node, network_.graph().shapes.at(node.inputs[0]), weight);
+      const Shape& operand = network_.graph().shapes.at(node.inputs[0]);
+      return node.op_type == "Conv" ? convolution_map(node, operand, weight)
+                                    : transposed_convolution_map(node, operand, weight);
     });
   }
 
@@ -220,7 +222,8 @@ class Cutter {
     FloatMap map = node.op_type == "AveragePool" ? average_pool_map(node, operand_shape)
                                                  : reduction_map(node, operands, operand_shape);
     const Expression inner = operand(node.inputs[0], true);
-    if (!options_.read_weight) return mapped(map, inner, {});
+    const bool is_calibrated = options_.rules.made.contains(node.outputs[0]);
+    if (!options_.read_weight || is_calibrated) return mapped(map, inner, {});
     std::optional<std::vector<double>> scales = map.magnitude_of_rows();
     std::ranges::fill(map.value, 1.0);
     return in_steps(mapped(map, inner, {}), *std::move(scales), inner);

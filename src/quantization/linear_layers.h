@@ -17,8 +17,8 @@
 #include <vector>
 
 #include "quantization/float_map.h"
-#include "quantization/max_pools.h"
 #include "quantization/network.h"
+#include "quantization/step_rules.h"
 
 namespace torusml {
 
@@ -50,7 +50,7 @@ struct CutOptions {
   bool fold = true;
   // If set, weights of Gemm, MatMul and Conv are read as integers.
   std::function<IntegerWeight(const FloatNode& reader, const std::string& weight)> read_weight;
-  MaxPools pools;
+  StepRules rules;
 };
 
 // The layers that the outputs need, in topological order. Errors:

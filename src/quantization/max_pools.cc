@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
+#include <string>
 
 #include "importer/operators.h"
 #include "importer/windows.h"
@@ -19,9 +21,9 @@ bool is_max_pool(const FloatNode& node) {
 
 class Expansion {
  public:
-  explicit Expansion(FloatGraph& graph) : graph_(graph) {}
+  Expansion(FloatGraph& graph, StepRules& rules) : graph_(graph), rules_(rules) {}
 
-  MaxPools run() {
+  void run() {
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       if (is_max_pool(graph_.nodes[i])) move_behind(i);
     }
@@ -33,7 +35,6 @@ class Expansion {
       else
         graph_.nodes.push_back(std::move(node));
     }
-    return std::move(result_);
   }
 
  private:
@@ -97,7 +98,7 @@ class Expansion {
     }
     pool_ = &pool;
     count_ = 0;
-    result_.operands.insert(pool.inputs[0]);
+    rules_.operands.insert(pool.inputs[0]);
     std::string tensor = pool.inputs[0];
     for (std::size_t i = 0; i < windows.input.size(); ++i) tensor = along(tensor, windows, i);
     add("Identity", {tensor}, pool.outputs[0], graph_.shapes.at(tensor));
@@ -115,9 +116,9 @@ class Expansion {
       const std::string other = taken(tensor, windows, axis, k);
       const std::string more = add("Sub", {other, maximum}, fresh(), shape);
       const std::string positive = add("Relu", {more}, fresh(), shape);
-      result_.step_of[positive] = pool_->inputs[0];
+      rules_.step_of[positive] = pool_->inputs[0];
       maximum = add("Add", {maximum, positive}, fresh(), shape);
-      result_.maxima.insert(maximum);
+      rules_.maxima.insert(maximum);
     }
     return maximum;
   }
@@ -150,7 +151,7 @@ class Expansion {
     graph_.constants[name] = std::move(indices);
     const std::string result = add("Gather", {tensor, name}, fresh(), shape,
                                    {{"axis", static_cast<std::int64_t>(axis + 2)}});
-    result_.maxima.insert(result);
+    rules_.maxima.insert(result);
     return result;
   }
 
@@ -172,13 +173,13 @@ class Expansion {
   }
 
   FloatGraph& graph_;
-  MaxPools result_;
+  StepRules& rules_;
   const FloatNode* pool_ = nullptr;
   int count_ = 0, tensors_ = 0;
 };
 
 }  // namespace
 
-MaxPools expand_max_pools(FloatGraph& graph) { return Expansion(graph).run(); }
+void expand_max_pools(FloatGraph& graph, StepRules& rules) { Expansion(graph, rules).run(); }
 
 }  // namespace torusml

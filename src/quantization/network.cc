@@ -34,7 +34,7 @@ bool is_affine_operator(const FloatNode& node, const std::vector<std::size_t>& d
 bool is_sum(const FloatNode& node) { return is_one_of(node, {"Add", "Sub"}); }
 
 bool is_linear(const FloatNode& node) {
-  return is_one_of(node, {"Gemm", "MatMul", "Conv"}) || averages_elements(node);
+  return is_one_of(node, {"Gemm", "MatMul", "Conv", "ConvTranspose"}) || averages_elements(node);
 }
 
 FloatTensor filled(Shape shape, double value) {
@@ -51,7 +51,8 @@ bool keeps_values(const FloatNode& node) {
 }
 
 bool moves_elements(const FloatNode& node) {
-  return is_one_of(node, {"Transpose", "Expand", "Pad", "Concat", "Slice", "Gather"});
+  return is_one_of(node, {"Transpose", "Expand", "Pad", "Concat", "Slice", "Gather", "Split",
+                          "Tile", "Resize", "Trilu"});
 }
 
 bool averages_elements(const FloatNode& node) {

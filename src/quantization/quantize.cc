@@ -8,7 +8,9 @@
 #include <map>
 
 #include "quantization/calibration.h"
+#include "quantization/decompositions.h"
 #include "quantization/layer_quantization.h"
+#include "quantization/max_pools.h"
 #include "quantization/output_functions.h"
 #include "quantization/own_quantizers.h"
 #include "torusml/error.h"
@@ -16,8 +18,12 @@
 namespace torusml {
 namespace {
 
+constexpr int kMaxBits = 32;
+// Of quantizers that have another one's step, so that they clip nothing.
+constexpr int kSlackBits = 4;
+
 void check_bits(int bits, const char* role) {
-  if (bits >= 1 && bits <= 32) return;
+  if (bits >= 1 && bits <= kMaxBits) return;
   throw Error(ErrorCode::unsupported_bits,
               fmt::format("{} has {} bits; 1 to 32 are supported", role, bits), "",
               "2 to 8 bits for most networks");
@@ -41,12 +47,19 @@ UniformQuantizer fit(const std::vector<double>& values, int bits) {
                                values);
 }
 
+// The graph of what encrypted data can do.
+StepRules rewrite(FloatGraph& graph, const std::vector<Tensor<double>>& calibration, int bits) {
+  StepRules rules = decompose(graph, calibration, bits);
+  expand_max_pools(graph, rules);
+  return rules;
+}
+
 class Quantization {
  public:
   Quantization(FloatGraph graph, const std::vector<Tensor<double>>& calibration,
                const QuantizationRequest& request)
       : graph_(std::move(graph)),
-        pools_(expand_max_pools(graph_)),
+        rules_(rewrite(graph_, calibration, request.bits.op_inputs)),
         network_(graph_),
         calibration_(calibration),
         bits_(request.bits),
@@ -57,7 +70,7 @@ class Quantization {
   QuantizedGraph run() {
     CutOptions options;
     options.fold = mode_ == Mode::after_training;
-    options.pools = pools_;
+    options.rules = rules_;
     if (!options.fold) {
       options.read_weight = [&](const FloatNode& reader, const std::string& weight) {
         return own_weight(network_, reader, weight, bits_.op_weights);
@@ -85,6 +98,7 @@ class Quantization {
   void check_own_quantizers() const {
     std::vector<std::string> missing;
     for (const LinearLayer& layer : layers_) {
+      if (rules_.made.contains(layer.output)) continue;
       for (const FloatTerm& term : layer.terms) {
         if (!own_quantizer(network_, step_giver(term.tensor)))
           missing.push_back(fmt::format("'{}' (read by '{}')", term.tensor, layer.name));
@@ -99,22 +113,53 @@ class Quantization {
 
   // The tensor whose quantizer another one's is made of; itself but for maxima.
   const std::string& step_giver(const std::string& tensor) const {
-    const auto giver = pools_.step_of.find(tensor);
-    return giver == pools_.step_of.end() ? tensor : giver->second;
+    const auto giver = rules_.step_of.find(tensor);
+    return giver == rules_.step_of.end() ? tensor : giver->second;
   }
 
   // The quantizer of a positive difference of what `quantizer` quantizes.
   UniformQuantizer of_difference(const UniformQuantizer& quantizer) const {
     QuantizationOptions options = quantizer.options();
     options.is_signed = options.is_narrow = options.is_symmetric = false;
+    options.n_bits = std::min(options.n_bits + kSlackBits, kMaxBits);
     return {options, {quantizer.parameters().scale, {0}, 0}};
   }
 
   // Operands choose a common step.
   bool chooses_step(const LinearLayer& layer) const {
-    return !layer.custom && is_sum(layer) &&
-           std::ranges::none_of(
-               layer.terms, [&](const FloatTerm& term) { return pools_.contains(term.tensor); });
+    return !layer.custom && is_sum(layer) && !has_given_step(layer);
+  }
+
+  // Maxima of one tensor are on that tensor's step, which the other operands can follow.
+  bool has_given_step(const LinearLayer& layer) const {
+    std::set<std::string> givers;
+    bool others_follow = true;
+    for (const FloatTerm& term : layer.terms) {
+      if (rules_.contains(term.tensor))
+        givers.insert(step_giver(term.tensor));
+      else
+        others_follow &=
+            !network_.is_input(network_.root(term.tensor)) && !own_or_none(term.tensor);
+    }
+    return givers.size() == 1 && (others_follow || has_own_steps(layer));
+  }
+
+  // The network's own quantizers, whose steps are in integer ratio.
+  bool has_own_steps(const LinearLayer& layer) const {
+    if (mode_ != Mode::own_nodes || layer.custom) return false;
+    std::vector<UniformQuantizer> quantizers;
+    for (const FloatTerm& term : layer.terms) {
+      const std::optional<UniformQuantizer> own = own_or_none(step_giver(term.tensor));
+      if (!own) return false;
+      quantizers.push_back(*own);
+    }
+    return are_in_ratio(quantizers);
+  }
+
+  // By values instead of the network's own quantizers.
+  bool is_calibrated(const LinearLayer& layer) const {
+    if (mode_ == Mode::after_training || rules_.made.contains(layer.output)) return true;
+    return mode_ == Mode::own_nodes && chooses_step(layer) && !has_own_steps(layer);
   }
 
   std::vector<Reader> readers_of(const std::string& input) const {
@@ -125,6 +170,19 @@ class Quantization {
       }
     }
     return readers;
+  }
+
+  // Sums of the same tensors choose the same step.
+  bool read_the_same(const std::vector<Reader>& readers) const {
+    const auto tensors = [](const Reader& reader) {
+      std::set<std::string> names;
+      for (const FloatTerm& term : reader.layer->terms)
+        names.insert(fmt::format("{} {}", *term.map.shared_magnitude(), term.tensor));
+      return names;
+    };
+    return std::ranges::all_of(readers, [&](const Reader& reader) {
+      return chooses_step(*reader.layer) && tensors(reader) == tensors(readers[0]);
+    });
   }
 
   // The quantizer of an input is that of its readers, if they agree on one.
@@ -150,7 +208,7 @@ class Quantization {
         const auto in_sum = [&](const Reader& r) { return chooses_step(*r.layer); };
         if (std::ranges::none_of(readers, in_sum))
           input_quantizers_[i] = fit(data, bits_.op_inputs);
-        else if (readers.size() == 1)
+        else if (read_the_same(readers))
           continue;  // waits for the sum
       }
       if (!input_quantizers_[i]) {
@@ -169,7 +227,7 @@ class Quantization {
     std::optional<UniformQuantizer> shared;
     for (const Reader& reader : readers) {
       const std::optional<OwnQuantizer> own = own_quantizer(network_, reader.tensor);
-      if (!network_.is_plain(own->input)) return std::nullopt;
+      if (!own || !network_.is_plain(own->input)) return std::nullopt;
       if (shared && !(*shared == own->quantizer)) return std::nullopt;
       shared = own->quantizer;
     }
@@ -223,14 +281,23 @@ class Quantization {
     return network_.is_input(root) && network_.is_plain(tensor) && !root_values_.contains(root);
   }
 
+  std::optional<UniformQuantizer> own_or_none(const std::string& tensor) const {
+    if (mode_ != Mode::own_nodes) return std::nullopt;
+    const std::optional<OwnQuantizer> own = own_quantizer(network_, tensor);
+    return own ? std::optional(own->quantizer) : std::nullopt;
+  }
+
   UniformQuantizer quantizer_of(const std::string& tensor, const std::vector<double>& values) {
     const std::string& giver = step_giver(tensor);
     if (giver != tensor) return of_difference(quantizer_of(giver, values_at(giver)));
-    return is_read_as_input(tensor) ? **input_quantizer(tensor) : fit(values, bits_.op_inputs);
+    if (const std::optional<UniformQuantizer> own = own_or_none(tensor)) return *own;
+    if (is_read_as_input(tensor)) return **input_quantizer(tensor);
+    const auto more = rules_.more_bits.find(tensor);
+    return fit(values, bits_.op_inputs + (more == rules_.more_bits.end() ? 0 : more->second));
   }
 
   QuantizedLayer quantize(const LinearLayer& layer) {
-    if (mode_ != Mode::after_training) return quantize_own(layer);
+    if (!is_calibrated(layer)) return quantize_own(layer);
     const bool in_sum = chooses_step(layer);
     std::vector<std::vector<double>> values;
     std::vector<UniformQuantizer> quantizers;
@@ -238,7 +305,8 @@ class Quantization {
     for (const FloatTerm& term : layer.terms) {
       values.push_back(values_at(term.tensor));
       if (in_sum) continue;
-      is_free.push_back(!is_read_as_input(term.tensor) && !pools_.contains(term.tensor));
+      is_free.push_back(!is_read_as_input(term.tensor) && !rules_.contains(term.tensor) &&
+                        !own_or_none(term.tensor));
       quantizers.push_back(quantizer_of(term.tensor, values.back()));
     }
     if (in_sum)
@@ -331,7 +399,7 @@ class Quantization {
   }
 
   FloatGraph graph_;
-  const MaxPools pools_;
+  const StepRules rules_;
   const Network network_;
   const std::vector<Tensor<double>>& calibration_;
   const QuantizationBits bits_;

@@ -5,8 +5,9 @@
 //   QuantizationBits::uniform(3)});
 //
 // After training: every layer is calibrated on what the quantized layers before
-// it compute. Linear maps that follow each other are folded into one. With
-// import_qat: quantizers are those of Quant or QuantizeLinear/DequantizeLinear
+// it compute. Linear maps that follow each other are folded into one; what
+// encrypted data cannot do is rewritten first (decompositions.h). With import_qat:
+// quantizers are those of Quant or QuantizeLinear/DequantizeLinear
 // nodes; in a network without such nodes, operands and weights must lie on a
 // grid of the requested bits already.
 //

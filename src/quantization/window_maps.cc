@@ -48,6 +48,42 @@ FloatMap convolution_map(const FloatNode& node, const Shape& operand,
   return map;
 }
 
+FloatMap transposed_convolution_map(const FloatNode& node, const Shape& operand,
+                                    const Tensor<double>& weight) {
+  const ConvolutionShape shape = transposed_convolution_shape(node, operand, weight.shape);
+  const std::vector<std::int64_t> taps = window_taps(shape.windows);
+  const std::int64_t pixels = shape.windows.positions(), kernel = shape.windows.kernel_size();
+  check_entries(node, as_double(shape.out_channels) * as_double(pixels) *
+                          as_double(shape.group_in()) * as_double(kernel));
+  // By place of the result: the pixels that are added to it, and by which element of the kernel.
+  struct Source {
+    std::int64_t pixel, k;
+  };
+  std::vector<std::vector<Source>> sources(
+      static_cast<std::size_t>(number_of_elements(shape.windows.input)));
+  for (std::size_t t = 0; t < taps.size(); ++t) {
+    const auto at = static_cast<std::int64_t>(t);
+    if (taps[t] >= 0)
+      sources[static_cast<std::size_t>(taps[t])].push_back({at / kernel, at % kernel});
+  }
+  FloatMap map = FloatMap::sparse(shape.in_channels * pixels);
+  map.weights = weight.data;
+  for (std::int64_t out = 0; out < shape.out_channels; ++out) {
+    const std::int64_t first = out / shape.group_out() * shape.group_in();
+    for (const std::vector<Source>& place : sources) {
+      for (std::int64_t in = first; in < first + shape.group_in(); ++in) {
+        const std::int64_t row = in * shape.group_out() + out % shape.group_out();
+        for (const Source& source : place) {
+          map.add_entry(in * pixels + source.pixel,
+                        weight.data[static_cast<std::size_t>(row * kernel + source.k)]);
+        }
+      }
+      map.add_row();
+    }
+  }
+  return map;
+}
+
 FloatMap average_pool_map(const FloatNode& node, const Shape& operand) {
   const Windows windows = windows_of(node, operand, {});
   const std::vector<std::int64_t> taps = window_taps(windows);

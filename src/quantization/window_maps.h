@@ -12,6 +12,10 @@ namespace torusml {
 // `operand`: the shape of the image, with a batch axis of 1. The map chooses its step by `weight`.
 FloatMap convolution_map(const FloatNode& node, const Shape& operand, const Tensor<double>& weight);
 
+// `weight`: (in, out / group, kernel).
+FloatMap transposed_convolution_map(const FloatNode& node, const Shape& operand,
+                                    const Tensor<double>& weight);
+
 FloatMap average_pool_map(const FloatNode& node, const Shape& operand);
 
 // ReduceSum, ReduceMean, GlobalAveragePool; `operands` holds the axes, if they are an operand.

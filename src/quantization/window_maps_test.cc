@@ -25,10 +25,10 @@ std::vector<std::string> linear_models() {
   std::vector<std::string> names;
   for (const auto& file : std::filesystem::directory_iterator(kOperators)) {
     const std::string name = file.path().stem().string();
-    for (const char* prefix :
-         {"conv_", "pad_", "averagepool_", "globalaveragepool", "reducemean", "reducesum",
-          "concat_", "slice_", "gather_", "transpose", "expand"}) {
-      if (name.starts_with(prefix)) names.push_back(name);
+    for (const char* prefix : {"conv_", "pad_", "averagepool_", "globalaveragepool", "reducemean",
+                               "reducesum", "concat_", "slice_", "gather_", "transpose", "expand",
+                               "convtranspose_", "split_opset11", "tile", "resize_", "trilu"}) {
+      if (name.starts_with(prefix) && !name.starts_with("reducesumsquare")) names.push_back(name);
     }
   }
   std::ranges::sort(names);

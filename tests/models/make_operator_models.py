@@ -602,6 +602,90 @@ def maxima():
     case("globalmaxpool", node("GlobalMaxPool", ["x"]), image(3, 4, 3, 2))
 
 
+def transposed():
+    def conv(name, x, weight, bias=False, opset=20, **attributes):
+        constants = {"w": image(*weight)}
+        if bias:
+            constants["b"] = image(weight[1] * attributes.get("group", 1))
+        case(f"convtranspose_{name}", node("ConvTranspose", ["x", *constants], **attributes), image(*x), constants, opset)
+
+    conv("1d", (2, 2, 5), (2, 3, 3), bias=True)
+    conv("2d", (2, 2, 3, 4), (2, 3, 2, 3), strides=[2, 3])
+    conv("padded", (2, 2, 3, 3), (2, 2, 3, 3), bias=True, strides=[2, 2], pads=[1, 0, 1, 2], output_padding=[1, 0])
+    conv("dilated", (2, 1, 3, 4), (1, 2, 2, 3), dilations=[2, 3])
+    conv("groups", (2, 4, 3, 3), (4, 2, 2, 2), bias=True, group=2, strides=[2, 1])
+    conv("output_shape", (2, 2, 3, 3), (2, 2, 3, 3), strides=[2, 2], output_shape=[6, 7])
+    conv("same_upper", (2, 1, 3, 3), (1, 2, 3, 3), strides=[2, 2], auto_pad="SAME_UPPER")
+    conv("opset11", (2, 1, 3, 3), (1, 2, 3, 3), opset=11)
+
+
+def more_moves():
+    x = image(2, 5, 4)
+    parts = ("y", "z")
+    case("split_sizes", node("Split", ["x", "s"], parts, axis=1), x, {"s": i64(2, 3)}, outputs=parts)
+    case("split_equal", node("Split", ["x"], parts, axis=-2, num_outputs=2), x, outputs=parts)
+    case("split_opset11", node("Split", ["x"], ("y", "unused"), axis=2, split=[1, 3]), x, opset=11)
+    case("tile", node("Tile", ["x", "r"]), x, {"r": i64(1, 2, 3)})
+    case("trilu", node("Trilu", ["x"], upper=0), image(2, 4, 4))
+    case("trilu_shifted", node("Trilu", ["x", "k"]), image(2, 3, 4), {"k": scalar(1, np.int64)})
+    for places in ["asymmetric", "half_pixel", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric"]:
+        for rounding in ["floor", "round_prefer_floor"]:
+            case(
+                f"resize_{places}_{rounding}",
+                node("Resize", ["x", "", "s"], coordinate_transformation_mode=places, nearest_mode=rounding),
+                image(2, 1, 3, 4),
+                {"s": f32(1, 1, 2, 0.75)},
+            )
+    case("resize_ceil", node("Resize", ["x", "", "s"], nearest_mode="ceil"), image(2, 1, 3), {"s": f32(1, 1, 2)})
+    sizes = {"s": i64(2, 1, 5, 6)}
+    case(
+        "resize_sizes",
+        node("Resize", ["x", "", "", "s"], nearest_mode="round_prefer_ceil"),
+        image(2, 1, 3, 4),
+        sizes,
+        batch=2,
+    )
+    case("mod", node("Mod", ["x", "c"], fmod=1), X, {"c": scalar(0.7)})
+    case(
+        "mod_integers",
+        [node("Cast", ["x"], ["i"], to=TensorProto.INT64), node("Mod", ["i", "c"])],
+        X * 3,
+        {"c": scalar(-4, np.int64)},
+        output_type=TensorProto.INT64,
+    )
+    above, below = node("Greater", ["x", "a"], ["p"]), node("Less", ["x", "b"], ["q"])
+    bounds = {"a": scalar(-1), "b": scalar(1)}
+    case("xor", [above, below, node("Xor", ["p", "q"])], constants=bounds, output_type=TensorProto.BOOL)
+
+
+def reductions():
+    for op in ["ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"]:
+        name, x = op.lower(), image(3, 4, 3, 2)
+        x = np.abs(x) + 0.5 if op == "ReduceLogSum" else x
+        case(name, node(op, ["x", "a"]), x, {"a": i64(1, 3)})
+        case(f"{name}_squeezed", node(op, ["x", "a"], keepdims=0), x, {"a": i64(-2)})
+        case(f"{name}_opset11", node(op, ["x"], axes=[2], keepdims=0), x, opset=11)
+
+
+def normalizations():
+    x = image(3, 4, 3, 2)
+    for op in ["Softmax", "LogSoftmax"]:
+        name = op.lower()
+        case(name, node(op, ["x"]), x)
+        case(f"{name}_axis", node(op, ["x"], axis=1), x)
+        case(f"{name}_opset11", node(op, ["x"], axis=2), x, opset=11)
+        case(f"{name}_large", node(op, ["x"]), x * 300)
+    case("layernormalization", node("LayerNormalization", ["x", "s", "b"]), x, {"s": image(2), "b": image(2)})
+    constants = {"s": image(3, 2)}
+    case("layernormalization_axis", node("LayerNormalization", ["x", "s"], axis=2, epsilon=0.1), x, constants)
+    case("rmsnormalization", node("RMSNormalization", ["x", "s"], axis=2), x, constants, opset=23)
+    constants = {"s": image(4), "b": image(4)}
+    case("instancenormalization", node("InstanceNormalization", ["x", "s", "b"]), x, constants)
+    case("groupnormalization", node("GroupNormalization", ["x", "s", "b"], num_groups=2), x, constants, opset=21)
+    mask = np.array([[0, -np.inf, -np.inf], [0, 0, -np.inf], [0, 0, 0]], np.float32)
+    case("softmax_masked", [node("Add", ["x", "m"], ["a"]), node("Softmax", ["a"])], image(2, 3, 3), {"m": mask})
+
+
 def check_with_reference():
     """onnx's own evaluator has a second opinion on the operators newer than onnxruntime."""
     for name in ["relu_opset28", "opset28_chain"]:
@@ -622,5 +706,9 @@ pads()
 averages()
 moves()
 maxima()
+transposed()
+more_moves()
+reductions()
+normalizations()
 FIXTURES.save()
 check_with_reference()

@@ -580,8 +580,8 @@ def test_models_as_path_bytes_and_proto(tmp_path):
         compile_onnx_model(tmp_path / "missing.onnx", CALIBRATION)
     with pytest.raises(AssertionError, match="TML-E003"):
         compile_onnx_model(3, CALIBRATION)
-    with pytest.raises(ValueError, match="Softmax"):
-        compile_onnx_model(small_networks.mlp(activation="Softmax"), CALIBRATION)
+    with pytest.raises(ValueError, match="Hardmax"):
+        compile_onnx_model(small_networks.mlp(activation="Hardmax"), CALIBRATION)
 
 
 def test_the_short_door():

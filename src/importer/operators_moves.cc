@@ -1,0 +1,188 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "importer/onnx_tensor.h"
+#include "importer/operator_functions.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+Error invalid(std::string message) { return Error(ErrorCode::invalid_model, std::move(message)); }
+
+// Element i of the result's axis is element sources[i] of the operand's.
+Tensor<double> gathered(const Tensor<double>& from, std::size_t axis,
+                        const std::vector<std::int64_t>& sources) {
+  Tensor<double> to{from.shape, {}};
+  to.shape[axis] = static_cast<std::int64_t>(sources.size());
+  to.data.reserve(static_cast<std::size_t>(checked_elements(to.shape)));
+  const auto at = from.shape.begin() + static_cast<std::ptrdiff_t>(axis);
+  const std::int64_t outer = number_of_elements(Shape(from.shape.begin(), at));
+  const std::int64_t inner = number_of_elements(Shape(at + 1, from.shape.end()));
+  for (std::int64_t o = 0; o < outer; ++o) {
+    for (std::int64_t source : sources) {
+      const auto begin = from.data.begin() + (o * from.shape[axis] + source) * inner;
+      to.data.insert(to.data.end(), begin, begin + inner);
+    }
+  }
+  return to;
+}
+
+// Sizes of a Split's results: given, or as equal as possible.
+std::vector<std::int64_t> split_sizes(const FloatNode& node, const Operands& operands,
+                                      std::int64_t size) {
+  const std::int64_t count = integer_attribute(node, "outputs", 1);
+  std::vector<std::int64_t> sizes = integers_attribute(node, "split");
+  if (operands.size() > 1 && operands[1]) sizes = to_integers(*operands[1]);
+  if (sizes.empty()) {
+    const std::int64_t each = (size + count - 1) / count;
+    for (std::int64_t i = 0; i < count; ++i)
+      sizes.push_back(std::clamp<std::int64_t>(size - i * each, 0, each));
+  }
+  std::int64_t sum = 0;
+  for (std::int64_t part : sizes) sum += std::clamp<std::int64_t>(part, 0, kMaxElements);
+  const bool negative = std::ranges::any_of(sizes, [](std::int64_t part) { return part < 0; });
+  if (static_cast<std::int64_t>(sizes.size()) != count || sum != size || negative) {
+    throw invalid(fmt::format("an axis of size {} is split into {} parts whose sizes add up to {}",
+                              size, sizes.size(), sum));
+  }
+  return sizes;
+}
+
+// The place in the operand that a place of the result stands for.
+double resized_place(const std::string& mode, double place, double scale, double from, double to) {
+  if (mode == "asymmetric") return place / scale;
+  if (mode == "align_corners") return to == 1 ? 0 : place * (from - 1) / (to - 1);
+  if (mode == "half_pixel") return (place + 0.5) / scale - 0.5;
+  if (mode == "pytorch_half_pixel") return to == 1 ? 0 : (place + 0.5) / scale - 0.5;
+  if (mode == "half_pixel_symmetric") {
+    const double adjustment = to / (scale * from);
+    return from / 2 * (1 - adjustment) + (place + 0.5) / scale - 0.5;
+  }
+  throw Error(ErrorCode::not_supported, fmt::format("coordinate_transformation_mode '{}'", mode),
+              "",
+              "asymmetric, half_pixel, half_pixel_symmetric, pytorch_half_pixel or align_corners");
+}
+
+double nearest(const std::string& mode, double place) {
+  if (mode == "round_prefer_floor") return std::ceil(place - 0.5);
+  if (mode == "round_prefer_ceil") return std::floor(place + 0.5);
+  if (mode == "floor") return std::floor(place);
+  if (mode == "ceil") return std::ceil(place);
+  throw invalid(fmt::format("attribute 'nearest_mode' is '{}'", mode));
+}
+
+struct ResizedAxis {
+  std::int64_t size;
+  double scale;
+};
+
+std::vector<ResizedAxis> resized_axes(const FloatNode& node, const Operands& operands,
+                                      const Shape& from) {
+  const auto given = [&](std::size_t i) {
+    return i < operands.size() && operands[i] && !operands[i]->values.data.empty();
+  };
+  if (given(2) == given(3)) throw invalid("a Resize needs either scales or sizes");
+  if (string_attribute(node, "keep_aspect_ratio_policy", "stretch") != "stretch")
+    throw Error(ErrorCode::not_supported, "keep_aspect_ratio_policy", "", "stretch");
+  std::vector<std::int64_t> axes = integers_attribute(node, "axes");
+  const auto rank = static_cast<std::int64_t>(from.size());
+  const bool all = axes.empty();
+  for (std::int64_t i = 0; all && i < rank; ++i) axes.push_back(i);
+  if (static_cast<std::int64_t>(axes.size()) > rank) throw invalid("an axis is resized twice");
+  const std::vector<double>& numbers = operands[given(2) ? 2 : 3]->values.data;
+  if (numbers.size() != axes.size())
+    throw invalid(fmt::format("{} scales or sizes for {} axes", numbers.size(), axes.size()));
+  std::vector<ResizedAxis> result;
+  for (std::int64_t size : from) result.push_back({size, 1});
+  for (std::size_t i = 0; i < axes.size(); ++i) {
+    const auto axis = static_cast<std::size_t>(normalized_axis(axes[i], rank));
+    const auto size = static_cast<double>(from[axis]);
+    const double wanted = given(2) ? std::floor(size * numbers[i]) : numbers[i];
+    if (!(wanted >= 1) || wanted > static_cast<double>(kMaxElements))
+      throw invalid(fmt::format("axis {} of size {} is resized to {}", axis, size, wanted));
+    result[axis] = {static_cast<std::int64_t>(wanted), given(2) ? numbers[i] : wanted / size};
+  }
+  return result;
+}
+
+}  // namespace
+
+FloatTensor split(const FloatNode& node, const Operands& operands) {
+  const Tensor<double>& from = operands[0]->values;
+  const auto axis = static_cast<std::size_t>(normalized_axis(
+      integer_attribute(node, "axis", 0), static_cast<std::int64_t>(from.shape.size())));
+  const std::vector<std::int64_t> sizes = split_sizes(node, operands, from.shape[axis]);
+  const auto output = static_cast<std::size_t>(integer_attribute(node, "output", 0));
+  std::int64_t first = 0;
+  for (std::size_t i = 0; i < output; ++i) first += sizes[i];
+  std::vector<std::int64_t> sources;
+  for (std::int64_t i = 0; i < sizes.at(output); ++i) sources.push_back(first + i);
+  return {operands[0]->type, gathered(from, axis, sources)};
+}
+
+FloatTensor tile(const FloatNode&, const Operands& operands) {
+  FloatTensor result = *operands[0];
+  const std::vector<std::int64_t> repeats = to_integers(*operands[1]);
+  if (repeats.size() != result.values.shape.size()) {
+    throw invalid(fmt::format("{} repeats for a tensor of shape {}", repeats.size(),
+                              to_string(result.values.shape)));
+  }
+  for (std::size_t axis = 0; axis < repeats.size(); ++axis) {
+    const std::int64_t size = result.values.shape[axis];
+    if (repeats[axis] < 0 || repeats[axis] > kMaxElements)
+      throw invalid(fmt::format("axis {} is repeated {} times", axis, repeats[axis]));
+    std::vector<std::int64_t> sources;
+    for (std::int64_t i = 0; i < checked_elements({size, repeats[axis]}); ++i)
+      sources.push_back(i % size);
+    result.values = gathered(result.values, axis, sources);
+  }
+  return result;
+}
+
+FloatTensor resize(const FloatNode& node, const Operands& operands) {
+  const std::string mode = string_attribute(node, "mode", "nearest");
+  if (mode != "nearest") {
+    throw Error(ErrorCode::not_supported, fmt::format("resizing with mode '{}'", mode), "",
+                "mode 'nearest', or a transposed convolution");
+  }
+  FloatTensor result = *operands[0];
+  const Shape from = result.values.shape;
+  const std::vector<ResizedAxis> axes = resized_axes(node, operands, from);
+  const std::string places = string_attribute(node, "coordinate_transformation_mode", "half_pixel");
+  const std::string rounding = string_attribute(node, "nearest_mode", "round_prefer_floor");
+  for (std::size_t axis = 0; axis < axes.size(); ++axis) {
+    if (axes[axis].size == from[axis] && axes[axis].scale == 1) continue;
+    const auto size = static_cast<double>(from[axis]), to = static_cast<double>(axes[axis].size);
+    std::vector<std::int64_t> sources;
+    for (std::int64_t i = 0; i < axes[axis].size; ++i) {
+      const double place =
+          resized_place(places, static_cast<double>(i), axes[axis].scale, size, to);
+      sources.push_back(
+          static_cast<std::int64_t>(std::clamp(nearest(rounding, place), 0.0, size - 1)));
+    }
+    result.values = gathered(result.values, axis, sources);
+  }
+  return result;
+}
+
+FloatTensor trilu(const FloatNode& node, const Operands& operands) {
+  FloatTensor result = *operands[0];
+  const Shape& shape = result.values.shape;
+  if (shape.size() < 2) throw Error(ErrorCode::wrong_shape, "Trilu of fewer than two axes");
+  std::int64_t shift = 0;
+  if (operands.size() > 1 && operands[1]) shift = to_integers(*operands[1]).at(0);
+  const bool upper = integer_attribute(node, "upper", 1) != 0;
+  const std::int64_t columns = shape.back(), rows = shape[shape.size() - 2];
+  for (std::size_t i = 0; i < result.values.data.size(); ++i) {
+    const auto at = static_cast<std::int64_t>(i);
+    const double distance = static_cast<double>(at % columns) -
+                            static_cast<double>(at / columns % rows) - static_cast<double>(shift);
+    if (upper ? distance < 0 : distance > 0) result.values.data[i] = 0;
+  }
+  return result;
+}
+
+}  // namespace torusml

@@ -1,0 +1,111 @@
+#include <algorithm>
+#include <cmath>
+
+#include "importer/linear_shapes.h"
+#include "importer/operators.h"
+#include "quantization/decompositions.h"
+#include "torusml/error.h"
+
+namespace torusml {
+namespace {
+
+constexpr std::int64_t kRowAxis = 2;
+
+struct Norm {
+  const char *inside, *outside;  // null: the number itself
+};
+
+const std::map<std::string, Norm>& norms() {
+  static const std::map<std::string, Norm> table{{"ReduceL1", {"Abs", nullptr}},
+                                                 {"ReduceL2", {"Square", "Sqrt"}},
+                                                 {"ReduceSumSquare", {"Square", nullptr}},
+                                                 {"ReduceLogSum", {nullptr, "Log"}}};
+  return table;
+}
+
+// One lookup for each element of the operand, one for each of the result.
+std::string norm(GraphRewriter& rewriter, const FloatNode& node) {
+  const auto& [inside, outside] = norms().at(node.op_type);
+  std::string x = node.inputs[0];
+  if (inside != nullptr)
+    x = inside == std::string("Square") ? rewriter.add("Mul", {x, x}) : rewriter.add(inside, {x});
+  std::vector<std::string> inputs = node.inputs;
+  inputs[0] = x;
+  const std::string sum = rewriter.add("ReduceSum", inputs, node.attributes);
+  return outside == nullptr ? sum : rewriter.add(outside, {sum});
+}
+
+}  // namespace
+
+std::string reduce_encrypted(GraphRewriter& rewriter, const FloatNode& node) {
+  if (norms().contains(node.op_type)) return norm(rewriter, node);
+  const std::string& x = node.inputs[0];
+  const Shape shape = rewriter.shape(x);
+  const Reduction reduction = reduction_of(node, rewriter.constant_operands(node), shape);
+  std::vector<bool> is_row;
+  for (std::size_t i = 0; i < shape.size(); ++i) is_row.push_back(reduction.kept[i] != shape[i]);
+  rewriter.rules().operands.insert(x);
+  const Tournament kind = node.op_type == "ReduceMax"   ? Tournament::largest
+                          : node.op_type == "ReduceMin" ? Tournament::smallest
+                                                        : Tournament::log_sum_exp;
+  const std::string best = tournament(rewriter, rows_of(rewriter, x, is_row).tensor, x, kind);
+  return rewriter.reshaped(best, reduction.shape);
+}
+
+std::string tournament(GraphRewriter& rewriter, std::string rows, const std::string& giver,
+                       Tournament kind) {
+  StepRules& rules = rewriter.rules();
+  const auto sum = [&](const std::string& tensor) {
+    rules.maxima.insert(tensor);
+    return tensor;
+  };
+  for (std::int64_t k = rewriter.shape(rows).back(); k > 1; k = (k + 1) / 2) {
+    const std::int64_t half = k / 2;
+    const std::string a = sum(rewriter.part(rows, kRowAxis, 0, half));
+    const std::string b = sum(rewriter.part(rows, kRowAxis, half, half));
+    const std::string more = rewriter.add(kind == Tournament::log_sum_exp ? "Softplus" : "Relu",
+                                          {rewriter.add("Sub", {a, b})});
+    rules.step_of[more] = giver;
+    std::string best = kind == Tournament::smallest ? sum(rewriter.add("Sub", {a, more}))
+                                                    : sum(rewriter.add("Add", {b, more}));
+    if (k % 2 == 1) {
+      const std::string rest = sum(rewriter.part(rows, kRowAxis, k - 1, 1));
+      best = sum(rewriter.add("Concat", {best, rest}, {{"axis", kRowAxis}}));
+    }
+    rows = best;
+  }
+  return rows;
+}
+
+Rows rows_of(GraphRewriter& rewriter, const std::string& tensor, const std::vector<bool>& is_row) {
+  const Shape& shape = rewriter.shape(tensor);
+  Rows rows;
+  std::int64_t size = 1;
+  for (const bool last : {false, true}) {
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+      if (is_row[i] != last) continue;
+      rows.order.push_back(static_cast<std::int64_t>(i));
+      rows.moved.push_back(shape[i]);
+      if (last) size *= shape[i];
+    }
+  }
+  std::string moved = tensor;
+  if (!std::ranges::is_sorted(rows.order)) {
+    moved = rewriter.add("Transpose", {tensor}, {{"perm", rows.order}});
+    rewriter.rules().maxima.insert(moved);
+  }
+  const std::int64_t all = number_of_elements(shape);
+  rows.tensor = rewriter.reshaped(moved, {1, size == 0 ? 0 : all / size, size});
+  return rows;
+}
+
+std::string from_rows(GraphRewriter& rewriter, const Rows& rows, const std::string& tensor) {
+  const std::string moved = rewriter.reshaped(tensor, rows.moved);
+  if (std::ranges::is_sorted(rows.order)) return moved;
+  std::vector<std::int64_t> back(rows.order.size());
+  for (std::size_t i = 0; i < back.size(); ++i)
+    back[static_cast<std::size_t>(rows.order[i])] = static_cast<std::int64_t>(i);
+  return rewriter.add("Transpose", {moved}, {{"perm", back}});
+}
+
+}  // namespace torusml

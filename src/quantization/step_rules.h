@@ -1,0 +1,28 @@
+// What the rewrites of a float graph ask of quantization: which tensors have their own integers,
+// and which of these share a step.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+
+namespace torusml {
+
+struct StepRules {
+  std::set<std::string> operands;  // read as they are, with the quantizer of their values alone
+  std::set<std::string> alone;     // read as they are; a sum may choose their step
+  std::set<std::string> maxima;    // always written over what they are sums of
+  std::map<std::string, std::string> step_of;  // f(x - y) to the operand whose step it has
+  std::map<std::string, int> more_bits;        // than other activations have
+  // What rewrites made: a network's own quantizers do not reach it, so it is calibrated.
+  std::set<std::string> made;
+
+  bool contains(const std::string& tensor) const {
+    return operands.contains(tensor) || step_of.contains(tensor);
+  }
+  bool is_read_as_it_is(const std::string& tensor) const {
+    return operands.contains(tensor) || alone.contains(tensor);
+  }
+};
+
+}  // namespace torusml
