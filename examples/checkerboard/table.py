@@ -38,7 +38,7 @@ done again with TorusML.
   encryption, *simulated* adds the noise that encryption brings, *encrypted* is the real thing.
 - Bits: the widest integer anywhere in the circuit, results included, with its sign; of the interval
   that training points reach, widened by 5 % on each side.
-- Machine: {machines}. Networks were trained with torch 2.11, one process a network.
+- Machine: {machines}.{trained}
 
 """
 
@@ -265,6 +265,8 @@ def write_table() -> str:
     machines = sorted(
         {result["machine"] for name in CASES for case in CASES[name] for result in results(case.name).values()}
     )
-    head = HEAD.format(first_seed=SEEDS[0], last_seed=SEEDS[-1], machines="; ".join(machines) or "none yet")
+    note = FOLDER / "trained.txt"  # of networks that came from elsewhere
+    trained = f" {note.read_text().strip()}" if note.exists() else ""
+    head = HEAD.format(first_seed=SEEDS[0], last_seed=SEEDS[-1], machines="; ".join(machines) or "none yet", trained=trained)
     DOCUMENT.write_text(head + "\n".join([section_a(), section_b(), section_c()]))
     return f"wrote {DOCUMENT.relative_to(ROOT)}"
