@@ -3,7 +3,8 @@
     case = CASES["b"][0]
     network = trained(case, seed=0, board=checkerboard(0), folder=Path("out/checkerboard"))
 
-A run that was broken off goes on where it stopped.
+A run that was broken off goes on where it stopped. Quantized networks are SimpleNet's twins, made by
+torusml.torch.to_qat.
 """
 
 from __future__ import annotations
@@ -14,12 +15,26 @@ from pathlib import Path
 
 import torch
 from data import Checkerboard
-from networks import PrunedQuantNet, SimpleNet
+from networks import SimpleNet
 from torch import nn
 from training import train
 
+from torusml.torch import finish_pruning, prune_to_accumulator, to_qat
+
 BITS = 3
 HIDDEN = 100
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Sums are pruned to `bits` after every epoch from the share `start` of the training on."""
+
+    bits: int | dict[str, int]
+    start: float
+
+    def __call__(self, network: nn.Module, done: float) -> None:
+        if done >= self.start:
+            prune_to_accumulator(network, self.bits, weights="current")
 
 
 @dataclass(frozen=True)
@@ -30,33 +45,42 @@ class Case:
     description: str
     make: Callable[[], nn.Module]
     quantized: bool  # trained with integers, or quantized afterwards
+    after_epoch: Bound | None = None
 
 
 def _float_case(hidden: int) -> Case:
     return Case(f"a-{hidden}", f"{hidden} neurons", lambda: SimpleNet(hidden), quantized=False)
 
 
-def _pruned_case(experiment: str, count: int, per_row: bool) -> Case:
-    kind = "row" if per_row else "layer"
-    words = f"at most {count} a neuron" if per_row else f"{count} a neuron on average"
+def _pruned_case(name: str, description: str, non_zero: int, bound: Bound | None = None) -> Case:
     return Case(
-        f"{experiment}-{count}-{kind}",
-        words,
-        lambda: PrunedQuantNet(HIDDEN, BITS, count, per_row),
+        name,
+        description,
+        lambda: to_qat(SimpleNet(HIDDEN), bits=BITS, non_zero=non_zero, return_quant_tensor=True),
         quantized=True,
+        after_epoch=bound,
     )
 
 
 CASES: dict[str, list[Case]] = {
     # Float networks, quantized after training.
     "a": [_float_case(hidden) for hidden in (10, 30, 100)],
-    # Quantization-aware training, pruned over the layer: the network that is run encrypted.
-    "b": [_pruned_case("b", 30, per_row=False)],
-    # Fewer connections, and the other way to prune; 30 over the layer is experiment b.
+    # Quantization-aware training, pruned: the network that is run encrypted. No sum can exceed 7 bits in
+    # layers 1 and 3, and 8 in layer 2, where the sums that occur take less.
+    "b": [
+        _pruned_case(
+            "b-30-bounded",
+            "at most 30 weights a neuron, sums of at most 7, 8 and 7 bits",
+            30,
+            Bound({"fc1": 7, "fc2": 8, "fc3": 7}, start=0.2),
+        )
+    ],
+    # Fewer connections, with and without a bound on the sums.
     "c": [
-        _pruned_case("c", 10, per_row=False),
-        _pruned_case("c", 10, per_row=True),
-        _pruned_case("c", 30, per_row=True),
+        _pruned_case("c-10", "10", 10),
+        _pruned_case("c-10-7", "10, sums of at most 7 bits", 10, Bound(7, start=0.1)),
+        _pruned_case("c-30", "30", 30),
+        _pruned_case("c-30-7", "30, sums of at most 7 bits", 30, Bound(7, start=0.1)),
     ],
 }
 
@@ -65,10 +89,10 @@ def trained(case: Case, seed: int, board: Checkerboard, folder: Path) -> nn.Modu
     """The case's network of this seed, from its file in `folder`, or trained and stored there."""
     path = folder / f"{case.name}-seed{seed}.pt"
     if path.exists():
-        network = case.make()
+        network = finish_pruning(case.make())
         network.load_state_dict(torch.load(path, weights_only=True))
         return network.eval()
-    network = train(case.make, board.train, seed, title=f"  {case.name}, seed {seed}")
+    network = train(case.make, board.train, seed, title=f"  {case.name}, seed {seed}", after_epoch=case.after_epoch)
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), path)
     return network

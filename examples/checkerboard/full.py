@@ -90,6 +90,8 @@ class Experiment:
             "compile_s": self._compile_seconds,
             "accumulator_bits": self.module.fhe_circuit.graph.maximum_integer_bit_width(),
         }
+        widths = [row["bitwidth"] for row in self.module.bitwidth_and_range_report().values()]
+        result["table_bits"] = max(widths[:-1])  # the last layer's sums are the result
         if self.case.quantized:
             values = layer_integers(self.network, self.board.train.points)
             result |= {

@@ -4,6 +4,8 @@
     QuantSimpleNet(hidden=100, bits=3)                  # the same, every value an integer of 3 bits
     PrunedQuantNet(hidden=100, bits=3, max_nonzero=30)  # 30 weights a neuron, the rest zero
 
+torusml.torch.to_qat(SimpleNet(100), bits=3, non_zero=30) makes the third of the first; here it stands by hand, to be read.
+
 An encrypted network computes with integers: sums and products with known weights are nearly free,
 and every activation is a table lookup whose price grows with the range of the sum that it reads.
 Few bits make that range small, and so does pruning, since a weight of zero adds nothing to the sum.
@@ -116,12 +118,6 @@ class PrunedQuantNet(QuantSimpleNet):
             else:
                 dropped = (layer.in_features - self.max_nonzero) * layer.out_features
                 prune.l1_unstructured(layer, "weight", amount=dropped)
-
-    def finish_pruning(self) -> None:
-        """Makes the zeros part of the weights: what is exported is a plain network."""
-        for layer in self._prunable():
-            if prune.is_pruned(layer):
-                prune.remove(layer, "weight")
 
 
 def _largest_of_each_row(weight: torch.Tensor, count: int) -> torch.Tensor:

@@ -24,6 +24,8 @@ from data import Samples
 from networks import PrunedQuantNet
 from torch import nn
 
+from torusml.torch import finish_pruning
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -40,11 +42,13 @@ def train(
     settings: TrainingSettings = TrainingSettings(),
     title: str = "training",
     around: Callable[[nn.Module], AbstractContextManager] = nullcontext,
+    after_epoch: Callable[[nn.Module, float], None] | None = None,
 ) -> nn.Module:
     """Makes a network and trains it; weights at the start and order of points follow from `seed`.
 
-    A network with a `prune` method is pruned before the first step, and its zeros are final when it
-    returns. `around` gives a context to train in. The global random state of torch is left as it was.
+    A network with a `prune` method is pruned before the first step; zeros of masks are final when it
+    returns. `around` gives a context to train in; `after_epoch` is called with the network and the
+    share of the training that is done. The global random state of torch is left as it was.
     """
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
@@ -52,9 +56,8 @@ def train(
         if isinstance(network, PrunedQuantNet):
             network.prune()
         with around(network):
-            _fit(network, samples, settings, title)
-        if isinstance(network, PrunedQuantNet):
-            network.finish_pruning()
+            _fit(network, samples, settings, title, after_epoch)
+        finish_pruning(network)
     return network.eval()
 
 
@@ -69,7 +72,13 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _fit(network: nn.Module, samples: Samples, settings: TrainingSettings, title: str) -> None:
+def _fit(
+    network: nn.Module,
+    samples: Samples,
+    settings: TrainingSettings,
+    title: str,
+    after_epoch: Callable[[nn.Module, float], None] | None,
+) -> None:
     points, labels = torch.from_numpy(samples.points), torch.from_numpy(samples.labels)
     steps = -(-len(samples) // settings.batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
@@ -87,6 +96,8 @@ def _fit(network: nn.Module, samples: Samples, settings: TrainingSettings, title
             optimizer.step()
             schedule.step()
             total += loss.item()
+        if after_epoch is not None:
+            after_epoch(network, (epoch + 1) / settings.epochs)
         _show_progress(title, epoch + 1, settings.epochs, total / steps, time.perf_counter() - start)
 
 

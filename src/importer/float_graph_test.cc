@@ -54,6 +54,17 @@ const FloatNode& node_of(const FloatGraph& graph, const std::string& tensor) {
 
 double gated(double h, double c) { return std::max(h, 0.0) / (1 + std::exp(-h)) + c; }
 
+TEST(Evaluate, DequantizesAVectorByItsOwnScales) {
+  FloatNode node;
+  node.op_type = "DequantizeLinear";
+  node.attributes["axis"] = std::int64_t{0};
+  const FloatTensor bias{ElementType::integer, {{2}, {1000, -2000}}},
+      scales{ElementType::floating, {{2}, {0.001, 0.5}}},
+      zero_points{ElementType::integer, {{2}, {0, 10}}};
+  const FloatTensor result = evaluate_node(node, {&bias, &scales, &zero_points}).front();
+  EXPECT_EQ(result.values.data, (std::vector<double>{1, -1005}));
+}
+
 TEST(Evaluate, ComputesEveryTensor) {
   const FloatGraph graph = network();
   const auto tensors = evaluate(graph, {{{2, 2}, {1, -1, 0.5, 2}}});

@@ -214,7 +214,7 @@ class Normalizer {
         if (node.op_type == "Gather") refuse_lookup(node);
         throw Error(ErrorCode::not_supported,
                     fmt::format("operand {} ('{}') is not constant", i, node.inputs[i]),
-                    describe(node));
+                    describe(node), "a constant; perhaps operands are exchanged");
       }
     }
   }
@@ -258,7 +258,7 @@ class Normalizer {
           fmt::format("the result has shape {} for a batch of {}: its first axis is not the "
                       "batch",
                       to_string(shape), batch_),
-          describe(node));
+          describe(node), "operators that keep the batch first; perhaps operands are exchanged");
     }
     if (node.op_type == "Reshape") set_target(node, -1, shape);
     if (node.op_type == "Expand") rewrite_expand(node, shape);

@@ -262,7 +262,7 @@ fs::path ExternalFiles::resolve(const std::string& location, const std::string& 
   if (error) {
     throw Error(ErrorCode::file_unreadable,
                 fmt::format("external data '{}' cannot be found", location),
-                fmt::format("tensor '{}'", tensor));
+                fmt::format("tensor '{}'", tensor), "put the file beside the model");
   }
   const auto [end, unused] =
       std::mismatch(folder_.begin(), folder_.end(), resolved.begin(), resolved.end());

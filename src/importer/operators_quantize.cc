@@ -62,7 +62,8 @@ Tensor<double> zero_point_of(const FloatNode& node, const Operands& operands, co
 void check_scale(const FloatTensor& scale) {
   for (double value : scale.values.data) {
     if (!std::isfinite(value) || value == 0) {
-      throw Error(ErrorCode::invalid_model, fmt::format("a quantizer has scale {}", value));
+      throw Error(ErrorCode::invalid_model, fmt::format("a quantizer has scale {}", value), "",
+                  "a scale above 0: was the quantizer trained, or calibrated, on data?");
     }
   }
 }
@@ -116,8 +117,8 @@ FloatTensor quant(const FloatNode& node, const Operands& operands) {
   }
   const double width = bits.values.data.front();
   if (!(width >= 1 && width <= 32) || width != std::floor(width)) {
-    throw Error(ErrorCode::unsupported_bits,
-                fmt::format("a quantizer has {} bits, expected 1 to 32", width));
+    throw Error(ErrorCode::unsupported_bits, fmt::format("a quantizer has {} bits", width), "",
+                "1 to 32 whole bits");
   }
   const bool is_signed = integer_attribute(node, "signed", 1) != 0;
   const bool narrow = integer_attribute(node, "narrow", 0) != 0;

@@ -106,6 +106,23 @@ class Cutter {
     }
   }
 
+  static void check_weight(const std::vector<double>& weight, const std::string& name,
+                           const FloatNode& node) {
+    const auto broken = std::ranges::find_if(weight, [](double v) { return !std::isfinite(v); });
+    if (broken != weight.end()) {
+      throw Error(
+          ErrorCode::non_finite_value,
+          fmt::format("element {} of weight '{}' is {}", broken - weight.begin(), name, *broken),
+          describe(node), "train the network again, with a smaller learning rate");
+    }
+    if (std::ranges::all_of(weight, [](double v) { return v == 0; })) {
+      throw Error(ErrorCode::invalid_model,
+                  fmt::format("all {} weights of '{}' are 0: the layer does not read its input",
+                              weight.size(), name),
+                  describe(node), "a network that was trained, with less pruning");
+    }
+  }
+
   // A root's value over operands.
   const Expression& expression_of(const std::string& root) {
     const auto known = expressions_.find(root);
@@ -281,6 +298,7 @@ class Cutter {
                          std::vector<double> bias, const MakeMap& make_map) {
     const Expression inner = operand(node.inputs[1 - constant], true);
     const Tensor<double>& weight = network_.constant(node.inputs[constant], node).values;
+    check_weight(weight.data, node.inputs[constant], node);
     if (!options_.read_weight) {
       FloatMap map = make_map(weight);
       map.multiply(factor);

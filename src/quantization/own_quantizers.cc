@@ -226,8 +226,8 @@ IntegerWeight own_weight(const Network& network, const FloatNode& reader, const 
                               "one step that fit into {} bits",
                               tensor, bits),
                   describe(reader),
-                  "a layer with quantized weights (QuantLinear), or more bits "
-                  "for op_weights");
+                  "a layer with quantized weights (QuantLinear, or torusml.torch.to_qat), or more "
+                  "bits for op_weights");
     }
     const double step = grid->parameters().scale[0];
     scales = Tensor<double>{weight.shape, std::vector<double>(weight.data.size(), step)};

@@ -122,7 +122,7 @@ TEST(OwnQuantizers, ThatAreMissingAreListed) {
                                .build();
   const Error error = error_of([&] { quantize(graph, {kData}, kQat); });
   EXPECT_EQ(error.code(), ErrorCode::missing_quantizer);
-  for (const char* text : {"'r'", "'t'", "QuantIdentity", "return_quant_tensor"})
+  for (const char* text : {"'r'", "'t'", "QuantIdentity", "to_qat"})
     EXPECT_TRUE(contains(error, text)) << error.what();
 }
 

@@ -105,10 +105,13 @@ class Quantization {
       }
     }
     if (missing.empty()) return;
-    throw Error(ErrorCode::missing_quantizer,
-                fmt::format("{} tensors reach a linear layer without a quantizer: {}",
-                            missing.size(), fmt::join(missing, ", ")),
-                "", "a QuantIdentity before each of them, with return_quant_tensor=True");
+    throw Error(
+        ErrorCode::missing_quantizer,
+        fmt::format("{} linear layers without a quantizer: {}",
+                    missing.size() == 1 ? "1 tensor reaches"
+                                        : fmt::format("{} tensors reach", missing.size()),
+                    fmt::join(missing, ", ")),
+        "", "a QuantIdentity on each of them (torusml.torch.to_qat puts them where they belong)");
   }
 
   // The tensor whose quantizer another one's is made of; itself but for maxima.
@@ -244,7 +247,7 @@ class Quantization {
                             "multiples of one step that fit into {} bits",
                             tensor, bits_.op_inputs),
                 fmt::format("layer '{}'", layer),
-                "quantized activations before the layer (QuantIdentity), or more bits");
+                "a QuantIdentity on this tensor (torusml.torch.to_qat), or more bits");
   }
 
   // A tensor's numbers on the calibration data: what the quantized network

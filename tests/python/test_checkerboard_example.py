@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("brevitas")
 
 from data import NOISE, checkerboard, colour, oracle_accuracy  # noqa: E402
+from experiments import CASES, Bound, trained  # noqa: E402
 from integers import accumulator_bits, layer_integers, scales, signed_bits  # noqa: E402
 from networks import PrunedQuantNet, QuantSimpleNet, SimpleNet  # noqa: E402
 from training import TrainingSettings, accuracy, logits, train  # noqa: E402
@@ -71,6 +72,19 @@ def test_integers_times_scales_plus_bias_are_the_network():
     rebuilt = values["fc3"] * scales(network)["fc3"] + network.fc3.bias.detach().numpy()
     assert np.allclose(rebuilt, logits(network, board.test.points), atol=1e-5)
     assert accumulator_bits(values)["fc1"] <= 6  # two products of at most 4 * 3
+
+
+def test_bounded_experiments_keep_their_bound(tmp_path):
+    board = checkerboard(seed=0)
+    (case,) = CASES["b"]
+    network = train(case.make, board.train, 0, BRIEF, after_epoch=case.after_epoch)
+    bits = accumulator_bits(layer_integers(network, board.train.points))
+    assert all(bits[layer] <= case.after_epoch.bits[layer] for layer in bits)
+    torch.save(network.state_dict(), tmp_path / f"{case.name}-seed0.pt")
+    again = trained(case, 0, board, tmp_path)
+    assert np.array_equal(logits(again, board.test.points), logits(network, board.test.points))
+    tight = train(case.make, board.train, 0, BRIEF, after_epoch=Bound(6, start=0.5))
+    assert max(accumulator_bits(layer_integers(tight, board.train.points)).values()) <= 6
 
 
 @pytest.mark.parametrize(

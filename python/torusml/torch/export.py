@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ..errors import InvalidModel
+from ..errors import InvalidModel, NotSupported
 
 
 def brevitas_layers(model: torch.nn.Module) -> list[str]:
@@ -50,6 +50,8 @@ def export_onnx(model: torch.nn.Module, inputs: list[np.ndarray]) -> bytes:
             try:
                 with _quiet():
                     return _export(model, samples, dynamo)
+            except NotSupported:
+                raise
             except Exception as error:  # exporters raise whatever they met
                 failures.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
     finally:
@@ -74,6 +76,10 @@ def _names(model: torch.nn.Module, samples: tuple) -> dict[str, list[str]]:
     inputs = list(inspect.signature(model.forward).parameters)[: len(samples)]
     with torch.no_grad():
         result = model(*samples)
+    if hasattr(result, "bit_width") and hasattr(result, "value"):
+        raise NotSupported(
+            "the network returns a QuantTensor", type(model).__name__, "return_quant_tensor=False in its last layer"
+        )
     outputs = [f"output_{i}" for i in range(len(result))] if type(result) in (tuple, list) else ["output"]
     return {"input_names": inputs, "output_names": outputs} if len(inputs) == len(samples) else {}
 
