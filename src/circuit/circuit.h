@@ -17,6 +17,7 @@
 #include <variant>
 #include <vector>
 
+#include "circuit/sparse_weight.h"
 #include "torusml/tensor.h"
 
 namespace torusml {
@@ -52,16 +53,6 @@ struct DenseWeight {
   std::vector<std::int64_t> data;
 
   friend bool operator==(const DenseWeight&, const DenseWeight&) = default;
-};
-
-// Compressed sparse rows over the flattened tensors: any integer linear map, tensor moves included.
-struct SparseWeight {
-  std::int64_t rows = 0, columns = 0;
-  std::vector<std::int64_t> row_start;  // rows + 1
-  std::vector<std::int64_t> column;
-  std::vector<std::int64_t> value;
-
-  friend bool operator==(const SparseWeight&, const SparseWeight&) = default;
 };
 
 // y = factor * x, element by element in flat order (also a reshape).
