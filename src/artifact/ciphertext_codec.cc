@@ -88,7 +88,8 @@ void read_details(const JsonSection& section, const Json& json, EncryptedInput& 
     section.corrupt("'mask_seed' is not a seed");
 }
 void read_details(const JsonSection& section, const Json& json, EncryptedOutput& tensor) {
-  tensor.wire_bits = static_cast<int>(section.integer(json, "wire_bits", 1, kWordBits));
+  tensor.wire_bits =
+      static_cast<int>(section.integer(json, "wire_bits", kLeastWireBits, kWordBits));
 }
 
 template <class Encrypted>

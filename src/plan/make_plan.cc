@@ -14,6 +14,7 @@
 #include "parameters/wire_noise.h"
 #include "plan/options.h"
 #include "plan/plan.h"
+#include "tfhe/wire_words.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -462,7 +463,8 @@ class Planner {
       const double room =
           std::min(kMostShare * std::max(exact_sigma * exact_sigma, noise), sigma * sigma - noise);
       int& bits = readers_[r].wire_bits;
-      while (bits > 1 && wire_rounding_variance(dimension, bits - 1).value <= room) --bits;
+      while (bits > kLeastWireBits && wire_rounding_variance(dimension, bits - 1).value <= room)
+        --bits;
     }
   }
 

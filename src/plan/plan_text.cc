@@ -6,6 +6,7 @@
 #include "circuit/scanner.h"
 #include "circuit/text.h"
 #include "plan/plan.h"
+#include "tfhe/wire_words.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -289,7 +290,7 @@ class PlanParser {
     OutputPlan output;
     policy(output);
     output.wire_bits = integer<int>("wire_bits", 64);
-    if (output.wire_bits == 0) scan_.fail("words have one bit at least");
+    if (output.wire_bits < kLeastWireBits) scan_.fail("words have eight bits at least");
     output.guard = number("guard");
     output.noise = variance("noise");
     output.flip_probability = number("flip");

@@ -18,6 +18,8 @@
 namespace torusml {
 
 inline constexpr int kWordBits = 64;
+// Fewer are not sent, so that nobody who reads results allocates more than eight times what he got.
+inline constexpr int kLeastWireBits = 8;
 
 // Rounds every word of one LWE ciphertext to a multiple of 2^(64 - bits). The body takes half the
 // sum of the masks' errors, which the mean of a key bit makes of them. bits: 1 to 64; 64 changes
