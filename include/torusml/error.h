@@ -53,6 +53,10 @@ namespace torusml {
   X(memory_limit_exceeded, 30, "memory-limit-exceeded")         \
   X(calibration_too_small, 31, "calibration-too-small")         \
   X(target_not_met, 32, "target-not-met")                       \
+  X(wrong_passphrase, 40, "wrong-passphrase")                   \
+  X(key_exposed, 41, "key-exposed")                             \
+  X(file_too_large, 42, "file-too-large")                       \
+  X(server_refused, 43, "server-refused")                       \
   X(internal, 99, "internal")
 
 enum class ErrorCode {

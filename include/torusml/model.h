@@ -73,6 +73,10 @@ class TORUSML_EXPORT Model {
                        const CompileSettings& settings = {});
   static Model load(const std::string& path);
   void save(const std::string& path) const;
+  // The model's two halves (docs/deployment.md): without weights for clients, without quantizers
+  // and ranges for the server.
+  void save_client_half(const std::string& path) const;
+  void save_server_half(const std::string& path) const;
 
   // Float results, one tensor per output. `seed` makes simulated noise repeatable.
   std::vector<Tensor<double>> predict(const std::vector<Tensor<double>>& inputs,
@@ -93,17 +97,23 @@ class TORUSML_EXPORT Model {
 };
 
 // Holds the secret key. It never leaves the client but through save_secret_key (a file of mode
-// 0600).
+// 0600, sealed by scrypt and AES-GCM if there is a passphrase).
 class TORUSML_EXPORT Client {
  public:
   explicit Client(const Model& model);
+  static Client load(const std::string& path);  // of a client's half or of a whole model
   ~Client();
   Client(Client&&) noexcept;
   Client& operator=(Client&&) noexcept;
 
-  void generate_keys(const ProgressCallback& progress = {}, int threads = 0);
-  void save_secret_key(const std::string& path) const;
-  void load_secret_key(const std::string& path);  // afterwards evaluation_keys() is not available
+  // `also`: files of other models, or of clients' halves, that the keys are to serve. Error
+  // wrong_key says which models need different keys.
+  void generate_keys(const ProgressCallback& progress = {}, int threads = 0,
+                     const std::vector<std::string>& also = {});
+  void save_secret_key(const std::string& path, std::string_view passphrase = {}) const;
+  // Afterwards evaluation_keys() is not available. Errors: key_exposed, when others may read the
+  // file; wrong_passphrase.
+  void load_secret_key(const std::string& path, std::string_view passphrase = {});
 
   std::string evaluation_keys() const;  // bytes for the server
   std::string encrypt(const std::vector<Tensor<double>>& inputs) const;
@@ -111,12 +121,14 @@ class TORUSML_EXPORT Client {
 
  private:
   struct State;
+  explicit Client(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 
 class TORUSML_EXPORT Server {
  public:
   explicit Server(const Model& model);
+  static Server load(const std::string& path);  // of a server's half or of a whole model
   ~Server();
   Server(Server&&) noexcept;
   Server& operator=(Server&&) noexcept;
@@ -133,6 +145,7 @@ class TORUSML_EXPORT Server {
 
  private:
   struct State;
+  explicit Server(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

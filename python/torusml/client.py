@@ -1,12 +1,12 @@
 """Client and server: the two halves of a computation on encrypted data.
 
-client = torusml.Client("net.tml")                 # where the data is
+client = torusml.Client("net.tml")                 # where the data is; or its client's half, net.tmc
 client.keygen()
 client.save("client.key")                          # the secret key, mode 0600; it stays here
 client.evaluation_keys.save("eval.key")            # for the server
 sent = client.encrypt(x)                           # floats; sent.save("x.ct") or sent.serialize()
 
-server = torusml.Server("net.tml", "eval.key")     # sees ciphertexts only
+server = torusml.Server("net.tml", "eval.key")     # sees ciphertexts only; or net.tms
 received = server.run(sent)
 
 y = client.decrypt(received)                       # floats
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from .errors import InvalidArgument, WrongDtype, WrongKey, WrongShape
 from .progress import bar
 
 Path = str | os.PathLike
+# Of a secret key: text, bytes, or what gives them when they are needed.
+Passphrase = str | bytes | Callable[[], str | bytes]
 
 _MANY_THREADS, _MUCH_MEMORY = 2**31 - 1, 2**63 - 1
 
@@ -42,15 +45,16 @@ class _Stored:
         self._core.save(os.fspath(path))
 
     @classmethod
-    def load(cls, path: Path) -> Any:
-        return cls(cls._core_class.load(os.fspath(path)))
+    def load(cls, path: Path, max_bytes: int = 0) -> Any:
+        """max_bytes: of the file, checked before anything of that size is allocated; 0: no limit."""
+        return cls(cls._core_class.load(os.fspath(path), max_bytes))
 
     def serialize(self) -> bytes:
         return self._core.to_bytes()
 
     @classmethod
-    def deserialize(cls, content: bytes) -> Any:
-        return cls(cls._core_class.from_bytes(bytes(content)))
+    def deserialize(cls, content: bytes, max_bytes: int = 0) -> Any:
+        return cls(cls._core_class.from_bytes(bytes(content), max_bytes))
 
 
 class EvaluationKeys(_Stored):
@@ -105,30 +109,46 @@ def limits_of(threads: Any, memory_limit_bytes: Any = 0) -> tuple[int, int]:
     return min(int(threads), _MANY_THREADS), min(int(memory_limit_bytes), _MUCH_MEMORY)
 
 
-def model_and_hash(model: Any) -> tuple[_core.CompiledModel, _core.ModelHash]:
-    """Of a compiled model, or of the path of one."""
+def half_of(model: Any, half: Any) -> Any:
+    """_core.ClientHalf or _core.ServerHalf (`half`) of a compiled model, or of the path of one or of such a half."""
+    if isinstance(model, half):
+        return model
     if isinstance(model, (str, os.PathLike)):
-        return _core.load_model(os.fspath(model))
+        return half.load(os.fspath(model), 0)
     if hasattr(model, "_core_and_hash"):
-        return model._core_and_hash()
+        return half.of(*model._core_and_hash())
     raise WrongDtype(f"a compiled model or the path of one expected, got {type(model).__name__}", "model")
 
 
-class Client:
-    """Holds the secret key of one model: quantizes and encrypts inputs, decrypts results.
+def _bytes_of(passphrase: str | bytes) -> bytes:
+    if isinstance(passphrase, str):
+        return passphrase.encode()
+    if isinstance(passphrase, bytes):
+        return passphrase
+    raise WrongDtype(f"text or bytes expected, got {type(passphrase).__name__}", "passphrase")
 
-    secret: the path of a key that save() wrote. Without it, keygen() makes one.
+
+def _source_of(passphrase: Passphrase | None) -> Callable[[], bytes] | None:
+    if passphrase is None:
+        return None
+    return lambda: _bytes_of(passphrase() if callable(passphrase) else passphrase)
+
+
+class Client:
+    """Holds a secret key for one model: quantizes and encrypts inputs, decrypts results.
+
+    model: a compiled model, or the path of one or of its client's half. secret: the path of a key that save() wrote.
+    Without it, keygen() makes one. passphrase: of a sealed key.
     """
 
-    def __init__(self, model: Any, secret: Path | None = None):
-        core, self._hash = model_and_hash(model)
-        self._names = [spec["name"] for spec in core.inputs]
-        self._output_names = [spec["name"] for spec in core.outputs]
-        self._client = _core.ModelClient(core.client, self._hash)
+    def __init__(self, model: Any, secret: Path | None = None, *, passphrase: Passphrase | None = None):
+        self._half = half_of(model, _core.ClientHalf)
+        self._names = self._half.input_names
+        self._client = _core.ModelClient(self._half)
         self._secret: _core.SecretKeySet | None = None
         self._evaluation: EvaluationKeys | None = None
         if secret is not None:
-            self._secret = _core.SecretKeySet.load(os.fspath(secret))
+            self._secret = _core.SecretKeySet.load(os.fspath(secret), _source_of(passphrase))
 
     # Keys.
 
@@ -136,20 +156,33 @@ class Client:
     def has_keys(self) -> bool:
         return self._secret is not None
 
-    def keygen(self, force: bool = False, *, threads: int = 0) -> None:
+    def keygen(self, force: bool = False, *, threads: int = 0, also: Iterable[Any] = ()) -> None:
         """Makes a secret key and its evaluation keys, unless there are some already. force: makes new ones. threads: at
-        most so many; 0: all."""
+        most so many; 0: all. also: other models, or paths of them or of their clients' halves, that the keys are to
+        serve, too; WrongKey says which models need different secret keys."""
         threads, _ = limits_of(threads)
+        models = [self._half, *(half_of(model, _core.ClientHalf) for model in also)]
         if self._secret is None or force:
-            self._secret = self._client.make_secret_keys()
+            self._secret = _core.make_secret_keys(models)
             self._evaluation = None
+        for half in models:
+            _core.ModelClient(half).check_keys(self._secret)
         if self._evaluation is None:
             with bar("evaluation keys") as progress:
-                self._evaluation = EvaluationKeys(self._client.make_evaluation_keys(self._secret, progress, threads))
+                self._evaluation = EvaluationKeys(_core.make_evaluation_keys(self._secret, progress, threads))
 
-    def save(self, path: Path, replace: bool = False) -> None:
-        """Writes the secret key, readable by its owner only. An existing file is kept unless replace."""
-        self._secret_keys().save(os.fspath(path), replace)
+    def save(self, path: Path, replace: bool = False, *, passphrase: Passphrase | None = None) -> None:
+        """Writes the secret key, readable by its owner only, and sealed if there is a passphrase. An existing file is kept
+        unless replace."""
+        source = _source_of(passphrase)
+        secret = self._secret_keys()
+        if source is None:
+            secret.save(os.fspath(path), replace, b"")
+            return
+        passphrase_bytes = source()
+        if not passphrase_bytes:
+            raise InvalidArgument("the passphrase is empty", "passphrase")
+        secret.save(os.fspath(path), replace, passphrase_bytes)
 
     @property
     def key_id(self) -> str:
@@ -205,7 +238,7 @@ class Client:
 
 
 class Server:
-    """Runs a compiled model on ciphertexts.
+    """Runs a compiled model on ciphertexts. model: a compiled model, or the path of one or of its server's half.
 
     Every call has its own limits. threads: at most so many; 0: all. memory_limit_bytes: keys, ciphertexts, tables and
     scratch together, by the estimate of docs/memory.md; 0: no limit. A batch is worked on in smaller parts first, and
@@ -225,7 +258,7 @@ class Server:
         memory_limit_bytes: int = 0,
         prepared_keys: Path | None = None,
     ):
-        self._core = _core.ServerModel(*model_and_hash(model))
+        self._core = _core.ServerModel(half_of(model, _core.ServerHalf))
         self._prepared_keys = "" if prepared_keys is None else os.fspath(prepared_keys)
         self._keys: EvaluationKeys | None = None
         if evaluation_keys is not None:

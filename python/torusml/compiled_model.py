@@ -153,8 +153,8 @@ class CompiledModel:
             "size_of_secret_keys": big * 8,
             "size_of_bootstrap_keys": int(plan["key_wire_bytes"]) - keyswitch,
             "size_of_keyswitch_keys": keyswitch,
-            "size_of_inputs": sum(_elements(spec) for spec in self._core.inputs) * 8 + 16,
-            "size_of_outputs": sum(_elements(spec) for spec in self._core.outputs) * 8 * (big + 1),
+            "size_of_inputs": self._core.input_bytes + 16,
+            "size_of_outputs": self._core.output_bytes,
             "p_error": plan["p_error"],
             "global_p_error": plan["sample_p_error"],
             "complexity": plan["cost_ms_per_core"],
@@ -292,6 +292,14 @@ class CompiledModel:
         """The model without any key: the file that the command line and load() read."""
         _core.save_model(self._core, os.fspath(path))
 
+    def save_client_half(self, path: Path) -> None:
+        """What clients need, and no weights: shapes, quantizers, encodings, parameters of keys (docs/deployment.md)."""
+        _core.ClientHalf.of(*self._core_and_hash()).save(os.fspath(path))
+
+    def save_server_half(self, path: Path) -> None:
+        """What a server needs: circuit and plan, no quantizers and no ranges of calibration data."""
+        _core.ServerHalf.of(*self._core_and_hash()).save(os.fspath(path))
+
 
 def limits_if(encrypted: bool, needed: str, threads: int, memory_limit_bytes: int) -> dict[str, int]:
     """The limits of an encrypted run, by name; anything else has none."""
@@ -308,13 +316,6 @@ def _free_name(name: str, taken: dict) -> str:
     while free in taken:
         free, number = f"{name}.{number}", number + 1
     return free
-
-
-def _elements(spec: dict) -> int:
-    count = 1
-    for size in spec["shape"]:
-        count *= size
-    return count
 
 
 def load(path: Path) -> CompiledModel:

@@ -168,6 +168,22 @@ class TargetNotMet(Error, RuntimeError):
     name = "target_not_met"
 
 
+class WrongPassphrase(Error, ValueError):
+    name = "wrong_passphrase"
+
+
+class KeyExposed(Error, PermissionError):
+    name = "key_exposed"
+
+
+class FileTooLarge(Error, ValueError):
+    name = "file_too_large"
+
+
+class ServerRefused(Error, RuntimeError):
+    name = "server_refused"
+
+
 class Internal(Error, RuntimeError):
     name = "internal"
 

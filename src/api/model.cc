@@ -1,7 +1,9 @@
 #include "torusml/model.h"
 
 #include "artifact/codecs.h"
+#include "artifact/files.h"
 #include "circuit/text.h"
+#include "client/key_generation.h"
 #include "client/model_client.h"
 #include "compiler/quantized_module.h"
 #include "importer/onnx.h"
@@ -64,6 +66,14 @@ Model Model::load(const std::string& path) {
 
 void Model::save(const std::string& path) const { save_model(state_->stored.model, path); }
 
+void Model::save_client_half(const std::string& path) const {
+  torusml::save_client_half(client_half(state_->stored), path);
+}
+
+void Model::save_server_half(const std::string& path) const {
+  torusml::save_server_half(server_half(state_->stored), path);
+}
+
 std::vector<Tensor<double>> Model::predict(const std::vector<Tensor<double>>& inputs,
                                            Executor executor, std::uint64_t seed) const {
   const CompiledModel& model = state_->stored.model;
@@ -81,9 +91,12 @@ std::string Model::description() const {
 std::int64_t Model::lookup_count() const { return state_->stored.model.plan.lookup_count; }
 
 struct Client::State {
-  std::shared_ptr<const Model::State> model;
+  ClientHalf half;
+  ModelClient client;
   std::optional<SecretKeySet> secret;
   std::optional<EvaluationKeySet> evaluation;
+
+  explicit State(ClientHalf given) : half(std::move(given)), client(half) {}
 
   const SecretKeySet& keys() const {
     if (secret) return *secret;
@@ -92,26 +105,34 @@ struct Client::State {
   }
 };
 
-Client::Client(const Model& model) : state_(std::make_unique<State>()) {
-  state_->model = model.shared_state();
-}
+Client::Client(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Client::Client(const Model& model)
+    : Client(std::make_unique<State>(client_half(model.state().stored))) {}
 Client::~Client() = default;
 Client::Client(Client&&) noexcept = default;
 Client& Client::operator=(Client&&) noexcept = default;
 
-void Client::generate_keys(const ProgressCallback& progress, int threads) {
-  const ModelClient& client = state_->model->client;
-  SecretKeySet secret = client.make_secret_keys();
-  state_->evaluation = client.make_evaluation_keys(secret, progress, threads);
+Client Client::load(const std::string& path) {
+  return Client(std::make_unique<State>(load_client_half(path)));
+}
+
+void Client::generate_keys(const ProgressCallback& progress, int threads,
+                           const std::vector<std::string>& also) {
+  std::vector<ClientHalf> models{state_->half};
+  for (const std::string& path : also) models.push_back(load_client_half(path));
+  SecretKeySet secret = make_secret_keys(models);
+  state_->evaluation = make_evaluation_keys(secret, secret.key_sets, progress, threads);
   state_->secret.emplace(std::move(secret));
 }
 
-void Client::save_secret_key(const std::string& path) const {
-  save_secret_keys(state_->keys(), path, /*replace=*/false);
+void Client::save_secret_key(const std::string& path, std::string_view passphrase) const {
+  save_secret_keys(state_->keys(), path, /*replace=*/false, as_bytes(passphrase));
 }
 
-void Client::load_secret_key(const std::string& path) {
-  state_->secret.emplace(load_secret_keys(path));
+void Client::load_secret_key(const std::string& path, std::string_view passphrase) {
+  PassphraseSource source;
+  if (!passphrase.empty()) source = [passphrase] { return passphrase_of(passphrase); };
+  state_->secret.emplace(load_secret_keys(path, source));
   state_->evaluation.reset();
 }
 
@@ -125,12 +146,12 @@ std::string Client::evaluation_keys() const {
 }
 
 std::string Client::encrypt(const std::vector<Tensor<double>>& inputs) const {
-  const ModelClient& client = state_->model->client;
+  const ModelClient& client = state_->client;
   return to_bytes(client.encrypt(state_->keys(), client.quantize(inputs).integers));
 }
 
 std::vector<Tensor<double>> Client::decrypt(std::string_view results) const {
-  const ModelClient& client = state_->model->client;
+  const ModelClient& client = state_->client;
   return client.dequantize(client.decrypt(state_->keys(), encrypted_outputs_from_bytes(results)));
 }
 
@@ -138,14 +159,22 @@ struct Server::State {
   ServerModel model;
 };
 
-Server::Server(const Model& model) : state_(new State{ServerModel(model.state().stored)}) {}
+Server::Server(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Server::Server(const Model& model)
+    : Server(std::unique_ptr<State>(new State{ServerModel(server_half(model.state().stored))})) {}
 Server::~Server() = default;
 Server::Server(Server&&) noexcept = default;
 Server& Server::operator=(Server&&) noexcept = default;
 
+Server Server::load(const std::string& path) {
+  return Server(std::unique_ptr<State>(new State{ServerModel(load_server_half(path))}));
+}
+
 void Server::load_evaluation_keys(std::string_view bytes, const Limits& limits,
                                   const std::string& prepared_keys) {
-  state_->model.load_keys(evaluation_keys_from_bytes(bytes), limits, prepared_keys);
+  ServerModel& model = state_->model;
+  model.load_keys(evaluation_keys_from_bytes(bytes, {.needed = model.needed_key_sets()}), limits,
+                  prepared_keys);
 }
 
 bool Server::keys_are_mapped() const { return state_->model.keys_are_mapped(); }

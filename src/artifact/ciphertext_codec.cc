@@ -3,12 +3,14 @@
 #include "artifact/codecs.h"
 #include "artifact/json_fields.h"
 #include "artifact/provenance.h"
+#include "tfhe/wire_words.h"
 
 namespace torusml {
 namespace {
 
 constexpr std::size_t kMaxTensors = 1024;
 constexpr std::int64_t kMaxDimension = 1 << 20;
+constexpr std::size_t kMostBits = std::size_t{1} << 62;
 
 constexpr const char* kInputs = "encrypted inputs";
 constexpr const char* kOutputs = "encrypted outputs";
@@ -25,53 +27,74 @@ Json description(const EncryptedInput& tensor) {
 Json description(const EncryptedOutput& tensor) {
   return {{"name", tensor.name},
           {"shape", tensor.shape},
-          {"dimension", tensor.ciphertexts.dimension.value}};
+          {"dimension", tensor.ciphertexts.dimension.value},
+          {"wire_bits", tensor.wire_bits}};
 }
 
-std::span<const Torus> words(const EncryptedInput& tensor) { return tensor.ciphertexts.bodies; }
-std::span<const Torus> words(const EncryptedOutput& tensor) { return tensor.ciphertexts.words; }
+std::vector<std::uint8_t> body_of(const EncryptedInput& tensor) {
+  return pack_words(tensor.ciphertexts.bodies, kWordBits);
+}
+std::vector<std::uint8_t> body_of(const EncryptedOutput& tensor) {
+  return pack_words(tensor.ciphertexts.words, tensor.wire_bits);
+}
+
+// A container, and the bytes that it views.
+struct Packed {
+  std::vector<std::vector<std::uint8_t>> bodies;  // by tensor
+  ContainerWriter writer{FileKind::ciphertext};
+};
 
 template <class Encrypted>
-ContainerWriter make_writer(const Encrypted& encrypted, const char* content) {
-  ContainerWriter writer(FileKind::ciphertext);
+Packed pack(const Encrypted& encrypted, const char* content) {
+  Packed packed;
+  ContainerWriter& writer = packed.writer;
   set_provenance(writer, encrypted.provenance);
   writer.set("content", content);
   Json tensors = Json::array();
   for (const auto& tensor : encrypted.tensors) tensors.push_back(description(tensor));
   writer.add_text("tensors", json_text({{"tensors", std::move(tensors)}}));
-  for (std::size_t t = 0; t < encrypted.tensors.size(); ++t) {
-    const std::span<const Torus> body = words(encrypted.tensors[t]);
-    writer.add_view(body_section(t),
-                    {reinterpret_cast<const std::uint8_t*>(body.data()), body.size_bytes()});
-  }
-  return writer;
+  for (const auto& tensor : encrypted.tensors) packed.bodies.push_back(body_of(tensor));
+  for (std::size_t t = 0; t < packed.bodies.size(); ++t)
+    writer.add_view(body_section(t), packed.bodies[t]);
+  return packed;
 }
 
-// The body of an input is one word per element, that of an output a whole ciphertext.
+// The body of an input is one word per element, that of an output a whole ciphertext in fewer bits.
 void read_body(const ContainerReader& reader, const std::string& body, std::size_t elements,
-               SeededLweBatch& batch) {
+               EncryptedInput& tensor) {
+  std::vector<Torus>& bodies = tensor.ciphertexts.bodies;
   reader.check_raw_size(body, elements * sizeof(Torus));
-  batch.bodies.resize(elements);
-  reader.read_words(body, std::span(batch.bodies));
+  bodies.resize(elements);
+  reader.read_words(body, std::span(bodies));
 }
 
 void read_body(const ContainerReader& reader, const std::string& body, std::size_t elements,
-               LweBatch& batch) {
-  // At most 2^40 elements of 2^20 words: no overflow.
-  reader.check_raw_size(body, elements * (batch.dimension.value + std::size_t{1}) * sizeof(Torus));
+               EncryptedOutput& tensor) {
+  LweBatch& batch = tensor.ciphertexts;
+  // At most 2^40 elements of 2^20 words of a bit: compared before they are multiplied by 64.
+  const std::size_t words = elements * (batch.dimension.value + std::size_t{1});
+  if (words > kMostBits / kWordBits) reader.corrupt(body, "its tensor is larger than any file");
+  std::vector<std::uint8_t> packed;
+  reader.check_raw_size(body, packed_bytes(words, tensor.wire_bits));
+  packed.resize(packed_bytes(words, tensor.wire_bits));
+  reader.read(body, packed);
   batch = LweBatch(batch.dimension, elements);
-  reader.read_words(body, std::span<Torus>(batch.words));
+  if (!unpack_words(packed, tensor.wire_bits, batch.words))
+    reader.corrupt(body, "bits follow the last word");
 }
 
-void read_seed(const JsonSection& section, const Json& json, EncryptedInput& tensor) {
+void read_details(const JsonSection& section, const Json& json, EncryptedInput& tensor) {
   if (!from_hex(section.text(json, "mask_seed"), tensor.ciphertexts.seed))
     section.corrupt("'mask_seed' is not a seed");
 }
-void read_seed(const JsonSection&, const Json&, EncryptedOutput&) {}
+void read_details(const JsonSection& section, const Json& json, EncryptedOutput& tensor) {
+  tensor.wire_bits =
+      static_cast<int>(section.integer(json, "wire_bits", kLeastWireBits, kWordBits));
+}
 
 template <class Encrypted>
-Encrypted read_encrypted(const ByteSource& source, const char* content) {
-  const ContainerReader reader(source, FileKind::ciphertext);
+Encrypted read_encrypted(const ByteSource& source, const char* content, std::uint64_t max_bytes) {
+  const ContainerReader reader(source, {FileKind::ciphertext}, max_bytes);
   Encrypted encrypted;
   encrypted.provenance = read_provenance(reader);
   if (reader.property("content") != content) {
@@ -87,14 +110,14 @@ Encrypted read_encrypted(const ByteSource& source, const char* content) {
     tensor.shape = section.shape(json, "shape");
     tensor.ciphertexts.dimension.value =
         static_cast<std::uint32_t>(section.integer(json, "dimension", 1, kMaxDimension));
-    read_seed(section, json, tensor);
+    read_details(section, json, tensor);
     names.push_back(body_section(encrypted.tensors.size() - 1));
   }
   reader.expect_sections(names);
   for (std::size_t t = 0; t < encrypted.tensors.size(); ++t) {
     auto& tensor = encrypted.tensors[t];
     read_body(reader, body_section(t), static_cast<std::size_t>(number_of_elements(tensor.shape)),
-              tensor.ciphertexts);
+              tensor);
   }
   return encrypted;
 }
@@ -102,35 +125,37 @@ Encrypted read_encrypted(const ByteSource& source, const char* content) {
 }  // namespace
 
 std::string to_bytes(const EncryptedInputs& inputs) {
-  return make_writer(inputs, kInputs).to_bytes();
+  return pack(inputs, kInputs).writer.to_bytes();
 }
 
 void save_encrypted_inputs(const EncryptedInputs& inputs, const std::string& path) {
-  make_writer(inputs, kInputs).to_file(path);
+  pack(inputs, kInputs).writer.to_file(path);
 }
 
-EncryptedInputs load_encrypted_inputs(const std::string& path) {
-  return read_encrypted<EncryptedInputs>(FileSource(path), kInputs);
+EncryptedInputs load_encrypted_inputs(const std::string& path, std::uint64_t max_bytes) {
+  return read_encrypted<EncryptedInputs>(FileSource(path), kInputs, max_bytes);
 }
 
-EncryptedInputs encrypted_inputs_from_bytes(std::string_view bytes, const std::string& name) {
-  return read_encrypted<EncryptedInputs>(MemorySource(bytes, name), kInputs);
+EncryptedInputs encrypted_inputs_from_bytes(std::string_view bytes, std::uint64_t max_bytes,
+                                            const std::string& name) {
+  return read_encrypted<EncryptedInputs>(MemorySource(bytes, name), kInputs, max_bytes);
 }
 
 std::string to_bytes(const EncryptedOutputs& outputs) {
-  return make_writer(outputs, kOutputs).to_bytes();
+  return pack(outputs, kOutputs).writer.to_bytes();
 }
 
 void save_encrypted_outputs(const EncryptedOutputs& outputs, const std::string& path) {
-  make_writer(outputs, kOutputs).to_file(path);
+  pack(outputs, kOutputs).writer.to_file(path);
 }
 
-EncryptedOutputs load_encrypted_outputs(const std::string& path) {
-  return read_encrypted<EncryptedOutputs>(FileSource(path), kOutputs);
+EncryptedOutputs load_encrypted_outputs(const std::string& path, std::uint64_t max_bytes) {
+  return read_encrypted<EncryptedOutputs>(FileSource(path), kOutputs, max_bytes);
 }
 
-EncryptedOutputs encrypted_outputs_from_bytes(std::string_view bytes, const std::string& name) {
-  return read_encrypted<EncryptedOutputs>(MemorySource(bytes, name), kOutputs);
+EncryptedOutputs encrypted_outputs_from_bytes(std::string_view bytes, std::uint64_t max_bytes,
+                                              const std::string& name) {
+  return read_encrypted<EncryptedOutputs>(MemorySource(bytes, name), kOutputs, max_bytes);
 }
 
 }  // namespace torusml

@@ -14,6 +14,7 @@
 
 #include "artifact/container.h"
 #include "artifact/describe.h"
+#include "artifact/files.h"
 #include "artifact/sample_model.h"
 #include "circuit/text.h"
 #include "torusml/error.h"
@@ -127,7 +128,7 @@ TEST(ModelCodec, ACutOrAFlippedByteAnywhereIsAnError) {
 std::string forged_model(const std::function<void(std::map<std::string, std::string>&)>& change) {
   const std::string bytes = to_bytes(sample_model());
   const MemorySource source(bytes, "sample");
-  const ContainerReader reader(source, FileKind::model);
+  const ContainerReader reader(source, {FileKind::model});
   std::map<std::string, std::string> texts;
   for (const SectionInfo& section : reader.sections())
     texts[section.name] = reader.read_text(section.name, 1 << 20);
@@ -439,6 +440,119 @@ TEST_F(Folder, CiphertextsComeBackTheSame) {
   EXPECT_TRUE(
       std::ranges::equal(back.tensors[0].ciphertexts.words, outputs.tensors[0].ciphertexts.words));
   expect_fragile(to_bytes(outputs), [](const std::string& b) { encrypted_outputs_from_bytes(b); });
+}
+
+TEST_F(Folder, ResultsOfFewerBitsComeBackTheSame) {
+  for (const int bits : {8, 17, 32, 33, 63}) {
+    EncryptedOutputs outputs = sample_outputs();
+    outputs.tensors[0].wire_bits = bits;
+    for (Torus& word : std::span<Torus>(outputs.tensors[0].ciphertexts.words))
+      word = word >> (64 - bits) << (64 - bits);
+    const std::string bytes = to_bytes(outputs);
+    const EncryptedOutputs back = encrypted_outputs_from_bytes(bytes);
+    EXPECT_EQ(back.tensors[0].wire_bits, bits);
+    EXPECT_TRUE(std::ranges::equal(back.tensors[0].ciphertexts.words,
+                                   outputs.tensors[0].ciphertexts.words));
+    if (bits == 17) {
+      expect_fragile(bytes, [](const std::string& b) { encrypted_outputs_from_bytes(b); });
+    }
+  }
+}
+
+TEST_F(Folder, ReadersTakeNoMoreBytesThanTheyAreTold) {
+  const std::string model = to_bytes(sample_model()), keys = to_bytes(sample_evaluation_keys()),
+                    inputs = to_bytes(sample_inputs()), outputs = to_bytes(sample_outputs());
+  const auto expect_limit = [](const std::string& bytes, const auto& read) {
+    EXPECT_NO_THROW(read(bytes, bytes.size()));
+    EXPECT_EQ(code_of([&] { read(bytes, bytes.size() - 1); }), ErrorCode::file_too_large);
+  };
+  expect_limit(model, [](const auto& b, std::uint64_t most) { model_from_bytes(b, most); });
+  expect_limit(model, [](const auto& b, std::uint64_t most) { client_half_from_bytes(b, most); });
+  expect_limit(model, [](const auto& b, std::uint64_t most) { server_half_from_bytes(b, most); });
+  expect_limit(keys, [](const auto& b, std::uint64_t most) {
+    evaluation_keys_from_bytes(b, {most, {}});
+  });
+  expect_limit(inputs,
+               [](const auto& b, std::uint64_t most) { encrypted_inputs_from_bytes(b, most); });
+  expect_limit(outputs,
+               [](const auto& b, std::uint64_t most) { encrypted_outputs_from_bytes(b, most); });
+}
+
+TEST_F(Folder, KeysWithoutTheNeededSetAreRefusedBeforeTheirBodiesAreRead) {
+  const EvaluationKeySet keys = sample_evaluation_keys(true);
+  const std::string bytes = to_bytes(keys);
+  EXPECT_NO_THROW(evaluation_keys_from_bytes(bytes, {.needed = parameters_of(keys.keys)}));
+  std::string changed = bytes;
+  changed.back() ^= 1;  // reading the bodies would find it
+  EXPECT_EQ(code_of([&] {
+              evaluation_keys_from_bytes(changed, {.needed = {sample_second_parameters()}});
+            }),
+            ErrorCode::wrong_key);
+}
+
+TEST_F(Folder, KeysThatOthersMayReadAreRefused) {
+  const std::string path = file("client.key");
+  save_secret_keys(sample_secret_keys(), path, false);
+  for (const auto exposed : {fs::perms::group_read, fs::perms::others_read, fs::perms::group_write,
+                             fs::perms::others_exec}) {
+    fs::permissions(path, fs::perms::owner_read | fs::perms::owner_write | exposed);
+    EXPECT_EQ(code_of([&] { load_secret_keys(path); }), ErrorCode::key_exposed);
+  }
+  fs::permissions(path, fs::perms::owner_read);
+  EXPECT_NO_THROW(load_secret_keys(path));
+}
+
+PassphraseSource says(const char* text) {
+  return [text] { return passphrase_of(text); };
+}
+
+TEST_F(Folder, SealedKeysOpenWithTheirPassphraseOnly) {
+  const SecretKeySet keys = sample_secret_keys();
+  const std::string path = file("client.key");
+  save_secret_keys(keys, path, false, as_bytes("open sesame"));
+  const SecretKeySet back = load_secret_keys(path, says("open sesame"));
+  EXPECT_EQ(back.provenance, keys.provenance);
+  EXPECT_TRUE(std::ranges::equal(std::span<const std::uint64_t>(back.keys.big),
+                                 std::span<const std::uint64_t>(keys.keys.big)));
+  EXPECT_EQ(code_of([&] { load_secret_keys(path, says("open")); }), ErrorCode::wrong_passphrase);
+  EXPECT_EQ(code_of([&] { load_secret_keys(path); }), ErrorCode::wrong_passphrase);
+  const FileDescription description = describe_file(path);
+  EXPECT_EQ(description.properties.at("sealing"), "scrypt-aes256gcm");
+  // The bits themselves are not in the file.
+  save_secret_keys(keys, file("open.key"), false);
+  const std::string open = file_bytes(file("open.key")), sealed = file_bytes(path);
+  const std::string bits = open.substr(open.size() - 8);
+  EXPECT_EQ(sealed.find(bits), std::string::npos);
+  EXPECT_EQ(sealed.find("sesame"), std::string::npos);
+  // An open key asks for no passphrase.
+  EXPECT_NO_THROW(load_secret_keys(file("open.key"), []() -> Passphrase { throw 1; }));
+}
+
+// Whose the key is cannot be changed, nor what scrypt costs beyond its bounds.
+TEST_F(Folder, ForgedSealedKeysAreRefused) {
+  const std::string path = file("client.key");
+  save_secret_keys(sample_secret_keys(), path, false, as_bytes("open sesame"));
+  const auto forge = [&](const std::string& key, const std::string& value) {
+    const std::string bytes = file_bytes(path);
+    const MemorySource source(bytes, "key");
+    const ContainerReader reader(source, {FileKind::secret_key});
+    ContainerWriter writer(FileKind::secret_key);
+    for (const auto& [name, text] : reader.properties()) writer.set(name, text);
+    writer.set(key, value);
+    writer.add_text("key_sets", reader.read_text("key_sets", 1 << 20));
+    SecretBuffer<std::uint8_t> sealed(reader.raw_size("sealed_big"));
+    reader.read("sealed_big", sealed);
+    writer.add_secret("sealed_big", std::move(sealed));
+    writer.to_file(file("forged.key"));
+    return code_of([&] { load_secret_keys(file("forged.key"), says("open sesame")); });
+  };
+  EXPECT_EQ(forge("name", "nothing that matters"), static_cast<ErrorCode>(0));
+  EXPECT_EQ(forge("key_id", std::string(32, '0')), ErrorCode::wrong_passphrase);
+  EXPECT_EQ(forge("scrypt_n_log2", "21"), ErrorCode::file_corrupt);
+  EXPECT_EQ(forge("scrypt_r", "0"), ErrorCode::file_corrupt);
+  EXPECT_EQ(forge("scrypt_p", "1000000"), ErrorCode::file_corrupt);
+  EXPECT_EQ(forge("sealing", "rot13"), ErrorCode::file_corrupt);
+  EXPECT_EQ(forge("salt", "00"), ErrorCode::file_corrupt);
 }
 
 TEST_F(Folder, AKeyPairIsWrittenWholeOrNotAtAll) {

@@ -150,13 +150,22 @@ void ContainerWriter::write_to(OutputFile& file) const {
   emit([&](std::span<const std::uint8_t> bytes) { file.write(bytes); });
 }
 
-ContainerReader::ContainerReader(const ByteSource& source, std::optional<FileKind> expected)
+ContainerReader::ContainerReader(const ByteSource& source, const std::vector<FileKind>& expected,
+                                 std::uint64_t max_bytes)
     : source_(source), where_(fmt::format("file '{}'", source.name())) {
   read_header();
-  if (expected && *expected != header_.kind) {
+  if (!expected.empty() && std::ranges::find(expected, header_.kind) == expected.end()) {
+    std::string kinds;
+    for (const FileKind kind : expected)
+      kinds += fmt::format("{}'{}'", kinds.empty() ? "" : " or ", to_string(kind));
     throw Error(ErrorCode::file_foreign,
-                fmt::format("it is a TorusML file of kind '{}'; kind '{}' is expected",
-                            to_string(header_.kind), to_string(*expected)),
+                fmt::format("it is a TorusML file of kind '{}'; kind {} is expected",
+                            to_string(header_.kind), kinds),
+                where_);
+  }
+  if (source.size() > max_bytes) {
+    throw Error(ErrorCode::file_too_large,
+                fmt::format("it has {} bytes, at most {} are taken", source.size(), max_bytes),
                 where_);
   }
   check_layout();
@@ -179,7 +188,9 @@ void ContainerReader::read_header() {
     throw Error(
         ErrorCode::file_version,
         fmt::format("it has format version {}, this program reads {}", version, kFormatVersion),
-        where_, "make the file anew, or use the TorusML that wrote it");
+        where_,
+        version > kFormatVersion ? "a newer TorusML wrote it: install that version or a later one"
+                                 : "make the file anew, or use the TorusML that wrote it");
   }
   header_size_ = get_u32(prefix, kSizeAt);
   if (header_size_ > kMaxHeaderBytes)

@@ -7,7 +7,7 @@
 //   writer.to_file("net.tml");
 //
 //   FileSource file("net.tml");
-//   ContainerReader reader(file, FileKind::model);
+//   ContainerReader reader(file, {FileKind::model});
 //   std::string text = reader.read_text("circuit", kMaxText);
 //
 // A reader trusts nothing: sizes are checked against the file before anything is allocated, and
@@ -19,9 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <initializer_list>
-#include <memory>
-#include <optional>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -34,8 +32,9 @@
 
 namespace torusml {
 
-inline constexpr std::uint32_t kFormatVersion = 4;
+inline constexpr std::uint32_t kFormatVersion = 5;
 inline constexpr std::size_t kMaxHeaderBytes = std::size_t{1} << 20;
+inline constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
 // Of one compressed section.
 inline constexpr std::size_t kMaxDecompressedBytes = std::size_t{1} << 30;
 
@@ -69,9 +68,10 @@ class ContainerWriter {
 class ContainerReader {
  public:
   // Reads and checks the header. The source must outlive the reader. `expected` empty: any kind.
-  // Errors: file_truncated, file_foreign (another magic, or another kind), file_version,
-  // file_corrupt.
-  ContainerReader(const ByteSource& source, std::optional<FileKind> expected);
+  // Errors: file_too_large, file_truncated, file_foreign (another magic, or another kind),
+  // file_version, file_corrupt.
+  ContainerReader(const ByteSource& source, const std::vector<FileKind>& expected,
+                  std::uint64_t max_bytes = kNoLimit);
 
   FileKind kind() const { return header_.kind; }
   const std::string& producer() const { return header_.producer; }

@@ -14,7 +14,9 @@ std::vector<EncryptedTensorDescription> read_tensors(const ContainerReader& read
   for (const Json& json : section.array(section.root(), "tensors", kMaxTensors)) {
     tensors.push_back(
         {section.text(json, "name"), section.shape(json, "shape"),
-         static_cast<std::uint32_t>(section.integer(json, "dimension", 1, UINT32_MAX))});
+         static_cast<std::uint32_t>(section.integer(json, "dimension", 1, UINT32_MAX)),
+         json.contains("wire_bits") ? static_cast<int>(section.integer(json, "wire_bits", 1, 64))
+                                    : 0});
   }
   return tensors;
 }
@@ -23,7 +25,7 @@ std::vector<EncryptedTensorDescription> read_tensors(const ContainerReader& read
 
 FileDescription describe_file(const std::string& path) {
   const FileSource source(path);
-  const ContainerReader reader(source, std::nullopt);
+  const ContainerReader reader(source, {});
   reader.verify_all();
   FileDescription file;
   file.kind = reader.kind();
@@ -34,6 +36,7 @@ FileDescription describe_file(const std::string& path) {
   if (file.kind == FileKind::secret_key || file.kind == FileKind::evaluation_keys) {
     file.key_sets = JsonSection(reader, "key_sets").key_sets();
   }
+  if (file.kind == FileKind::client_half) file.key_sets = JsonSection(reader, "client").key_sets();
   if (file.kind == FileKind::ciphertext) file.tensors = read_tensors(reader);
   return file;
 }

@@ -23,6 +23,7 @@ struct EncryptedTensorDescription {
   std::string name;
   Shape shape;
   std::uint32_t dimension = 0;  // of the LWE ciphertexts
+  int wire_bits = 0;            // of a word of results; 0: inputs, which have a seed for masks
 };
 
 struct FileDescription {
@@ -31,7 +32,7 @@ struct FileDescription {
   std::uint64_t file_bytes = 0;
   Properties properties;
   std::vector<SectionInfo> sections;
-  std::vector<TfheParameters> key_sets;             // of keys
+  std::vector<TfheParameters> key_sets;             // of keys and of a client's half
   std::vector<EncryptedTensorDescription> tensors;  // of ciphertexts
 };
 

@@ -115,9 +115,18 @@ FileSource::FileSource(std::string path) : path_(std::move(path)) {
     throw Error(ErrorCode::file_unreadable, "it is not a regular file", where);
   }
   size_ = static_cast<std::uint64_t>(status.st_size);
+  mode_ = status.st_mode & 07777;
 }
 
 FileSource::~FileSource() { close(descriptor_); }
+
+void FileSource::check_is_private() const {
+  if ((mode_ & (S_IRWXG | S_IRWXO)) == 0) return;
+  throw Error(ErrorCode::key_exposed,
+              fmt::format("it holds a secret, and its mode {:04o} lets others at it", mode_),
+              fmt::format("file '{}'", path_),
+              "chmod 600; and new keys, if somebody may have read it");
+}
 
 void FileSource::read(std::uint64_t offset, std::span<std::uint8_t> bytes) const {
   while (!bytes.empty()) {

@@ -63,11 +63,14 @@ class FileSource : public ByteSource {
   std::uint64_t size() const override { return size_; }
   const std::string& name() const override { return path_; }
   void read(std::uint64_t offset, std::span<std::uint8_t> bytes) const override;
+  // Error key_exposed unless the file's mode keeps everybody but its owner out. For secrets.
+  void check_is_private() const;
 
  private:
   std::string path_;
   int descriptor_ = -1;
   std::uint64_t size_ = 0;
+  unsigned mode_ = 0;
 };
 
 // Bytes in memory, which must outlive it.

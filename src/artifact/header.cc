@@ -50,6 +50,10 @@ std::string to_string(FileKind kind) {
       return "evaluation keys";
     case FileKind::ciphertext:
       return "ciphertext";
+    case FileKind::client_half:
+      return "client's half";
+    case FileKind::server_half:
+      return "server's half";
   }
   return "unknown";
 }

@@ -17,9 +17,11 @@ enum class FileKind : std::uint8_t {
   model = 1,
   secret_key = 2,
   evaluation_keys = 3,
-  ciphertext = 4
+  ciphertext = 4,
+  client_half = 5,
+  server_half = 6
 };
-// "model", "secret key", "evaluation keys", "ciphertext"
+// "model", "secret key", "evaluation keys", "ciphertext", "client's half", "server's half"
 std::string to_string(FileKind kind);
 
 enum class SectionCodec : std::uint8_t { none = 0, zstd = 1 };

@@ -5,47 +5,15 @@
 
 #include "artifact/codecs.h"
 #include "artifact/json_fields.h"
+#include "artifact/key_writer.h"
 #include "artifact/provenance.h"
 
 namespace torusml {
 namespace {
 
-constexpr std::size_t kByteBits = 8;
-
 template <class Word>
 std::span<const std::uint8_t> byte_view(const std::vector<Word>& words) {
   return {reinterpret_cast<const std::uint8_t*>(words.data()), words.size() * sizeof(Word)};
-}
-
-// Bit i of a key goes to bit i % 8 of byte i / 8.
-SecretBuffer<std::uint8_t> pack(const SecretBuffer<std::uint64_t>& bits) {
-  SecretBuffer<std::uint8_t> packed((bits.size() + kByteBits - 1) / kByteBits);
-  for (std::size_t i = 0; i < bits.size(); ++i) {
-    packed[i / kByteBits] =
-        static_cast<std::uint8_t>(packed[i / kByteBits] | (bits[i] & 1) << (i % kByteBits));
-  }
-  return packed;
-}
-
-SecretBuffer<std::uint64_t> read_bits(const ContainerReader& reader, const std::string& section,
-                                      std::size_t count) {
-  SecretBuffer<std::uint8_t> packed((count + kByteBits - 1) / kByteBits);
-  reader.read_words(section, std::span<std::uint8_t>(packed));
-  SecretBuffer<std::uint64_t> bits(count);
-  for (std::size_t i = 0; i < count; ++i) bits[i] = packed[i / kByteBits] >> (i % kByteBits) & 1;
-  for (std::size_t i = count; i < packed.size() * kByteBits; ++i) {
-    if ((packed[i / kByteBits] >> (i % kByteBits) & 1) != 0)
-      reader.corrupt(section, "bits follow the key");
-  }
-  return bits;
-}
-
-std::string key_sets_text(const std::vector<TfheParameters>& key_sets) {
-  return json_text({{"key_sets", key_sets_json(key_sets)}});
-}
-
-std::vector<TfheParameters> read_key_sets(const ContainerReader& reader) {
-  return JsonSection(reader, "key_sets").key_sets();
 }
 
 // Sections and properties of one key set.
@@ -53,18 +21,12 @@ std::string numbered(const char* name, std::size_t index) {
   return fmt::format("{}.{}", name, index);
 }
 
-ContainerWriter make_writer(const SecretKeySet& keys) {
-  ContainerWriter writer(FileKind::secret_key);
-  set_provenance(writer, keys.provenance);
-  writer.add_text("key_sets", key_sets_text(keys.key_sets));
-  writer.add_secret("big", pack(keys.keys.big));
-  return writer;
-}
+}  // namespace
 
 ContainerWriter make_writer(const EvaluationKeySet& keys) {
   ContainerWriter writer(FileKind::evaluation_keys);
   set_provenance(writer, keys.provenance);
-  writer.add_text("key_sets", key_sets_text(parameters_of(keys.keys)));
+  writer.add_text("key_sets", json_text({{"key_sets", key_sets_json(parameters_of(keys.keys))}}));
   for (std::size_t i = 0; i < keys.keys.size(); ++i) {
     const SeededEvaluationKeys& set = keys.keys[i];
     writer.set(numbered("mask_seed", i), to_hex(set.seed));
@@ -74,6 +36,8 @@ ContainerWriter make_writer(const EvaluationKeySet& keys) {
   }
   return writer;
 }
+
+namespace {
 
 struct BodySizes {
   std::size_t bootstrap = 0;  // bytes
@@ -126,11 +90,12 @@ void check_seeds(const ContainerReader& reader, const std::vector<SeededEvaluati
   }
 }
 
-EvaluationKeySet read_evaluation_keys(const ByteSource& source) {
-  const ContainerReader reader(source, FileKind::evaluation_keys);
+EvaluationKeySet read_evaluation_keys(const ByteSource& source, const KeyLimits& limits) {
+  const ContainerReader reader(source, {FileKind::evaluation_keys}, limits.max_bytes);
   EvaluationKeySet keys;
   keys.provenance = read_provenance(reader);
-  const std::vector<TfheParameters> key_sets = read_key_sets(reader);
+  const std::vector<TfheParameters> key_sets = JsonSection(reader, "key_sets").key_sets();
+  check_key_sets(limits.needed, key_sets, "the evaluation keys");
   std::vector<std::string> sections{"key_sets"};
   for (std::size_t i = 0; i < key_sets.size(); ++i) {
     for (const char* name : {"bootstrap_bodies", "keyswitch_bodies", "trace_bodies"})
@@ -145,30 +110,8 @@ EvaluationKeySet read_evaluation_keys(const ByteSource& source) {
 
 }  // namespace
 
-void save_secret_keys(const SecretKeySet& keys, const std::string& path, bool replace) {
-  make_writer(keys).to_file(path, replace);
-}
-
-void save_key_pair(const SecretKeySet& secret, const std::string& secret_path, bool replace_secret,
-                   const EvaluationKeySet& evaluation, const std::string& evaluation_path) {
-  OutputFile secret_file(secret_path, {.secret = true, .replace = replace_secret});
-  OutputFile evaluation_file(evaluation_path, {});
-  make_writer(secret).write_to(secret_file);
-  make_writer(evaluation).write_to(evaluation_file);
-  secret_file.commit();
-  evaluation_file.commit();
-}
-
-SecretKeySet load_secret_keys(const std::string& path) {
-  const FileSource source(path);
-  const ContainerReader reader(source, FileKind::secret_key);
-  reader.expect_sections({"key_sets", "big"});
-  SecretKeySet set;
-  set.provenance = read_provenance(reader);
-  set.key_sets = read_key_sets(reader);
-  set.keys.parameters = set.key_sets.front();
-  set.keys.big = read_bits(reader, "big", set.keys.parameters.big_dimension().value);
-  return set;
+std::string key_sets_id(const std::vector<TfheParameters>& key_sets) {
+  return to_hex(sha256(as_bytes(json_text(key_sets_json(key_sets)))));
 }
 
 std::string to_bytes(const EvaluationKeySet& keys) { return make_writer(keys).to_bytes(); }
@@ -177,12 +120,13 @@ void save_evaluation_keys(const EvaluationKeySet& keys, const std::string& path)
   make_writer(keys).to_file(path);
 }
 
-EvaluationKeySet load_evaluation_keys(const std::string& path) {
-  return read_evaluation_keys(FileSource(path));
+EvaluationKeySet load_evaluation_keys(const std::string& path, const KeyLimits& limits) {
+  return read_evaluation_keys(FileSource(path), limits);
 }
 
-EvaluationKeySet evaluation_keys_from_bytes(std::string_view bytes, const std::string& name) {
-  return read_evaluation_keys(MemorySource(bytes, name));
+EvaluationKeySet evaluation_keys_from_bytes(std::string_view bytes, const KeyLimits& limits,
+                                            const std::string& name) {
+  return read_evaluation_keys(MemorySource(bytes, name), limits);
 }
 
 }  // namespace torusml

@@ -58,7 +58,8 @@ struct EncryptedInputs {
 struct EncryptedOutput {
   std::string name;
   Shape shape;
-  LweBatch ciphertexts;
+  int wire_bits = 64;    // of every word; the bits below are zero
+  LweBatch ciphertexts;  // one per element, row-major
 };
 
 struct EncryptedOutputs {
@@ -75,5 +76,7 @@ void check_key(const KeyId& expected, const KeyId& found, const std::string& wha
 void check_key_sets(const std::vector<TfheParameters>& needed,
                     const std::vector<TfheParameters>& given, const std::string& what);
 std::vector<TfheParameters> parameters_of(const std::vector<SeededEvaluationKeys>& keys);
+// Hexadecimal, of the parameters in their order: models of the same one can share keys.
+std::string key_sets_id(const std::vector<TfheParameters>& key_sets);
 
 }  // namespace torusml

@@ -1,3 +1,5 @@
+#include "artifact/model_codec.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,8 +8,8 @@
 #include "artifact/client_spec_codec.h"
 #include "artifact/codecs.h"
 #include "artifact/json_fields.h"
+#include "artifact/plan_check.h"
 #include "artifact/provenance.h"
-#include "circuit/step.h"
 #include "circuit/text.h"
 
 namespace torusml {
@@ -114,36 +116,6 @@ ContainerWriter make_writer(const CompiledModel& model) {
   return writer;
 }
 
-// Executors index the plan by value and by node: it must have what the circuit has.
-void check_plan(const ContainerReader& reader, const Circuit& circuit, const Plan& plan) {
-  if (plan.tensors.size() != circuit.values.size()) {
-    reader.corrupt("plan", fmt::format("it has {} tensors, the circuit has {}", plan.tensors.size(),
-                                       circuit.values.size()));
-  }
-  std::size_t lookups = 0, outputs = 0;
-  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
-    const Node& node = circuit.nodes[n];
-    const bool is_lookup = std::holds_alternative<Lut>(node.op);
-    const bool is_output = std::holds_alternative<Output>(node.op);
-    if ((is_lookup && !plan.lookups.contains(n)) || (is_output && !plan.outputs.contains(n)))
-      reader.corrupt("plan", fmt::format("node {}, '{}', is missing", n, node.name));
-    if (is_lookup && plan.lookups.at(n).is_odd && !step_reach(std::get<Lut>(node.op)))
-      reader.corrupt(
-          "plan", fmt::format("node {}, '{}', is odd, but its tables are no steps", n, node.name));
-    lookups += is_lookup ? 1 : 0;
-    outputs += is_output ? 1 : 0;
-  }
-  if (plan.lookups.size() != lookups || plan.outputs.size() != outputs)
-    reader.corrupt("plan", "it has nodes that the circuit has not");
-  if (plan.lookup_count != lookup_count(circuit))
-    reader.corrupt("plan", fmt::format("it counts {} lookups, the circuit has {}",
-                                       plan.lookup_count, lookup_count(circuit)));
-  for (const auto& [node, lookup] : plan.lookups) {
-    if (!plan.key_set_of(lookup).parameters.has_bootstrap())
-      reader.corrupt("plan", "a key set has no bootstrap, but the circuit has lookups");
-  }
-}
-
 // The client's half describes the same tensors as the circuit and the plan.
 template <class Spec>
 void check_spec(const ContainerReader& reader, const CompiledModel& model, const Spec& spec,
@@ -175,8 +147,10 @@ void check_client(const ContainerReader& reader, const CompiledModel& model) {
   }
 }
 
-StoredModel read_model(const ByteSource& source) {
-  const ContainerReader reader(source, FileKind::model);
+}  // namespace
+
+StoredModel read_model(const ByteSource& source, std::uint64_t max_bytes) {
+  const ContainerReader reader(source, {FileKind::model}, max_bytes);
   reader.expect_sections({"circuit", "plan", "client", "ranges"});
   StoredModel stored;
   stored.producer = reader.producer();
@@ -200,8 +174,6 @@ StoredModel read_model(const ByteSource& source) {
   return stored;
 }
 
-}  // namespace
-
 ModelHash hash_of(const CompiledModel& model) { return hash_sections(make_sections(model)); }
 
 std::string to_bytes(const CompiledModel& model) { return make_writer(model).to_bytes(); }
@@ -210,10 +182,13 @@ void save_model(const CompiledModel& model, const std::string& path) {
   make_writer(model).to_file(path);
 }
 
-StoredModel load_model(const std::string& path) { return read_model(FileSource(path)); }
+StoredModel load_model(const std::string& path, std::uint64_t max_bytes) {
+  return read_model(FileSource(path), max_bytes);
+}
 
-StoredModel model_from_bytes(std::string_view bytes, const std::string& name) {
-  return read_model(MemorySource(bytes, name));
+StoredModel model_from_bytes(std::string_view bytes, std::uint64_t max_bytes,
+                             const std::string& name) {
+  return read_model(MemorySource(bytes, name), max_bytes);
 }
 
 }  // namespace torusml

@@ -2,22 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-
 #include "artifact/json_fields.h"
 
 namespace torusml {
 namespace {
-
-template <class Number>
-Number read_number(const ContainerReader& reader, const std::string& key) {
-  const std::string& text = reader.property(key);
-  Number value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size())
-    reader.corrupt("header", fmt::format("property '{}' is not a number", key));
-  return value;
-}
 
 template <class Id>
 Id read_id(const ContainerReader& reader, const std::string& key) {

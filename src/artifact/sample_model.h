@@ -140,7 +140,7 @@ inline EncryptedInputs sample_inputs() {
 
 inline EncryptedOutputs sample_outputs() {
   EncryptedOutputs outputs{sample_provenance(), {}};
-  outputs.tensors.push_back({"y", {2, 3}, LweBatch({64}, 6)});
+  outputs.tensors.push_back({"y", {2, 3}, 64, LweBatch({64}, 6)});
   AlignedBuffer<Torus>& words = outputs.tensors[0].ciphertexts.words;
   for (std::size_t i = 0; i < words.size(); ++i) words[i] = i * 0x9e3779b97f4a7c15;
   return outputs;

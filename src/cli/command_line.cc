@@ -8,16 +8,16 @@
 #include <new>
 
 #include "cli/commands.h"
+#include "cli/exit_code.h"
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
 
-constexpr int kFailure = 1, kWrongUsage = 2;
-
 struct Arguments {
   CompileArguments compile;
   EstimateArguments estimate;
+  ExportArguments export_halves;
   KeygenArguments keygen;
   EncryptArguments encrypt;
   RunArguments run;
@@ -44,6 +44,17 @@ CLI::Option* file(CLI::App& command, const char* names, std::string& path, const
 
 void add_model(CLI::App& command, std::string& path) {
   file(command, "model", path, "Compiled model (.tml)");
+}
+
+void add_client_model(CLI::App& command, std::string& path) {
+  file(command, "model", path, "Compiled model (.tml) or its client's half (.tmc)");
+}
+
+CLI::Option* add_passphrase(CLI::App& command, std::string& passphrase) {
+  return command
+      .add_option("--passphrase", passphrase,
+                  "Where the secret key's passphrase is: prompt, env:NAME or file:PATH")
+      ->type_name("SOURCE");
 }
 
 void add_threads(CLI::App& command, int& threads) {
@@ -151,9 +162,26 @@ void add_estimate(CLI::App& app, EstimateArguments& a) {
   command.callback([&a] { run_estimate(a); });
 }
 
+void add_export(CLI::App& app, ExportArguments& a) {
+  CLI::App& command =
+      *app.add_subcommand("export", "Write a model's two halves: for clients, and for the server");
+  add_model(command, a.model);
+  command.add_option("--client", a.client, "Client's half to write (.tmc): no weights")
+      ->type_name("FILE");
+  command
+      .add_option("--server", a.server, "Server's half to write (.tms): no quantizers, no ranges")
+      ->type_name("FILE");
+  command.callback([&a] { run_export(a); });
+}
+
 void add_keygen(CLI::App& app, KeygenArguments& a) {
   CLI::App& command = *app.add_subcommand("keygen", "Make a secret key and evaluation keys");
-  add_model(command, a.model);
+  command
+      .add_option("models", a.models,
+                  "Compiled models (.tml) or client's halves (.tmc) that the keys are to serve")
+      ->required()
+      ->type_name("FILE");
+  add_passphrase(command, a.passphrase);
   file(command, "--secret", a.secret, "Secret key to write; it stays with the client");
   file(command, "--evaluation", a.evaluation, "Evaluation keys to write; they go to the server");
   command.add_flag("--force", a.force, "Replace an existing secret key");
@@ -163,8 +191,9 @@ void add_keygen(CLI::App& app, KeygenArguments& a) {
 
 void add_encrypt(CLI::App& app, EncryptArguments& a) {
   CLI::App& command = *app.add_subcommand("encrypt", "Quantize and encrypt inputs");
-  add_model(command, a.model);
+  add_client_model(command, a.model);
   file(command, "--secret", a.secret, "Secret key");
+  add_passphrase(command, a.passphrase);
   file_list(command, "--input", a.input, "Inputs (.npy), batch axis first");
   file(command, "-o,--output", a.output, "Ciphertext to write");
   command.callback([&a] { run_encrypt(a); });
@@ -172,7 +201,7 @@ void add_encrypt(CLI::App& app, EncryptArguments& a) {
 
 void add_run(CLI::App& app, RunArguments& a) {
   CLI::App& command = *app.add_subcommand("run", "Run a model on encrypted inputs");
-  add_model(command, a.model);
+  file(command, "model", a.model, "Compiled model (.tml) or its server's half (.tms)");
   file(command, "--evaluation", a.evaluation, "Evaluation keys");
   file(command, "--input", a.input, "Ciphertext of the inputs");
   file(command, "-o,--output", a.output, "Ciphertext of the results to write");
@@ -184,8 +213,9 @@ void add_run(CLI::App& app, RunArguments& a) {
 
 void add_decrypt(CLI::App& app, DecryptArguments& a) {
   CLI::App& command = *app.add_subcommand("decrypt", "Decrypt results");
-  add_model(command, a.model);
+  add_client_model(command, a.model);
   file(command, "--secret", a.secret, "Secret key");
+  add_passphrase(command, a.passphrase);
   file(command, "--input", a.input, "Ciphertext of the results");
   file_list(command, "-o,--output", a.output, "Results to write (.npy)");
   command.add_flag("--raw", a.raw, "Integers, as they left the circuit");
@@ -203,6 +233,7 @@ void add_predict(CLI::App& app, PredictArguments& a) {
       command.add_option("--evaluation", a.evaluation, "Evaluation keys (encrypted)");
   secret->needs(evaluation);
   evaluation->needs(secret);
+  add_passphrase(command, a.passphrase)->needs(secret);
   command.add_option("--seed", a.seed, "Seed of the noise (simulated)")->capture_default_str();
   add_threads(command, a.threads);
   add_memory_limit(command, a.memory_limit);
@@ -263,10 +294,10 @@ void add_bench(CLI::App& app, Arguments& a) {
   table.callback([&calibrate] { run_bench_calibrate(calibrate); });
 }
 
-int fail(const std::string& text) {
+int fail(const std::string& text, int code = kFailure) {
   std::fflush(stdout);
   fmt::print(stderr, "torusml: {}\n", text);
-  return kFailure;
+  return code;
 }
 
 }  // namespace
@@ -278,6 +309,7 @@ int run_command_line(int count, char** arguments) {
   Arguments a;
   add_compile(app, a.compile);
   add_estimate(app, a.estimate);
+  add_export(app, a.export_halves);
   add_keygen(app, a.keygen);
   add_encrypt(app, a.encrypt);
   add_run(app, a.run);
@@ -290,7 +322,7 @@ int run_command_line(int count, char** arguments) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kWrongUsage;
   } catch (const Error& error) {
-    return fail(error.what());
+    return fail(error.what(), exit_code(error.code()));
   } catch (const std::bad_alloc&) {
     return fail("there is not enough memory");
   } catch (const std::exception& error) {

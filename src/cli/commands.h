@@ -47,15 +47,24 @@ struct EstimateArguments {
 };
 void run_estimate(const EstimateArguments& arguments);
 
+struct ExportArguments {
+  std::string model;
+  std::string client, server;  // files to write; empty: none
+};
+void run_export(const ExportArguments& arguments);
+
+// Passphrases are named, not given (cli/passphrase.h); empty: none for a new key, a prompt for one
+// that is sealed.
 struct KeygenArguments {
-  std::string model, secret, evaluation;
+  std::vector<std::string> models;
+  std::string secret, evaluation, passphrase;
   bool force = false;  // replace an existing secret key
   int threads = 0;     // 0: all
 };
 void run_keygen(const KeygenArguments& arguments);
 
 struct EncryptArguments {
-  std::string model, secret;
+  std::string model, secret, passphrase;
   std::vector<std::string> input;
   std::string output;
 };
@@ -70,7 +79,7 @@ struct RunArguments {
 void run_run(const RunArguments& arguments);
 
 struct DecryptArguments {
-  std::string model, secret, input;
+  std::string model, secret, passphrase, input;
   std::vector<std::string> output;  // FILE, or NAME=FILE
   bool raw = false;                 // integers instead of floats
 };
@@ -81,6 +90,7 @@ struct PredictArguments {
   std::vector<std::string> input, output;
   std::string executor = "clear";
   std::string secret, evaluation;  // both or none; encrypted only
+  std::string passphrase;          // of the secret key
   std::uint64_t seed = 0;          // simulated only
   int threads = 0;                 // 0: all
   std::string memory_limit;        // encrypted only; empty: none

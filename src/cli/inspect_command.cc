@@ -129,6 +129,7 @@ Json file_json(const FileDescription& file, const std::string& path) {
   for (const EncryptedTensorDescription& tensor : file.tensors) {
     result["tensors"].push_back(
         {{"name", tensor.name}, {"shape", tensor.shape}, {"dimension", tensor.dimension}});
+    if (tensor.wire_bits != 0) result["tensors"].back()["wire_bits"] = tensor.wire_bits;
   }
   return result;
 }
@@ -289,8 +290,10 @@ void print_file(const FileDescription& file, const std::string& path) {
   for (const auto& [key, value] : file.properties) fmt::print("{}: {}\n", key, value);
   for (const TfheParameters& p : file.key_sets) print_parameters(p);
   for (const EncryptedTensorDescription& tensor : file.tensors) {
-    fmt::print("tensor '{}': shape {}, {} of dimension {}\n", tensor.name, to_string(tensor.shape),
-               counted(number_of_elements(tensor.shape), "ciphertext"), tensor.dimension);
+    fmt::print("tensor '{}': shape {}, {} of dimension {}{}\n", tensor.name,
+               to_string(tensor.shape), counted(number_of_elements(tensor.shape), "ciphertext"),
+               tensor.dimension,
+               tensor.wire_bits == 0 ? "" : fmt::format(", {} bits a word", tensor.wire_bits));
   }
 }
 

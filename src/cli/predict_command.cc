@@ -10,6 +10,7 @@
 #include "cli/human.h"
 #include "cli/named_files.h"
 #include "cli/npy.h"
+#include "cli/passphrase.h"
 #include "cli/progress_bar.h"
 #include "cli/tensor_names.h"
 #include "cli/warning.h"
@@ -31,7 +32,8 @@ struct KeyPair {
 
 KeyPair get_keys(const PredictArguments& arguments, const ModelClient& client) {
   if (!arguments.secret.empty())
-    return {load_secret_keys(arguments.secret), load_evaluation_keys(arguments.evaluation)};
+    return {load_secret_keys(arguments.secret, passphrase_source(arguments.passphrase, false)),
+            load_evaluation_keys(arguments.evaluation)};
   ProgressBar bar("keys");
   SecretKeySet secret = client.make_secret_keys();
   EvaluationKeySet evaluation =
@@ -50,7 +52,7 @@ Prediction predict_encrypted(const PredictArguments& arguments, const StoredMode
                              const ModelClient& client, const Integers& inputs) {
   const Limits limits = parse_limits(arguments.threads, arguments.memory_limit);
   const KeyPair keys = get_keys(arguments, client);
-  ServerModel server(stored);
+  ServerModel server(server_half(stored));
   // Keys that are made for this call alone are not worth a file.
   server.load_keys(keys.evaluation, limits,
                    arguments.evaluation.empty() ? "" : arguments.prepared_keys);

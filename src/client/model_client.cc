@@ -4,8 +4,7 @@
 
 #include <algorithm>
 
-#include "base/progress.h"
-#include "base/threads.h"
+#include "client/key_generation.h"
 #include "random/generator.h"
 #include "torusml/error.h"
 
@@ -62,15 +61,9 @@ std::vector<Torus> encode_all(const InputSpec& spec, const Tensor<std::int64_t>&
   return phases;
 }
 
-// Of all blind rotations.
-std::size_t steps_of(const std::vector<TfheParameters>& key_sets) {
-  std::size_t steps = 0;
-  for (const TfheParameters& p : key_sets)
-    steps += p.has_bootstrap() ? p.small_dimension.value / p.grouping_factor : 0;
-  return steps;
-}
-
 }  // namespace
+
+ModelClient::ModelClient(ClientHalf half) : ModelClient(std::move(half.spec), half.hash) {}
 
 ModelClient::ModelClient(ClientSpec spec, ModelHash model)
     : spec_(std::move(spec)), model_(model) {}
@@ -84,28 +77,14 @@ Provenance ModelClient::provenance(const KeyId& key) const {
 }
 
 SecretKeySet ModelClient::make_secret_keys() const {
-  SecretGenerator random;
-  SecretKeySet set;
-  set.provenance = provenance({random.make_public_seed()});
-  set.key_sets = spec_.key_sets;
-  set.keys = SecretKeys::generate(spec_.key_sets.front(), random);
-  return set;
+  return torusml::make_secret_keys(std::vector<ClientHalf>{{spec_, model_, ""}});
 }
 
 EvaluationKeySet ModelClient::make_evaluation_keys(const SecretKeySet& keys,
                                                    const ProgressCallback& progress,
                                                    int threads) const {
   check_keys(keys);
-  EvaluationKeySet made{keys.provenance, {}};
-  SecretGenerator random;
-  ProgressCounter counter(progress, steps_of(spec_.key_sets));
-  with_threads(threads, [&] {
-    for (const TfheParameters& parameters : spec_.key_sets) {
-      const ProgressCallback step = [&](std::size_t, std::size_t) { counter.advance(); };
-      made.keys.push_back(torusml::make_evaluation_keys(keys.keys, parameters, random, step));
-    }
-  });
-  return made;
+  return torusml::make_evaluation_keys(keys, spec_.key_sets, progress, threads);
 }
 
 QuantizedInputs ModelClient::quantize(const std::vector<Tensor<double>>& values) const {

@@ -16,7 +16,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "artifact/keys_and_ciphertexts.h"
+#include "artifact/codecs.h"
 #include "plan/client_spec.h"
 #include "torusml/progress.h"
 #include "torusml/tensor.h"
@@ -31,11 +31,14 @@ struct QuantizedInputs {
 
 class ModelClient {
  public:
+  explicit ModelClient(ClientHalf half);
   ModelClient(ClientSpec spec, ModelHash model);
 
   const ClientSpec& spec() const { return spec_; }
   const ModelHash& model() const { return model_; }
 
+  // Error wrong_key unless the keys have the model's key sets.
+  void check_keys(const SecretKeySet& keys) const;
   SecretKeySet make_secret_keys() const;
   // For each of the model's key sets; empty material for a model without lookups. progress counts
   // steps of blind rotations. Error wrong_key, invalid_argument (threads, see Limits).
@@ -58,7 +61,6 @@ class ModelClient {
 
  private:
   Provenance provenance(const KeyId& key) const;
-  void check_keys(const SecretKeySet& keys) const;
 
   ClientSpec spec_;
   ModelHash model_;

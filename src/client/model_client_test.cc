@@ -30,7 +30,7 @@ ModelHash hash_with(std::uint8_t byte) {
 EncryptedOutputs echo(const EncryptedInputs& inputs) {
   EncryptedOutputs outputs{inputs.provenance, {}};
   for (const EncryptedInput& tensor : inputs.tensors)
-    outputs.tensors.push_back({"y", tensor.shape, expand(tensor.ciphertexts)});
+    outputs.tensors.push_back({"y", tensor.shape, 64, expand(tensor.ciphertexts)});
   return outputs;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/progress.h"
 #include "base/threads.h"
+#include "plan/wire_size.h"
 #include "runtime/memory.h"
 #include "torusml/error.h"
 
@@ -17,17 +18,10 @@ std::uint64_t memory_of(const CompiledModel& model, std::size_t samples, int thr
       .total();
 }
 
-// A seeded ciphertext is a body; an output has its mask, too.
 void set_sizes(const CompiledModel& model, const EstimateSettings& settings, Estimate& estimate) {
-  for (const InputSpec& input : model.client.inputs) {
-    estimate.input_bytes +=
-        static_cast<std::uint64_t>(number_of_elements(input.shape)) * sizeof(Torus);
-  }
-  const std::uint64_t words = model.plan.big_dimension().value + std::uint64_t{1};
-  for (const OutputSpec& output : model.client.outputs) {
-    estimate.output_bytes +=
-        static_cast<std::uint64_t>(number_of_elements(output.shape)) * words * sizeof(Torus);
-  }
+  const WireSize size = wire_size(model.circuit, model.plan);
+  estimate.input_bytes = size.inputs;
+  estimate.output_bytes = size.outputs;
   estimate.memory_bytes_one = memory_of(model, 1, settings.threads);
   estimate.memory_bytes_batch =
       memory_of(model, static_cast<std::size_t>(settings.batch), settings.threads);

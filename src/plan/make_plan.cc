@@ -11,8 +11,10 @@
 #include "parameters/noise.h"
 #include "parameters/split.h"
 #include "parameters/wide_lookups.h"
+#include "parameters/wire_noise.h"
 #include "plan/options.h"
 #include "plan/plan.h"
+#include "tfhe/wire_words.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -50,6 +52,7 @@ struct Reader {
   std::uint64_t tables = 0;    // of each number; 0 for an output
   Precision policy = Precision::exact;
   double tolerance = 0;  // of a tolerant one
+  int wire_bits = 64;    // of an output
 
   double width() const { return static_cast<double>(values - 1); }
   // Every table read, and every output value, may fail.
@@ -128,6 +131,7 @@ class Planner {
     plan_.fresh = choice.fresh;
     plan_.cost_ms_per_core = choice.cost_ms_per_core;
     plan_.lookup_count = lookup_count(circuit_);
+    choose_wire_bits(choice);
     place_tensors(choice);
     for (std::size_t r = 0; r < readers_.size(); ++r) describe(readers_[r], choice, r);
     plan_.sample_p_error = -std::expm1(log_success_);
@@ -359,9 +363,21 @@ class Planner {
 
   static double power_of_two_below(double scale) { return std::exp2(std::floor(std::log2(scale))); }
 
-  // Noise limits. exact: kappa sigma within half a box. tolerant: sigma within its tolerance *
-  // interval, where the interval is what guard bands of kappa sigma leave of the room; or the exact
-  // limit where that is weaker.
+  // exact: kappa sigma within half a box. tolerant: sigma within its tolerance * interval, where
+  // the interval is what guard bands of kappa sigma leave of the room; or the exact limit where
+  // that is weaker.
+  struct NoiseLimit {
+    double sigma = 0;
+    bool is_exact = true;
+  };
+
+  NoiseLimit noise_limit(const Reader& reader, const Scales& scales) const {
+    const double exact = scales.exact.at(reader.node) / (2 * kappa_);
+    const double tolerant = reader.tolerance * reader.width() * scales.tolerant.at(reader.group);
+    if (reader.policy == Precision::exact || exact >= tolerant) return {exact, true};
+    return {tolerant, false};
+  }
+
   ParameterRequest request(bool may_use_wide) const {
     const Scales scales = scales_by_policy(may_use_wide);
     ParameterRequest request;
@@ -385,16 +401,12 @@ class Planner {
         constraint.tables = reader.tables;
       }
       const double exact_scale = scales.exact.at(reader.node);
-      const double exact_limit = exact_scale / (2 * kappa_);
-      const double tolerant_limit =
-          reader.tolerance * reader.width() * scales.tolerant.at(reader.group);
-      if (reader.policy == Precision::exact || exact_limit >= tolerant_limit) {
-        constraint.limit_sigma = exact_limit;
+      const NoiseLimit limit = noise_limit(reader, scales);
+      constraint.limit_sigma = limit.sigma;
+      if (limit.is_exact) {
         constraint.values = is_odd(reader, may_use_wide) ? reader.odd_half : reader.values;
         constraint.table_step_weight =
             reader.is_lookup && !borders_meet_entries(exact_scale) ? 1 / kappa_ : 0;
-      } else {
-        constraint.limit_sigma = tolerant_limit;
       }
       if (may_use_wide && may_be_wide(reader)) allow_wide(reader, exact_scale, constraint);
       request.constraints.push_back(constraint);
@@ -437,11 +449,38 @@ class Planner {
                        : "fewer bits, pruning, a larger p_error or a larger tolerance");
   }
 
+  // Of outputs: the shortest words whose rounding takes no more than the noise left free, and is a
+  // sixteenth at most of the noise that is there or of what an exact output may have.
+  void choose_wire_bits(const ParameterChoice& choice) {
+    constexpr double kMostShare = 1.0 / 16;
+    const Scales scales = scales_by_policy(is_aligned_);
+    const LweDimension dimension = choice.key_sets[0].parameters.big_dimension();
+    for (std::size_t r = 0; r < readers_.size(); ++r) {
+      if (readers_[r].is_lookup) continue;
+      const double sigma = noise_limit(readers_[r], scales).sigma;
+      const double exact_sigma = scales.exact.at(readers_[r].node) / (2 * kappa_);
+      const double noise = choice.noise[r].value;
+      const double room =
+          std::min(kMostShare * std::max(exact_sigma * exact_sigma, noise), sigma * sigma - noise);
+      int& bits = readers_[r].wire_bits;
+      while (bits > kLeastWireBits && wire_rounding_variance(dimension, bits - 1).value <= room)
+        --bits;
+    }
+  }
+
+  // Of an output; 0 for a lookup.
+  static double rounding_of(const Reader& reader, const ParameterChoice& choice) {
+    return wire_rounding_variance(choice.key_sets[0].parameters.big_dimension(), reader.wire_bits)
+        .value;
+  }
+
   void place_tensors(const ParameterChoice& choice) {
     std::map<ValueId, double> scales;
     for (std::size_t r = 0; r < readers_.size(); ++r) {
       const double guard =
-          readers_[r].policy == Precision::exact ? 0 : kappa_ * std::sqrt(choice.noise[r].value);
+          readers_[r].policy == Precision::exact
+              ? 0
+              : kappa_ * std::sqrt(choice.noise[r].value + rounding_of(readers_[r], choice));
       shrink(scales, readers_[r].group, largest_scale(placement(readers_[r], is_aligned_), guard));
     }
     if (is_aligned_) align(scales);
@@ -480,11 +519,12 @@ class Planner {
   // The choice was made before it was known which lookups are wide, or with sources added up one by
   // one; then its noise is a bound.
   Variance noise_at(const Reader& reader, const ParameterChoice& choice, std::size_t index) const {
-    if (!is_aligned_ && choice.key_sets.size() == 1) return choice.noise[index];
+    const double rounding = rounding_of(reader, choice);
+    if (!is_aligned_ && choice.key_sets.size() == 1) return {choice.noise[index].value + rounding};
     const KeySet& set = choice.key_set_of(index);
     const TfheParameters& p = set.parameters;
     const double operand = plan_.tensors[reader.operand].noise.value;
-    if (!reader.is_lookup) return {operand};
+    if (!reader.is_lookup) return {operand + rounding};
     if (is_wide(choice, index)) return wide_input_noise(p, choice.wide[index], operand);
     const std::uint64_t modulus = 2 * choice.rotation(index).table_size(p.polynomial_size);
     return {operand + set.keyswitch.value +
@@ -544,7 +584,13 @@ class Planner {
                                     .wrap_probability = wrap};
     } else {
       flip = tail_probability(0.5 / spread);
-      plan_.outputs[reader.node] = {reader.policy, reader.tolerance, guard, noise, flip, wrap};
+      plan_.outputs[reader.node] = {.policy = reader.policy,
+                                    .tolerance = reader.tolerance,
+                                    .wire_bits = reader.wire_bits,
+                                    .guard = guard,
+                                    .noise = noise,
+                                    .flip_probability = flip,
+                                    .wrap_probability = wrap};
     }
     const double failure = reader.policy == Precision::exact ? std::max(flip, wrap) : wrap;
     log_success_ += reader.events() * std::log1p(-std::min(failure, 0.5));

@@ -99,8 +99,10 @@ struct LookupPlan {
 struct OutputPlan {
   Precision policy = Precision::exact;
   double tolerance = 0;  // as of a lookup
+  // Results leave with words of so many bits, rounded; 64: as they are.
+  int wire_bits = 64;
   double guard = 0;
-  Variance noise;
+  Variance noise;               // rounding included
   double flip_probability = 0;  // off by one or more, without wrap
   double wrap_probability = 0;
 };

@@ -11,6 +11,7 @@
 #include "parameters/noise.h"
 #include "parameters/split.h"
 #include "parameters/wide_lookups.h"
+#include "parameters/wire_noise.h"
 #include "plan/client_spec.h"
 #include "torusml/error.h"
 
@@ -406,7 +407,7 @@ TEST(Plan, TwoKeySetsAsText) {
   %1 scale 0.25 (2^-2.00) center 0.5 noise 0
   %2 scale 0.25 (2^-2.00) center 0.5 noise 0
   lookup node 2 "relu1" exact set 1 h 0 guard 0.5 noise 6.103515625e-05 (sigma 2^-7.00) step 0 far 0 flip 0 wrap 0
-  output node 3 "y" exact guard 0.5 noise 0 flip 0 wrap 0
+  output node 3 "y" exact wire_bits 64 guard 0.5 noise 0 flip 0 wrap 0
 end
 )";
   EXPECT_EQ(print(plan, circuit), text);
@@ -425,6 +426,32 @@ end
   EXPECT_TRUE(refuses("set 1 h", "set 2 h"));
   EXPECT_TRUE(refuses("k 2 N 1024", "k 2 N 2048"));
   EXPECT_TRUE(refuses("max_key_sets 2", "max_key_sets 3"));
+}
+
+// Rounding takes no more than the noise leaves, and a sixteenth at most of what is there or may be
+// there in an exact output.
+TEST(Plan, ResultsTravelInTheFewestBits) {
+  for (const Precision precision : {Precision::exact, Precision::tolerant}) {
+    const PlanOptions options{.precision = precision, .tolerance = 0x1p-6};
+    const Circuit circuit = step(0, 15);
+    const Plan plan = make_plan(circuit, options);
+    const OutputPlan& output = plan.outputs.at(3);
+    const TensorPlan& operand = plan.tensors[2];
+    const double width = static_cast<double>(circuit.values[2].interval.size() - 1);
+    const double exact = std::pow(operand.scale / (2 * kappa(0x1p-40)), 2);
+    const double limit = std::max(exact, std::pow(output.tolerance * width * operand.scale, 2));
+    const auto rounding = [&](int bits) {
+      return wire_rounding_variance(plan.big_dimension(), bits).value;
+    };
+    EXPECT_LT(output.wire_bits, 24);
+    EXPECT_LE(rounding(output.wire_bits), std::max(exact, operand.noise.value) / 16 * (1 + 1e-9));
+    EXPECT_NEAR(output.noise.value / (operand.noise.value + rounding(output.wire_bits)), 1, 1e-6);
+    EXPECT_LE(output.noise.value, limit * (1 + 1e-9));
+    EXPECT_GT(
+        rounding(output.wire_bits - 1),
+        std::min(std::max(exact, operand.noise.value) / 16, limit - operand.noise.value) * 0.99);
+    EXPECT_LE(output.wrap_probability, 0x1p-40 * (1 + 1e-6));
+  }
 }
 
 TEST(Plan, CostTableChangesPredictions) {
@@ -488,7 +515,8 @@ TEST(Plan, EffectiveBitsOfATolerantLookupAreItsTolerance) {
   EXPECT_EQ(*effective_bits(circuit, plan, 2), -std::log2(relative_sigma(circuit, plan, 2)));
   const double spread = std::sqrt(plan.lookups.at(2).noise.value) / plan.tensors[1].scale;
   EXPECT_NEAR(relative_sigma(circuit, plan, 2), spread / 6000, 1e-12);
-  EXPECT_GT(*effective_bits(circuit, plan, 3), 8) << "the output";
+  // Of two values; more is rounded away before they leave.
+  EXPECT_GT(*effective_bits(circuit, plan, 3), 5.8) << "the output";
 }
 
 TEST(Plan, TolerancesOfDegreesAreReached) {

@@ -6,6 +6,7 @@
 #include "circuit/scanner.h"
 #include "circuit/text.h"
 #include "plan/plan.h"
+#include "tfhe/wire_words.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -288,6 +289,8 @@ class PlanParser {
     const auto node = integer<std::size_t>("node", std::int64_t{1} << 24);
     OutputPlan output;
     policy(output);
+    output.wire_bits = integer<int>("wire_bits", 64);
+    if (output.wire_bits < kLeastWireBits) scan_.fail("words have eight bits at least");
     output.guard = number("guard");
     output.noise = variance("noise");
     output.flip_probability = number("flip");
@@ -320,10 +323,10 @@ std::string print(const Plan& plan, const Circuit& circuit) {
   }
   for (const auto& [node, output] : plan.outputs) {
     text +=
-        fmt::format("  output node {} {} {} guard {} noise {} flip {} wrap {}\n", node,
+        fmt::format("  output node {} {} {} wire_bits {} guard {} noise {} flip {} wrap {}\n", node,
                     quote(circuit.nodes[node].name), policy_text(output.policy, output.tolerance),
-                    output.guard, sigma(output.noise), probability(output.flip_probability),
-                    probability(output.wrap_probability));
+                    output.wire_bits, output.guard, sigma(output.noise),
+                    probability(output.flip_probability), probability(output.wrap_probability));
   }
   return text + "end\n";
 }

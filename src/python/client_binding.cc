@@ -4,7 +4,9 @@
 
 #include "arrays.h"
 #include "artifact/codecs.h"
+#include "artifact/files.h"
 #include "bindings.h"
+#include "client/key_generation.h"
 #include "client/model_client.h"
 #include "long_call.h"
 #include "serving/server_model.h"
@@ -33,11 +35,28 @@ nb::list names_and_shapes(const auto& tensors) {
   return list;
 }
 
+// A Python callable that gives bytes, or None.
+PassphraseSource passphrase_source(const nb::object& callable) {
+  if (callable.is_none()) return {};
+  return [callable] { return passphrase_of(view(nb::cast<nb::bytes>(callable()))); };
+}
+
+// A limit of 0 is none.
+std::uint64_t limit(std::uint64_t max_bytes) { return max_bytes == 0 ? kNoLimit : max_bytes; }
+
 void bind_keys(nb::module_& module) {
   nb::class_<SecretKeySet>(module, "SecretKeySet")
-      .def("save", [](const SecretKeySet& self, const std::string& path,
-                      bool replace) { save_secret_keys(self, path, replace); })
-      .def_static("load", &load_secret_keys)
+      .def("save",
+           [](const SecretKeySet& self, const std::string& path, bool replace,
+              const nb::bytes& passphrase) {
+             save_secret_keys(self, path, replace, as_bytes(view(passphrase)));
+           })
+      .def_static(
+          "load",
+          [](const std::string& path, const nb::object& passphrase) {
+            return load_secret_keys(path, passphrase_source(passphrase));
+          },
+          nb::arg("path"), nb::arg("passphrase").none())
       .def_prop_ro("key_id", [](const SecretKeySet& self) { return to_hex(self.provenance.key); })
       .def_prop_ro("bits", [](const SecretKeySet& self) { return self.keys.big.size(); });
 
@@ -47,15 +66,18 @@ void bind_keys(nb::module_& module) {
              return to_python(without_lock([&] { return to_bytes(self); }));
            })
       .def_static("from_bytes",
-                  [](const nb::bytes& bytes) { return evaluation_keys_from_bytes(view(bytes)); })
+                  [](const nb::bytes& bytes, std::uint64_t max_bytes) {
+                    return evaluation_keys_from_bytes(view(bytes), {limit(max_bytes), {}});
+                  })
       .def("save",
            [](const EvaluationKeySet& self, const std::string& path) {
              without_lock([&] { save_evaluation_keys(self, path); });
            })
-      .def_static("load",
-                  [](const std::string& path) {
-                    return without_lock([&] { return load_evaluation_keys(path); });
-                  })
+      .def_static(
+          "load",
+          [](const std::string& path, std::uint64_t max_bytes) {
+            return without_lock([&] { return load_evaluation_keys(path, {limit(max_bytes), {}}); });
+          })
       .def_prop_ro("key_id",
                    [](const EvaluationKeySet& self) { return to_hex(self.provenance.key); })
       .def_prop_ro("bootstrap_key_bytes",
@@ -76,38 +98,101 @@ void bind_ciphertexts(nb::module_& module) {
   nb::class_<EncryptedInputs>(module, "EncryptedInputs")
       .def("to_bytes", [](const EncryptedInputs& self) { return to_python(to_bytes(self)); })
       .def_static("from_bytes",
-                  [](const nb::bytes& bytes) { return encrypted_inputs_from_bytes(view(bytes)); })
+                  [](const nb::bytes& bytes, std::uint64_t max_bytes) {
+                    return encrypted_inputs_from_bytes(view(bytes), limit(max_bytes));
+                  })
       .def("save", &save_encrypted_inputs)
-      .def_static("load", &load_encrypted_inputs)
+      .def_static("load",
+                  [](const std::string& path, std::uint64_t max_bytes) {
+                    return load_encrypted_inputs(path, limit(max_bytes));
+                  })
       .def_prop_ro("tensors",
                    [](const EncryptedInputs& self) { return names_and_shapes(self.tensors); });
 
   nb::class_<EncryptedOutputs>(module, "EncryptedOutputs")
       .def("to_bytes", [](const EncryptedOutputs& self) { return to_python(to_bytes(self)); })
       .def_static("from_bytes",
-                  [](const nb::bytes& bytes) { return encrypted_outputs_from_bytes(view(bytes)); })
+                  [](const nb::bytes& bytes, std::uint64_t max_bytes) {
+                    return encrypted_outputs_from_bytes(view(bytes), limit(max_bytes));
+                  })
       .def("save", &save_encrypted_outputs)
-      .def_static("load", &load_encrypted_outputs)
+      .def_static("load",
+                  [](const std::string& path, std::uint64_t max_bytes) {
+                    return load_encrypted_outputs(path, limit(max_bytes));
+                  })
       .def_prop_ro("tensors",
                    [](const EncryptedOutputs& self) { return names_and_shapes(self.tensors); });
 }
 
+template <class Half>
+nb::class_<Half> bind_half(nb::module_& module, const char* name) {
+  return nb::class_<Half>(module, name)
+      .def("to_bytes", [](const Half& self) { return to_python(to_bytes(self)); })
+      .def_prop_ro("model_hash", [](const Half& self) { return to_hex(self.hash); })
+      .def_prop_ro("producer", [](const Half& self) { return self.producer; })
+      .def_prop_ro("name", [](const Half& self) { return self.spec.model_name; });
+}
+
+nb::list names(const auto& specs) {
+  nb::list list;
+  for (const auto& spec : specs) list.append(spec.name);
+  return list;
+}
+
+void bind_halves(nb::module_& module) {
+  bind_half<ClientHalf>(module, "ClientHalf")
+      .def_static("of",
+                  [](const CompiledModel& model, const ModelHash& hash) {
+                    return ClientHalf{model.client, hash, ""};
+                  })
+      .def_static("load",
+                  [](const std::string& path, std::uint64_t max_bytes) {
+                    return without_lock([&] { return load_client_half(path, limit(max_bytes)); });
+                  })
+      .def_static("from_bytes",
+                  [](const nb::bytes& bytes, std::uint64_t max_bytes) {
+                    return client_half_from_bytes(view(bytes), limit(max_bytes));
+                  })
+      .def("save", &save_client_half)
+      .def_prop_ro("key_sets_id",
+                   [](const ClientHalf& self) { return key_sets_id(self.spec.key_sets); })
+      .def_prop_ro("input_names", [](const ClientHalf& self) { return names(self.spec.inputs); })
+      .def_prop_ro("output_names", [](const ClientHalf& self) { return names(self.spec.outputs); });
+  bind_half<ServerHalf>(module, "ServerHalf")
+      .def_static(
+          "of",
+          [](const CompiledModel& model, const ModelHash& hash) {
+            return without_lock([&] { return server_half({.model = model, .hash = hash}); });
+          })
+      .def_static("load",
+                  [](const std::string& path, std::uint64_t max_bytes) {
+                    return without_lock([&] { return load_server_half(path, limit(max_bytes)); });
+                  })
+      .def_static("from_bytes",
+                  [](const nb::bytes& bytes, std::uint64_t max_bytes) {
+                    return server_half_from_bytes(view(bytes), limit(max_bytes));
+                  })
+      .def("save", &save_server_half)
+      .def_prop_ro("input_names", [](const ServerHalf& self) { return names(self.spec.inputs); })
+      .def_prop_ro("output_names", [](const ServerHalf& self) { return names(self.spec.outputs); });
+
+  module.def("make_secret_keys", [](const std::vector<ClientHalf>& models) {
+    return without_lock([&] { return make_secret_keys(models); });
+  });
+  module.def(
+      "make_evaluation_keys",
+      [](const SecretKeySet& keys, const nb::object& progress, int threads) {
+        return long_call(progress, [&](const ProgressCallback& report) {
+          return make_evaluation_keys(keys, keys.key_sets, report, threads);
+        });
+      },
+      nb::arg("keys"), nb::arg("progress").none(), nb::arg("threads"));
+}
+
 void bind_model_client(nb::module_& module) {
   nb::class_<ModelClient>(module, "ModelClient")
-      .def(nb::init<ClientSpec, ModelHash>())
-      .def("make_secret_keys",
-           [](const ModelClient& self) {
-             return without_lock([&] { return self.make_secret_keys(); });
-           })
-      .def(
-          "make_evaluation_keys",
-          [](const ModelClient& self, const SecretKeySet& keys, const nb::object& progress,
-             int threads) {
-            return long_call(progress, [&](const ProgressCallback& report) {
-              return self.make_evaluation_keys(keys, report, threads);
-            });
-          },
-          nb::arg("keys"), nb::arg("progress").none(), nb::arg("threads"))
+      .def(nb::init<ClientHalf>())
+      .def("check_keys", &ModelClient::check_keys)
       .def("quantize",
            [](const ModelClient& self, const FloatArrays& values) {
              QuantizedInputs quantized = self.quantize(to_tensors(values));
@@ -130,9 +215,7 @@ void bind_model_client(nb::module_& module) {
 void bind_server_model(nb::module_& module) {
   nb::class_<ServerModel>(module, "ServerModel")
       .def("__init__",
-           [](ServerModel* self, const CompiledModel& model, const ModelHash& hash) {
-             new (self) ServerModel({.model = model, .hash = hash});
-           })
+           [](ServerModel* self, const ServerHalf& half) { new (self) ServerModel(half); })
       .def("load_keys",
            [](ServerModel& self, const EvaluationKeySet& keys, int threads,
               std::uint64_t memory_limit_bytes, const std::string& prepared_keys) {
@@ -160,7 +243,7 @@ void bind_client(nb::module_& module) {
   nb::class_<ModelHash>(module, "ModelHash").def("__str__", [](const ModelHash& self) {
     return to_hex(self);
   });
-  nb::class_<ClientSpec>(module, "ClientSpec");
+  bind_halves(module);
   bind_keys(module);
   bind_ciphertexts(module);
   bind_model_client(module);

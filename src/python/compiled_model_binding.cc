@@ -12,6 +12,7 @@
 #include "circuit/text.h"
 #include "long_call.h"
 #include "plan/compiled_model.h"
+#include "plan/wire_size.h"
 #include "report/model_report.h"
 #include "runtime/executors.h"
 #include "runtime/memory.h"
@@ -267,7 +268,6 @@ void bind_compiled_model(nb::module_& module) {
       .def_prop_ro("name", [](const CompiledModel& self) { return self.circuit.name; })
       .def_prop_ro("constant_outputs",
                    [](const CompiledModel& self) { return constant_outputs(self.circuit); })
-      .def_prop_ro("client", [](const CompiledModel& self) { return self.client; })
       .def_prop_ro("plan",
                    [](const CompiledModel& self) { return describe(self.circuit, self.plan); })
       .def_prop_ro("layers", [](const CompiledModel& self) { return describe_layers(self); })
@@ -275,6 +275,12 @@ void bind_compiled_model(nb::module_& module) {
                    [](const CompiledModel& self) { return describe(self.precision); })
       .def_prop_ro("inputs",
                    [](const CompiledModel& self) { return to_python(self.client.inputs); })
+      .def_prop_ro(
+          "input_bytes",
+          [](const CompiledModel& self) { return wire_size(self.circuit, self.plan).inputs; })
+      .def_prop_ro(
+          "output_bytes",
+          [](const CompiledModel& self) { return wire_size(self.circuit, self.plan).outputs; })
       .def_prop_ro("outputs",
                    [](const CompiledModel& self) { return to_python(self.client.outputs); })
       .def_prop_ro("ranges", [](const CompiledModel& self) { return to_python(self.ranges); })

@@ -10,6 +10,7 @@
 #include "runtime/lookup_table.h"
 #include "runtime/memory.h"
 #include "runtime/phase_block.h"
+#include "tfhe/wire_words.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -90,7 +91,7 @@ class EncryptedRun {
       else if (const auto* lut = std::get_if<Lut>(&node.op))
         evaluate(*lut, n);
       else
-        give(std::get<Output>(node.op), outputs[output++], first);
+        give(std::get<Output>(node.op), plan_.outputs.at(n).wire_bits, outputs[output++], first);
       release(n);
     }
   }
@@ -120,11 +121,14 @@ class EncryptedRun {
       std::ranges::copy(source.row(first * elements + i), target.row(i).begin());
   }
 
-  void give(const Output& output, LweBatch& target, std::size_t first) const {
+  void give(const Output& output, int wire_bits, LweBatch& target, std::size_t first) const {
     const LweBatch& source = values_[output.operand];
     const std::size_t elements = size_of(circuit_, output.operand);
-    for (std::size_t i = 0; i < source.count; ++i)
-      std::ranges::copy(source.row(i), target.row(first * elements + i).begin());
+    for (std::size_t i = 0; i < source.count; ++i) {
+      const std::span<Torus> row = target.row(first * elements + i);
+      std::ranges::copy(source.row(i), row.begin());
+      round_to_wire(row, wire_bits);
+    }
   }
 
   void evaluate(const Linear& linear, std::size_t node) {

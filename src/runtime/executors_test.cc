@@ -12,6 +12,7 @@
 #include "circuit/text.h"
 #include "parameters/noise.h"
 #include "parameters/wide_lookups.h"
+#include "parameters/wire_noise.h"
 #include "plan/client_spec.h"
 #include "runtime/random_circuit.h"
 #include "tfhe/secret_keys.h"
@@ -432,6 +433,35 @@ constants
         << error.what();
     EXPECT_NE(error.where().find("fc1"), std::string::npos);
   }
+}
+
+// Results that are rounded to too few bits fail as often simulated as encrypted.
+TEST(Executors, RoundedResultsFailAlike) {
+  Circuit circuit;
+  circuit.name = "echo";
+  circuit.values = {{{1}, {-8, 7}}};
+  circuit.nodes = {{"x", Input{0}}, {"y", Output{0}}};
+  Plan plan = make_plan(circuit, {}, only(kInsecure));
+  const auto sigma = [&](int bits) {
+    return std::sqrt(wire_rounding_variance(plan.big_dimension(), bits).value);
+  };
+  int& bits = plan.outputs.at(1).wire_bits;
+  while (bits > 1 && sigma(bits) < plan.tensors[0].scale / 3) --bits;
+  constexpr std::int64_t kSamples = 4000;
+  Integers x{{{kSamples, 1}, {}}};
+  for (std::int64_t i = 0; i < kSamples; ++i) x[0].data.push_back(i % 14 - 7);  // no ends
+  const auto wrong = [&](const Integers& y) {
+    double count = 0;
+    for (std::size_t i = 0; i < y[0].data.size(); ++i) count += y[0].data[i] != x[0].data[i];
+    return count / kSamples;
+  };
+  const double expected = std::erfc(plan.tensors[0].scale / 2 / sigma(bits) / std::sqrt(2.0));
+  EXPECT_GT(expected, 0.05);
+  SecretGenerator random;
+  const Keys keys = Keys::make({kInsecure}, random);
+  EXPECT_NEAR(wrong(run_simulated(circuit, plan, x, 3)), expected, 0.04);
+  EXPECT_NEAR(wrong(run_under(keys.secret, keys.evaluation, circuit, plan, x, random)), expected,
+              0.04);
 }
 
 TEST(Executors, WrongInputsAreRefused) {

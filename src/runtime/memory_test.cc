@@ -33,6 +33,8 @@ Plan make_rough_plan(const Circuit& circuit, std::uint32_t extension_log2) {
   for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
     if (std::holds_alternative<Lut>(circuit.nodes[n].op))
       plan.lookups[n].rotation.extension_log2 = extension_log2;
+    else if (std::holds_alternative<Output>(circuit.nodes[n].op))
+      plan.outputs[n] = {};
   }
   return plan;
 }

@@ -36,8 +36,11 @@ class OriginFinder {
         follow(*linear, constants_.at(n));
       else if (const auto* lut = std::get_if<Lut>(&node.op))
         follow(*lut, n);
+      else
+        follow(std::get<Output>(node.op), n);
     }
     for (auto& [node, lookup] : origins_.lookups) drop_plain(lookup);
+    for (auto& [node, output] : origins_.outputs) drop_plain(output);
     return std::move(origins_);
   }
 
@@ -78,6 +81,18 @@ class OriginFinder {
       find(inputs_, key, mask == 0, mask != either, origins.inputs[i]);
       for (std::size_t t = 0; t < lut.tables.size(); ++t)
         follow_read(lut, node, t, i, origins.results[t][i]);
+    }
+  }
+
+  void follow(const Output& output, std::size_t node) {
+    const PhaseBlock& x = tags_[output.operand];
+    const auto bits = static_cast<std::uint64_t>(plan_.outputs.at(node).wire_bits);
+    std::vector<NoiseOrigin>& origins = origins_.outputs[node];
+    origins.resize(x.count);
+    for (std::size_t i = 0; i < x.count; ++i) {
+      const Torus mask = x.row(i)[0];
+      const Torus either = std::min(mask, 0 - mask);
+      find(roundings_, combine(either, bits), mask == 0, mask != either, origins[i]);
     }
   }
 
@@ -139,15 +154,15 @@ class OriginFinder {
     origin = {NoiseOrigin::Kind::copied, seen->second.is_negative != is_negative, first.slot};
   }
 
+  static void drop_plain(std::vector<NoiseOrigin>& origins) {
+    const bool is_plain = std::ranges::all_of(
+        origins, [](const NoiseOrigin& origin) { return origin.kind == NoiseOrigin::Kind::drawn; });
+    if (is_plain) origins.clear();
+  }
+
   static void drop_plain(LookupOrigins& lookup) {
-    const auto drop = [](std::vector<NoiseOrigin>& origins) {
-      const bool is_plain = std::ranges::all_of(origins, [](const NoiseOrigin& origin) {
-        return origin.kind == NoiseOrigin::Kind::drawn;
-      });
-      if (is_plain) origins.clear();
-    };
-    drop(lookup.inputs);
-    for (std::vector<NoiseOrigin>& results : lookup.results) drop(results);
+    drop_plain(lookup.inputs);
+    for (std::vector<NoiseOrigin>& results : lookup.results) drop_plain(results);
   }
 
   const Circuit& circuit_;
@@ -156,7 +171,7 @@ class OriginFinder {
   const std::map<std::size_t, std::vector<TorusTable>>& tables_;
   std::vector<PhaseBlock> tags_;
   std::uint64_t sources_ = 0;
-  std::unordered_map<std::uint64_t, First> inputs_, results_;
+  std::unordered_map<std::uint64_t, First> inputs_, results_, roundings_;
   std::unordered_map<std::uint64_t, Torus> result_tags_;
   std::unordered_map<const Torus*, std::uint64_t> words_;
   NoiseOrigins origins_;

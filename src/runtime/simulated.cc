@@ -8,6 +8,7 @@
 #include "base/threads.h"
 #include "parameters/noise.h"
 #include "parameters/wide_lookups.h"
+#include "parameters/wire_noise.h"
 #include "plan/client_spec.h"
 #include "runtime/batch.h"
 #include "runtime/block_noise.h"
@@ -53,6 +54,9 @@ struct SimulatedCircuit {
       } else if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
         if (counts_flips) judges.emplace(n, LookupJudge(circuit, plan, n));
         add_lookup(*lut, n, plan.lookups.at(n));
+      } else {
+        wire_sigma[n] = std::sqrt(
+            wire_rounding_variance(plan.big_dimension(), plan.outputs.at(n).wire_bits).value);
       }
     }
     fresh_sigma = std::sqrt(plan.fresh.value);
@@ -100,6 +104,7 @@ struct SimulatedCircuit {
   // Of a wide lookup: that another of its bootstraps fails than the first.
   std::map<std::size_t, double> later_failure;
   std::map<std::size_t, ResultSigma> result_sigma;
+  std::map<std::size_t, double> wire_sigma;   // of an output: of rounding its words
   std::map<std::size_t, LookupJudge> judges;  // where flips are counted
   NoiseOrigins origins;
   double fresh_sigma = 0;
@@ -132,7 +137,7 @@ class SimulatedBlock {
       else if (const auto* lut = std::get_if<Lut>(&node.op))
         evaluate(*lut, n);
       else
-        decrypt(std::get<Output>(node.op), outputs[output++]);
+        decrypt(std::get<Output>(node.op), n, outputs[output++]);
       release(n);
     }
   }
@@ -303,15 +308,22 @@ class SimulatedBlock {
     }
   }
 
-  void decrypt(const Output& output, Tensor<std::int64_t>& integers) const {
+  void decrypt(const Output& output, std::size_t node, Tensor<std::int64_t>& integers) {
     const TensorPlan& tensor = shared_.plan.tensors[output.operand];
     const Interval interval = shared_.circuit.values[output.operand].interval;
     const PhaseBlock& phases = values_[output.operand];
-    for (std::size_t b = 0; b < samples_; ++b) {
-      std::int64_t* sample = integers.data.data() + (first_ + b) * phases.count;
-      for (std::size_t i = 0; i < phases.count; ++i)
-        sample[i] = decode(phases.row(i)[b], tensor.scale, tensor.center, interval);
-    }
+    const double sigma = shared_.wire_sigma.at(node);
+    for_runs(phases.count, [&](std::size_t first, std::size_t rows) {
+      const auto rounding = draw(result_noise_, rows, sigma);
+      share(shared_.origins.outputs.at(node), first, result_noise_);
+      for (std::size_t b = 0; b < samples_; ++b) {
+        std::int64_t* sample = integers.data.data() + (first_ + b) * phases.count + first;
+        for (std::size_t r = 0; r < rows; ++r) {
+          const Torus phase = phases.row(first + r)[b] + rounding[r * lanes_ + b];
+          sample[r] = decode(phase, tensor.scale, tensor.center, interval);
+        }
+      }
+    });
   }
 
   const SimulatedCircuit& shared_;

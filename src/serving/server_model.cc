@@ -12,7 +12,7 @@
 namespace torusml {
 namespace {
 
-void check_input(const EncryptedInput& input, const InputSpec& spec, LweDimension dimension) {
+void check_input(const EncryptedInput& input, const TensorName& spec, LweDimension dimension) {
   const Shape& shape = input.shape;
   const bool matches =
       input.name == spec.name && shape.size() == spec.shape.size() + 1 &&
@@ -32,8 +32,8 @@ void check_input(const EncryptedInput& input, const InputSpec& spec, LweDimensio
   }
 }
 
-void check_inputs(const CompiledModel& model, const EncryptedInputs& inputs) {
-  const std::vector<InputSpec>& specs = model.client.inputs;
+void check_inputs(const ServerSpec& model, const EncryptedInputs& inputs) {
+  const std::vector<TensorName>& specs = model.inputs;
   if (inputs.tensors.size() != specs.size()) {
     throw Error(ErrorCode::wrong_shape,
                 fmt::format("{} encrypted inputs were given, the model has {}",
@@ -49,11 +49,18 @@ std::vector<LweBatch> expand_inputs(const EncryptedInputs& inputs) {
   return batches;
 }
 
+// By output: nodes are in the order of outputs.
+std::vector<int> wire_bits_of(const Plan& plan) {
+  std::vector<int> bits;
+  for (const auto& [node, output] : plan.outputs) bits.push_back(output.wire_bits);
+  return bits;
+}
+
 }  // namespace
 
 void ServerModel::load_keys(const EvaluationKeySet& keys, const Limits& limits,
                             const std::string& prepared_keys) {
-  const std::vector<TfheParameters> needed = parameters_of(model_.model.plan.key_sets);
+  const std::vector<TfheParameters> needed = needed_key_sets();
   check_key_sets(needed, parameters_of(keys.keys), "the evaluation keys");
   check_key_memory(needed, key_bytes(), limits);
   std::vector<EvaluationKeys> loaded;
@@ -74,6 +81,10 @@ void ServerModel::load_keys(const EvaluationKeySet& keys, const Limits& limits,
   provenance_ = keys.provenance;
 }
 
+std::vector<TfheParameters> ServerModel::needed_key_sets() const {
+  return parameters_of(model_.spec.plan.key_sets);
+}
+
 std::size_t ServerModel::key_bytes() const {
   std::size_t bytes = 0;
   for (const EvaluationKeys& keys : keys_) bytes += keys.bytes();
@@ -86,7 +97,7 @@ EncryptedOutputs ServerModel::run(const EncryptedInputs& inputs, const ProgressC
     throw Error(ErrorCode::wrong_key, "no evaluation keys are loaded", "", "load_keys() first");
   check_model(model_.hash, inputs.provenance.model, "the encrypted input");
   check_key(provenance_.key, inputs.provenance.key, "the encrypted input");
-  const CompiledModel& model = model_.model;
+  const ServerSpec& model = model_.spec;
   check_inputs(model, inputs);
   const std::int64_t batch = inputs.tensors.empty() ? 1 : inputs.tensors[0].shape[0];
   // Before inputs are expanded: they are most of what a large batch takes.
@@ -94,11 +105,12 @@ EncryptedOutputs ServerModel::run(const EncryptedInputs& inputs, const ProgressC
   std::vector<LweBatch> results =
       run_encrypted(model.circuit, model.plan, keys_, expand_inputs(inputs), progress, limits);
   EncryptedOutputs outputs{inputs.provenance, {}};
+  const std::vector<int> wire_bits = wire_bits_of(model.plan);
   for (std::size_t o = 0; o < results.size(); ++o) {
-    const OutputSpec& spec = model.client.outputs[o];
+    const TensorName& spec = model.outputs[o];
     Shape shape{batch};
     shape.insert(shape.end(), spec.shape.begin(), spec.shape.end());
-    outputs.tensors.push_back({spec.name, std::move(shape), std::move(results[o])});
+    outputs.tensors.push_back({spec.name, std::move(shape), wire_bits[o], std::move(results[o])});
   }
   return outputs;
 }

@@ -1,7 +1,7 @@
 // The server's half: a model, evaluation keys, ciphertexts in, ciphertexts out. It never sees a
 // secret key.
 //
-//   ServerModel server(load_model("net.tml"));
+//   ServerModel server(load_server_half("net.tms"));
 //   server.load_keys(load_evaluation_keys("eval.key"));   // or with {}, "/var/cache/net" as well
 //   save_encrypted_outputs(server.run(load_encrypted_inputs("x.ct")), "y.ct");
 //
@@ -20,7 +20,7 @@ namespace torusml {
 
 class ServerModel {
  public:
-  explicit ServerModel(StoredModel model) : model_(std::move(model)) {}
+  explicit ServerModel(ServerHalf model) : model_(std::move(model)) {}
   ServerModel(ServerModel&&) = default;  // keys are never copied
   ServerModel& operator=(ServerModel&&) = default;
 
@@ -29,6 +29,7 @@ class ServerModel {
   // prepared_keys: the folder of load_prepared_keys; empty: none.
   void load_keys(const EvaluationKeySet& keys, const Limits& limits = {},
                  const std::string& prepared_keys = "");
+  std::vector<TfheParameters> needed_key_sets() const;
   bool has_keys() const { return !keys_.empty(); }
   std::size_t key_bytes() const;                                   // prepared, in memory
   bool keys_are_mapped() const { return keys_are_mapped_; }        // of all key sets
@@ -39,10 +40,10 @@ class ServerModel {
   EncryptedOutputs run(const EncryptedInputs& inputs, const ProgressCallback& progress = {},
                        const Limits& limits = {}) const;
 
-  const StoredModel& model() const { return model_; }
+  const ServerHalf& model() const { return model_; }
 
  private:
-  StoredModel model_;
+  ServerHalf model_;
   Provenance provenance_;
   std::vector<EvaluationKeys> keys_;  // by key set of the plan
   bool keys_are_mapped_ = false;

@@ -52,7 +52,7 @@ class ServerModelTest : public testing::Test {
   const ModelClient client_{stored_.model.client, stored_.hash};
   const SecretKeySet secret_ = client_.make_secret_keys();
   const EvaluationKeySet evaluation_ = client_.make_evaluation_keys(secret_, {}, 1);
-  ServerModel server_{stored_};
+  ServerModel server_{server_half(stored_)};
 };
 
 TEST_F(ServerModelTest, LimitsChangeNoResult) {
@@ -112,7 +112,7 @@ TEST_F(ServerModelTest, MappedKeysChangeNoResult) {
   const EncryptedInputs x = encrypt(3);
   const EncryptedOutputs expected = server_.run(x);
   for (int start = 0; start < 2; ++start) {
-    ServerModel server{stored_};
+    ServerModel server{server_half(stored_)};
     server.load_keys(evaluation_, {.threads = 1}, folder.string());
     EXPECT_TRUE(server.keys_are_mapped());
     EXPECT_EQ(server.key_warning(), "");
@@ -142,7 +142,7 @@ TEST_F(ServerModelTest, EachKeySetHasItsFile) {
   const EvaluationKeySet keys = client.make_evaluation_keys(client.make_secret_keys());
   const fs::path folder =
       fs::temp_directory_path() / ("torusml_two_key_sets_" + std::to_string(getpid()));
-  ServerModel server{stored};
+  ServerModel server{server_half(stored)};
   server.load_keys(keys, {}, folder.string());
   EXPECT_TRUE(server.keys_are_mapped());
   EXPECT_EQ(std::distance(fs::directory_iterator(folder), fs::directory_iterator()), 2);

@@ -1,0 +1,153 @@
+#include <fmt/format.h>
+
+#include "artifact/client_spec_codec.h"
+#include "artifact/codecs.h"
+#include "artifact/json_fields.h"
+#include "artifact/model_codec.h"
+#include "artifact/plan_check.h"
+#include "artifact/provenance.h"
+#include "circuit/text.h"
+
+namespace torusml {
+namespace {
+
+constexpr std::size_t kMaxTensors = 4096;
+
+template <class Spec>
+std::vector<TensorName> names_of(const std::vector<Spec>& specs) {
+  std::vector<TensorName> names;
+  for (const Spec& spec : specs) names.push_back({spec.name, spec.shape});
+  return names;
+}
+
+// What may be known of a model wherever one of its halves is.
+void set_facts(ContainerWriter& writer, const std::string& name, const ModelHash& hash,
+               const PlanOptions& options) {
+  writer.set("model_hash", to_hex(hash));
+  writer.set("name", name);
+  writer.set("precision", to_string(options.precision));
+  writer.set("profile", to_string(options.profile));
+  writer.set("p_error", number_text(options.p_error));
+  writer.set("security_bits", std::to_string(options.security_bits));
+}
+
+ContainerWriter make_writer(const ClientHalf& half) {
+  ContainerWriter writer(FileKind::client_half);
+  set_facts(writer, half.spec.model_name, half.hash, half.spec.options);
+  writer.add_text("client", client_spec_text(half.spec));
+  return writer;
+}
+
+Json tensors_json(const std::vector<TensorName>& tensors) {
+  Json list = Json::array();
+  for (const TensorName& tensor : tensors)
+    list.push_back({{"name", tensor.name}, {"shape", tensor.shape}});
+  return list;
+}
+
+ContainerWriter make_writer(const ServerHalf& half) {
+  ContainerWriter writer(FileKind::server_half);
+  set_facts(writer, half.spec.model_name, half.hash, half.spec.plan.options);
+  writer.add_text("circuit", print(half.spec.circuit));
+  writer.add_text("plan", print(half.spec.plan, half.spec.circuit));
+  writer.add_text("server", json_text({{"model_name", half.spec.model_name},
+                                       {"inputs", tensors_json(half.spec.inputs)},
+                                       {"outputs", tensors_json(half.spec.outputs)}}));
+  return writer;
+}
+
+ClientHalf read_client_half(const ByteSource& source, std::uint64_t max_bytes) {
+  const ContainerReader reader(source, {FileKind::client_half, FileKind::model}, max_bytes);
+  if (reader.kind() == FileKind::model) return client_half(read_model(source, max_bytes));
+  reader.expect_sections({"client"});
+  return {read_client_spec(reader, "client"), read_model_hash(reader), reader.producer()};
+}
+
+std::vector<TensorName> read_tensors(const JsonSection& section, const char* key) {
+  std::vector<TensorName> tensors;
+  for (const Json& json : section.array(section.root(), key, kMaxTensors))
+    tensors.push_back({section.text(json, "name"), section.shape(json, "shape")});
+  return tensors;
+}
+
+// As many as the circuit has, of its sizes.
+void check_tensors(const JsonSection& section, const Circuit& circuit,
+                   const std::vector<ValueId>& values, const std::vector<TensorName>& tensors) {
+  if (values.size() != tensors.size())
+    section.corrupt(
+        fmt::format("{} tensors are named, the circuit has {}", tensors.size(), values.size()));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const Shape& shape = circuit.values[values[i]].shape;
+    if (number_of_elements(tensors[i].shape) != number_of_elements(shape)) {
+      section.corrupt(fmt::format("'{}' has shape {}, in the circuit {}", tensors[i].name,
+                                  to_string(tensors[i].shape), to_string(shape)));
+    }
+  }
+}
+
+ServerHalf read_server_half(const ByteSource& source, std::uint64_t max_bytes) {
+  const ContainerReader reader(source, {FileKind::server_half, FileKind::model}, max_bytes);
+  if (reader.kind() == FileKind::model) return server_half(read_model(source, max_bytes));
+  reader.expect_sections({"circuit", "plan", "server"});
+  ServerHalf half{{}, read_model_hash(reader), reader.producer()};
+  ServerSpec& spec = half.spec;
+  spec.circuit = reading(reader, "circuit", [&] {
+    return parse_circuit(reader.read_text("circuit", kMaxDecompressedBytes));
+  });
+  spec.plan = reading(reader, "plan",
+                      [&] { return parse_plan(reader.read_text("plan", kMaxDecompressedBytes)); });
+  check_plan(reader, spec.circuit, spec.plan);
+  const JsonSection section(reader, "server");
+  spec.model_name = section.text(section.root(), "model_name");
+  spec.inputs = read_tensors(section, "inputs");
+  spec.outputs = read_tensors(section, "outputs");
+  std::vector<ValueId> inputs, outputs;
+  for (const Node* node : input_nodes(spec.circuit))
+    inputs.push_back(std::get<Input>(node->op).result);
+  for (const Node* node : output_nodes(spec.circuit))
+    outputs.push_back(std::get<Output>(node->op).operand);
+  check_tensors(section, spec.circuit, inputs, spec.inputs);
+  check_tensors(section, spec.circuit, outputs, spec.outputs);
+  return half;
+}
+
+}  // namespace
+
+ClientHalf client_half(const StoredModel& model) {
+  return {model.model.client, model.hash, model.producer};
+}
+
+ServerHalf server_half(const StoredModel& model) {
+  const CompiledModel& m = model.model;
+  return {{m.client.model_name, m.circuit, m.plan, names_of(m.client.inputs),
+           names_of(m.client.outputs)},
+          model.hash,
+          model.producer};
+}
+
+std::string to_bytes(const ClientHalf& half) { return make_writer(half).to_bytes(); }
+std::string to_bytes(const ServerHalf& half) { return make_writer(half).to_bytes(); }
+
+void save_client_half(const ClientHalf& half, const std::string& path) {
+  make_writer(half).to_file(path);
+}
+void save_server_half(const ServerHalf& half, const std::string& path) {
+  make_writer(half).to_file(path);
+}
+
+ClientHalf load_client_half(const std::string& path, std::uint64_t max_bytes) {
+  return read_client_half(FileSource(path), max_bytes);
+}
+ServerHalf load_server_half(const std::string& path, std::uint64_t max_bytes) {
+  return read_server_half(FileSource(path), max_bytes);
+}
+ClientHalf client_half_from_bytes(std::string_view bytes, std::uint64_t max_bytes,
+                                  const std::string& name) {
+  return read_client_half(MemorySource(bytes, name), max_bytes);
+}
+ServerHalf server_half_from_bytes(std::string_view bytes, std::uint64_t max_bytes,
+                                  const std::string& name) {
+  return read_server_half(MemorySource(bytes, name), max_bytes);
+}
+
+}  // namespace torusml
