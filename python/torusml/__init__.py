@@ -19,6 +19,33 @@ from .precision import PrecisionSearch
 __version__ = "0.1.0"
 
 
+def quantize(
+    model: Any,
+    calibration: Any,
+    *,
+    bits: int | dict[str, int] = 8,
+    method: str = "best",
+    percentile: float = 99.9,
+    accumulator_bits: int | None = None,
+    seed: int = 0,
+    rounding: Any = None,
+    margin: float = 0.05,
+) -> Any:
+    """A network of floats, quantized after training and not compiled: gives a QuantizedModule.
+
+    model and calibration: as for compile. bits: one number, for weights and activations (inputs and outputs get 5 at
+    least), or a dictionary of op_inputs, op_weights, model_inputs, model_outputs. method: how activations are calibrated,
+    weights having a step for every output channel: "minmax", "percentile" (the percentile and its mirror image), "mse",
+    "entropy"; or "best", which fits the integers to what the float network computes, layer by layer and then to its
+    outputs, on the calibration samples (docs/quantization.md). "compatible" is what the functions of Concrete ML's names do.
+    accumulator_bits: method "best" keeps accumulators that tables read this narrow. seed: of the samples that "best" looks
+    at. Then module.forward(x), module.compile(calibration).
+    """
+    from .torch.compile import Method, quantize_any
+
+    return quantize_any(model, calibration, bits, margin, rounding, Method(method, percentile, accumulator_bits, seed))
+
+
 def compile(
     model: Any,
     calibration: Any,
@@ -43,22 +70,26 @@ def compile(
     max_loss: float = 0.01,
     max_trials: int = 64,
     seed: int = 0,
+    method: str | None = None,
+    percentile: float = 99.9,
+    accumulator_bits: int | None = None,
 ) -> Any:
     """A network, quantized and compiled: gives a QuantizedModule.
 
     model: a torch.nn.Module, an onnx.ModelProto or the path of an .onnx file. import_qat: whether the network carries its
     own quantizers; None looks for them. precision: "auto" (the default) finds the fastest one whose simulated results agree
     with exact ones; agreement .. seed say how well (torusml.precision.PrecisionSearch). rounding: accumulators are rounded
-    before their tables, 6 or {"n_bits": 6, "method": "EXACT" or "APPROXIMATE"}, which brings its own precision. The other
-    arguments are those of torusml.torch.compile.
+    before their tables, 6 or {"n_bits": 6, "method": "EXACT" or "APPROXIMATE"}, which brings its own precision. method,
+    percentile, accumulator_bits: of post-training quantization, see quantize; None quantizes as Concrete ML does. The
+    other arguments are those of torusml.torch.compile.
     """
-    from .torch.compile import compile_any
+    from .torch.compile import Method, compile_any
 
     if precision is None and rounding is None:
         precision = "auto"
     search = PrecisionSearch(agreement, relative_error, metric, labels, max_loss, max_trials, seed)
     return compile_any(
-        model, calibration, bits, import_qat, margin, rounding,
+        model, calibration, bits, import_qat, margin, rounding, Method(method, percentile, accumulator_bits, seed),
         precision=precision, p_error=p_error, global_p_error=global_p_error, tolerance=tolerance, profile=profile,
         security_level=security_level, parameters=parameters, max_key_sets=max_key_sets, layers=layers,
         search=search if precision == "auto" or search != PrecisionSearch() else None,
@@ -78,4 +109,5 @@ __all__ = [
     "errors",
     "load",
     "progress",
+    "quantize",
 ]

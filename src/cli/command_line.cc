@@ -84,6 +84,14 @@ void add_compile_options(CLI::App& command, CompileArguments& a) {
   file_list(command, "--calibration", a.calibration, "Typical inputs (.npy), batch axis first");
   command.add_option("--bits", a.bits, "Bits of weights and activations")->capture_default_str();
   command.add_flag("--qat", a.qat, "The network brings its own quantizers");
+  command.add_option("--method", a.method,
+                     "Of quantization after training: minmax, percentile, mse, entropy or best "
+                     "(fits integers to the float network); without it as Concrete ML does");
+  command
+      .add_option("--percentile", a.percentile, "Of method percentile, above 50, 100 at most")
+      ->capture_default_str();
+  command.add_option("--accumulator-bits", a.accumulator_bits,
+                     "Method best keeps accumulators before tables this narrow");
   command.add_option(
       "--precision", a.precision,
       "auto (the fastest that agrees with exact results), exact or tolerant; without "

@@ -19,12 +19,15 @@ struct CompileArguments {
   std::string output;
   int bits = 8;
   bool qat = false;
+  std::string method;  // of post-training quantization; empty: compatible
+  double percentile = 99.9;
+  int accumulator_bits = 0;
   std::string precision, rounding;  // empty: auto, or what rounding needs; no rounding
   std::string profile = "private_results";
   std::vector<std::string> layers;        // NAME=exact, NAME=tolerant or NAME=tolerant:2^-8
   std::string agreement, relative_error;  // of precision auto; empty: the default
   int max_trials = 64;                    // the same
-  std::uint64_t seed = 0;                 // the same
+  std::uint64_t seed = 0;                 // the same, and of method best
   std::string p_error, global_p_error, tolerance;  // empty: the default
   double margin = 0.05;
   int security_bits = 128;

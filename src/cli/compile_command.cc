@@ -99,7 +99,8 @@ void run_compile(const CompileArguments& arguments) {
   const std::vector<Tensor<double>> calibration =
       read_named_arrays(arguments.calibration, input_names(graph), "--calibration");
   const CompiledModel model = [&] {
-    ProgressBar bar("trials of precision");
+    ProgressBar quantization("quantization"), bar("trials of precision");
+    options.progress = quantization.callback();
     options.search.progress = bar.callback();
     return compile_model(std::move(graph), calibration, options);
   }();

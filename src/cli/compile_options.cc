@@ -103,7 +103,12 @@ CompileHooks printing_hooks(const std::string& stage) {
 
 CompileOptions compile_options(const CompileArguments& arguments) {
   CompileOptions options;
-  options.quantization = {QuantizationBits::uniform(arguments.bits), arguments.qat};
+  options.quantization = {QuantizationBits::uniform(arguments.bits),
+                          arguments.qat,
+                          parse_quantization_method(arguments.method),
+                          arguments.percentile,
+                          arguments.accumulator_bits,
+                          arguments.seed};
   options.rounding = parse_rounding(arguments.rounding, "--rounding");
   options.plan = plan_options(arguments, options.rounding);
   options.search = precision_search(arguments, options.plan.precision);

@@ -27,7 +27,8 @@ void check_count(std::size_t given, std::size_t expected, const char* what) {
 QuantizedModule QuantizedModule::build(FloatGraph graph,
                                        const std::vector<Tensor<double>>& calibration,
                                        const QuantizationRequest& request, double margin,
-                                       const std::optional<Rounding>& rounding) {
+                                       const std::optional<Rounding>& rounding,
+                                       const ProgressCallback& progress) {
   if (!(margin >= 0 && margin <= 10)) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("margin is {}; it must lie between 0 and 10", margin));
@@ -36,7 +37,7 @@ QuantizedModule QuantizedModule::build(FloatGraph graph,
   module.margin_ = margin;
   module.request_ = request;
   module.rounding_ = rounding;
-  module.quantized_ = quantize(std::move(graph), calibration, request);
+  module.quantized_ = quantize(std::move(graph), calibration, request, progress);
   module.lower_for(calibration, Precision::exact, {});
   return module;
 }
@@ -159,7 +160,7 @@ CompiledModel compile_model(FloatGraph graph, const std::vector<Tensor<double>>&
                             const CompileOptions& options) {
   with_rounding(options.plan, options.rounding);  // refuses before work begins
   return QuantizedModule::build(std::move(graph), calibration, options.quantization, options.margin,
-                                options.rounding)
+                                options.rounding, options.progress)
       .compile(calibration, options.plan, options.search, options.hooks);
 }
 

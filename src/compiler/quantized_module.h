@@ -35,10 +35,12 @@ class QuantizedModule {
  public:
   // Quantizes and lowers. margin: widening of calibrated intervals, a fraction of their width on
   // each side. rounding: of accumulators before their tables; how many bits that takes from each
-  // layer is settled here, by its calibration. Errors: those of quantize() and lower().
+  // layer is settled here, by its calibration. Errors: those of quantize() and lower(). Progress:
+  // that of quantize().
   static QuantizedModule build(FloatGraph graph, const std::vector<Tensor<double>>& calibration,
                                const QuantizationRequest& request, double margin = 0.05,
-                               const std::optional<Rounding>& rounding = std::nullopt);
+                               const std::optional<Rounding>& rounding = std::nullopt,
+                               const ProgressCallback& progress = {});
 
   const FloatGraph& float_graph() const { return quantized_.graph; }
   const QuantizedGraph& quantized_graph() const { return quantized_; }
@@ -98,6 +100,7 @@ struct CompileOptions {
   double margin = 0.05;
   CompileHooks hooks;
   std::optional<Rounding> rounding;
+  ProgressCallback progress;  // of quantization by method best
 };
 
 // Quantize, lower, plan. Reproducible to the byte for the same model, calibration and options.

@@ -106,16 +106,24 @@ void bind_quantized_module(nb::module_& module) {
       .def_static(
           "build",
           [](const FloatGraph& graph, const FloatArrays& calibration, const std::vector<int>& bits,
-             bool import_qat, double margin, const std::string& rounding) {
+             bool import_qat, double margin, const std::string& rounding, const std::string& method,
+             double percentile, int accumulator_bits, std::uint64_t seed,
+             const nb::object& progress) {
             const auto inputs = to_tensors(calibration);
             const QuantizationRequest request{{bits.at(0), bits.at(1), bits.at(2), bits.at(3)},
-                                              import_qat};
-            const nb::gil_scoped_release release;
-            return QuantizedModule::build(graph, inputs, request, margin,
-                                          parse_rounding(rounding, "rounding"));
+                                              import_qat,
+                                              parse_quantization_method(method),
+                                              percentile,
+                                              accumulator_bits,
+                                              seed};
+            return long_call(progress, [&](const ProgressCallback& report) {
+              return QuantizedModule::build(graph, inputs, request, margin,
+                                            parse_rounding(rounding, "rounding"), report);
+            });
           },
           nb::arg("graph"), nb::arg("calibration"), nb::arg("bits"), nb::arg("import_qat"),
-          nb::arg("margin"), nb::arg("rounding"))
+          nb::arg("margin"), nb::arg("rounding"), nb::arg("method"), nb::arg("percentile"),
+          nb::arg("accumulator_bits"), nb::arg("seed"), nb::arg("progress").none())
       .def_prop_ro("inputs", [](const QuantizedModule& self) { return to_python(self.inputs()); })
       .def_prop_ro("outputs", [](const QuantizedModule& self) { return to_python(self.outputs()); })
       .def_prop_ro("ranges", [](const QuantizedModule& self) { return to_python(self.ranges()); })

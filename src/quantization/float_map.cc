@@ -66,6 +66,13 @@ FloatMap settled(FloatMap map) {
   }
   FloatMap result = FloatMap::dense(map.rows, map.columns, std::move(values));
   result.weights = std::move(map.weights);
+  if (map.weight_of.empty()) return result;
+  result.weight_count = map.weight_count;
+  result.weight_of.assign(result.value.size(), -1);
+  for (std::int64_t row = 0; row < map.rows; ++row) {
+    for (std::int64_t e = map.row_start[size(row)]; e < map.row_start[size(row + 1)]; ++e)
+      result.weight_of[size(row * map.columns + map.column[size(e)])] = map.weight_of[size(e)];
+  }
   return result;
 }
 
@@ -114,6 +121,28 @@ FloatMap sparse_product(const FloatMap& a, const FloatMap& b) {
   });
 }
 
+// Which weight each entry of the product of a convolution with a selection is; empty where an entry
+// would be two.
+std::vector<std::int64_t> moved_weights(const FloatMap& convolution, const FloatMap& selection,
+                                        const FloatMap& product) {
+  const FloatMap inner = to_sparse(selection);
+  std::vector<std::int64_t> result;
+  std::map<std::int64_t, std::int64_t> places;
+  for (std::int64_t row = 0; row < convolution.rows; ++row) {
+    places.clear();
+    for (std::int64_t e = convolution.row_start[size(row)];
+         e < convolution.row_start[size(row + 1)]; ++e) {
+      const std::int64_t from = convolution.column[size(e)];
+      if (inner.row_start[size(from)] == inner.row_start[size(from + 1)]) continue;
+      const std::int64_t to = inner.column[size(inner.row_start[size(from)])];
+      if (!places.emplace(to, convolution.weight_of[size(e)]).second) return {};
+    }
+    for (std::int64_t e = product.row_start[size(row)]; e < product.row_start[size(row + 1)]; ++e)
+      result.push_back(places.at(product.column[size(e)]));
+  }
+  return result;
+}
+
 FloatMap dense_like(const FloatMap& shape, const Matrix& product) {
   return FloatMap::dense(product.rows(), product.cols(),
                          {product.data(), product.data() + product.size()}, shape.blocks);
@@ -123,16 +152,16 @@ FloatMap dense_like(const FloatMap& shape, const Matrix& product) {
 
 FloatMap FloatMap::dense(std::int64_t rows, std::int64_t columns, std::vector<double> value,
                          std::int64_t blocks) {
-  return {Kind::dense, rows, columns, blocks, {}, {}, std::move(value), {}};
+  return {Kind::dense, rows, columns, blocks, {}, {}, std::move(value), {}, {}};
 }
 
 FloatMap FloatMap::diagonal(std::vector<double> value) {
   const auto elements = static_cast<std::int64_t>(value.size());
-  return {Kind::diagonal, elements, elements, 1, {}, {}, std::move(value), {}};
+  return {Kind::diagonal, elements, elements, 1, {}, {}, std::move(value), {}, {}};
 }
 
 FloatMap FloatMap::sparse(std::int64_t columns) {
-  return {Kind::sparse, 0, columns, 1, {0}, {}, {}, {}};
+  return {Kind::sparse, 0, columns, 1, {0}, {}, {}, {}, {}};
 }
 
 void FloatMap::add_entry(std::int64_t at, double v) {
@@ -174,6 +203,11 @@ FloatMap FloatMap::after(const FloatMap& inner) const {
   }
   FloatMap result = sparse_product(*this, inner);
   if (is_selection(inner)) result.weights = weights;
+  if (kind == Kind::sparse && !weight_of.empty() && result.weight_of.empty() &&
+      is_selection(inner)) {
+    result.weight_of = moved_weights(*this, inner, result);
+    result.weight_count = weight_count;
+  }
   return settled(std::move(result));
 }
 
@@ -182,6 +216,7 @@ FloatMap FloatMap::plus(const FloatMap& other) const {
   if (same && kind != Kind::sparse) {
     FloatMap result = *this;
     result.weights.clear();
+    result.weight_of.clear();
     for (std::size_t i = 0; i < value.size(); ++i) result.value[i] += other.value[i];
     return result;
   }
@@ -197,6 +232,14 @@ FloatMap FloatMap::plus(const FloatMap& other) const {
 void FloatMap::multiply(double factor) {
   for (double& v : value) v *= factor;
   for (double& v : weights) v *= factor;
+}
+
+void FloatMap::scale_columns(const std::vector<double>& factors) {
+  for (std::size_t e = 0; e < value.size(); ++e) {
+    value[e] *= factors[kind == Kind::sparse ? size(column[e]) : e % factors.size()];
+    if (!weights.empty() && !weight_of.empty() && weight_of[e] >= 0)
+      weights[size(weight_of[e])] = value[e];
+  }
 }
 
 std::vector<double> FloatMap::apply(const std::vector<double>& x) const {

@@ -29,6 +29,10 @@ struct FloatMap {
   // The weights that the step of the integers is chosen by, where they are not `value`: those of a
   // convolution, whatever the places at which each stands.
   std::vector<double> weights;
+  // Of a convolution: which of its `weight_count` weights each entry of `value` is, -1 for none.
+  // Kept where entries are moved or scaled; empty for other maps.
+  std::vector<std::int64_t> weight_of;
+  std::int64_t weight_count = 0;
 
   static FloatMap dense(std::int64_t rows, std::int64_t columns, std::vector<double> value,
                         std::int64_t blocks = 1);
@@ -50,6 +54,8 @@ struct FloatMap {
   FloatMap after(const FloatMap& inner) const;
   FloatMap plus(const FloatMap& other) const;
   void multiply(double factor);
+  // One factor per element of the operand. Not for repeated blocks.
+  void scale_columns(const std::vector<double>& factors);
   std::vector<double> apply(const std::vector<double>& x) const;
 
   // The numbers that the step of the integers is chosen by.

@@ -6,7 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
+#include <span>
 
+#include "quantization/tied_weights.h"
 #include "quantization/weight_quantization.h"
 #include "torusml/error.h"
 
@@ -257,6 +260,49 @@ QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,
     result.scale = {scale_of(quantizers[0]) * weights.scale};
   }
   return finish(std::move(result), layer);
+}
+
+QuantizedLayer quantize_layer_by_channel(const LinearLayer& layer, const Shape& shape,
+                                         const std::vector<UniformQuantizer>& quantizers,
+                                         int weight_bits, bool has_one_step, bool least_error) {
+  const FloatMap& map = layer.terms[0].map;
+  if (layer.terms.size() > 1 || map.shared_magnitude() || map.magnitude_of_rows())
+    return quantize_layer(layer, shape, quantizers, weight_bits);
+  const double unit = scale_of(quantizers[0]);
+  const std::optional<TiedWeights> tied = tie_weights(map, shape);
+  if (!tied) {
+    const IntegerWeights weights = quantize_symmetric(map.to_scale(), weight_bits, least_error);
+    QuantizedLayer result = begin(layer, shape, quantizers);
+    result.operands[0].weight = map.with_integers(rounded(map.value, 1 / weights.scale));
+    result.scale = {unit * weights.scale};
+    return finish(std::move(result), layer);
+  }
+  std::vector<std::int64_t> integers;
+  std::vector<double> scale;
+  const std::int64_t groups = has_one_step ? 1 : tied->channels;
+  const auto length = tied->value.size() / static_cast<std::size_t>(groups);
+  for (std::int64_t group = 0; group < groups; ++group) {
+    const std::span<const double> own(tied->value.data() + static_cast<std::size_t>(group) * length,
+                                      length);
+    const IntegerWeights weights = quantize_symmetric(own, weight_bits, least_error);
+    integers.insert(integers.end(), weights.integers.begin(), weights.integers.end());
+    scale.push_back(unit * weights.scale);
+  }
+  scale.resize(static_cast<std::size_t>(tied->channels), scale[0]);
+  const std::vector<double> no_shift(layer.bias.size(), 0.0);
+  return fitted_layer(layer, shape, quantizers[0], tied->entries(integers), tied->by_element(scale),
+                      no_shift);
+}
+
+QuantizedLayer fitted_layer(const LinearLayer& layer, const Shape& shape,
+                            const UniformQuantizer& quantizer, std::vector<std::int64_t> integers,
+                            std::vector<double> scale, const std::vector<double>& shift) {
+  QuantizedLayer result = begin(layer, shape, {quantizer});
+  result.operands[0].weight = layer.terms[0].map.with_integers(std::move(integers));
+  result.scale = std::move(scale);
+  LinearLayer shifted{layer.name, layer.output, layer.terms, layer.bias};
+  for (std::size_t e = 0; e < shift.size(); ++e) shifted.bias[e] += shift[e];
+  return finish(std::move(result), shifted);
 }
 
 QuantizedLayer own_layer(const LinearLayer& layer, const Shape& shape,

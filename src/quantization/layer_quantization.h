@@ -33,6 +33,20 @@ void align_moves(const LinearLayer& layer, const std::vector<std::vector<double>
 QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,
                               const std::vector<UniformQuantizer>& quantizers, int weight_bits);
 
+// The same with a step for every output channel of a matrix or a convolution (quantization/
+// tied_weights.h); one for all where results leave the circuit (`has_one_step`), or the map is
+// neither. least_error: steps leave the least squared error of the weights, and may clip. Layers of
+// several operands are those of quantize_layer.
+QuantizedLayer quantize_layer_by_channel(const LinearLayer& layer, const Shape& shape,
+                                         const std::vector<UniformQuantizer>& quantizers,
+                                         int weight_bits, bool has_one_step, bool least_error);
+
+// Of one operand, by numbers that are known: integers in the places of the map's entries, what a
+// unit of each element's accumulator is worth, and what is added to the layer's bias, by element.
+QuantizedLayer fitted_layer(const LinearLayer& layer, const Shape& shape,
+                            const UniformQuantizer& quantizer, std::vector<std::int64_t> integers,
+                            std::vector<double> scale, const std::vector<double>& shift);
+
 // Weights that are integers already. Error not_supported for a sum of operands
 // whose scales are not in integer ratio.
 QuantizedLayer own_layer(const LinearLayer& layer, const Shape& shape,

@@ -4,6 +4,7 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <map>
 
 #include "torusml/error.h"
 
@@ -86,6 +87,42 @@ FloatTensor layer_output(const QuantizedLayer& layer, const Tensor<double>& accu
   result.values.shape = shape;
   result.values.shape.at(0) = batch;
   return result;
+}
+
+std::vector<std::vector<double>> evaluate_quantized(const QuantizedGraph& quantized,
+                                                    const std::vector<Tensor<double>>& inputs) {
+  std::map<std::string, FloatTensor> values;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const UniformQuantizer& q = quantized.inputs[i].quantizer;
+    values[quantized.inputs[i].name] = {
+        ElementType::floating, {inputs[i].shape, q.dequantize(q.quantize(inputs[i].data))}};
+  }
+  const std::set<std::string> roots = quantized.roots();
+  const auto at = [&](const std::string& tensor) {
+    const ElementwiseTail tail = elementwise_tail(quantized.graph, tensor, roots);
+    return evaluate_tail(quantized.graph, tail, values.at(tail.root)).values.data;
+  };
+  const std::int64_t samples = inputs.at(0).shape[0];
+  for (const QuantizedLayer& layer : quantized.layers) {
+    const auto elements = static_cast<std::size_t>(number_of_elements(layer.shape));
+    Tensor<double> sums{layer.shape,
+                        std::vector<double>(static_cast<std::size_t>(samples) * elements)};
+    sums.shape[0] = samples;
+    for (std::size_t i = 0; i < sums.data.size() && !layer.integer_bias.empty(); ++i)
+      sums.data[i] = static_cast<double>(layer.integer_bias[i % elements]);
+    for (const QuantizedOperand& operand : layer.operands) {
+      const std::vector<std::int64_t> q = operand.quantizer.quantize(at(operand.tensor));
+      add_product(operand.weight, {q.begin(), q.end()}, samples, sums.data);
+    }
+    values[layer.output] = layer_output(layer, sums, quantized.graph.shapes.at(layer.output));
+  }
+  std::vector<std::vector<double>> outputs;
+  for (const QuantizedOutput& output : quantized.outputs) {
+    outputs.push_back(at(output.name));
+    if (output.is_table())
+      outputs.back() = output.quantizer.dequantize(output.quantizer.quantize(outputs.back()));
+  }
+  return outputs;
 }
 
 void add_product(const Weight& weight, const std::vector<double>& x, std::int64_t samples,

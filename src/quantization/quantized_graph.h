@@ -23,6 +23,7 @@
 #include "circuit/circuit.h"
 #include "importer/custom_operator.h"
 #include "importer/float_graph.h"
+#include "quantization/methods.h"
 #include "torusml/quantizer.h"
 
 namespace torusml {
@@ -38,6 +39,12 @@ struct QuantizationBits {
 struct QuantizationRequest {
   QuantizationBits bits;
   bool import_qat = false;  // take the quantizers that the network brings along
+  QuantizationMethod method = QuantizationMethod::compatible;
+  double percentile = 99.9;  // of method percentile: in (50, 100]
+  // Of method best: accumulators that tables read stay this narrow on the calibration data, with a
+  // margin of 5 %; 0: they may get as wide as they like.
+  int accumulator_bits = 0;
+  std::uint64_t seed = 0;  // of method best: which samples are held out, and which are looked at
 };
 
 struct QuantizedOperand {
@@ -92,6 +99,10 @@ struct QuantizedGraph {
 // `shape` but for the batch.
 FloatTensor layer_output(const QuantizedLayer& layer, const Tensor<double>& accumulators,
                          const Shape& shape);
+
+// The outputs on samples of each input, (samples, shape...), from the definition.
+std::vector<std::vector<double>> evaluate_quantized(const QuantizedGraph& quantized,
+                                                    const std::vector<Tensor<double>>& inputs);
 
 // Samples of integers, held in doubles, through a weight: y += weight * x, one
 // sample after the other. Exact below 2^53.

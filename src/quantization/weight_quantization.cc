@@ -16,6 +16,28 @@ bool is_centred(const std::vector<double>& weights) {
          percentile(weights, 0.97) > 0;
 }
 
+constexpr int kSteps = 100;  // fractions of the step that clips nothing
+constexpr int kLeastStep = 20;
+
+std::vector<std::int64_t> in_steps(std::span<const double> weights, double scale, int bits) {
+  const double highest = std::ldexp(1.0, bits - 1) - 1;
+  std::vector<std::int64_t> integers;
+  for (double w : weights) {
+    integers.push_back(
+        static_cast<std::int64_t>(std::clamp(std::nearbyint(w / scale), -highest - 1, highest)));
+  }
+  return integers;
+}
+
+double squared_error(std::span<const double> weights, const IntegerWeights& quantized) {
+  double sum = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const double error = weights[i] - quantized.scale * static_cast<double>(quantized.integers[i]);
+    sum += error * error;
+  }
+  return sum;
+}
+
 }  // namespace
 
 double percentile(std::vector<double> values, double fraction) {
@@ -34,6 +56,25 @@ IntegerWeights quantize_weights(const std::vector<double>& weights, int bits) {
   IntegerWeights result{quantizer.quantize(weights), quantizer.parameters().scale[0]};
   for (std::int64_t& integer : result.integers) integer -= quantizer.parameters().zero_point[0];
   return result;
+}
+
+IntegerWeights quantize_symmetric(std::span<const double> weights, int bits, bool least_error) {
+  double largest = 0;
+  for (double w : weights) largest = std::max(largest, std::abs(w));
+  if (largest == 0) return {std::vector<std::int64_t>(weights.size(), 0), 1};
+  const double widest = largest / (std::ldexp(1.0, bits - 1) - 1);
+  IntegerWeights best{in_steps(weights, widest, bits), widest};
+  if (!least_error) return best;
+  double least = squared_error(weights, best);
+  for (int i = kLeastStep; i < kSteps; ++i) {
+    const double scale = widest * i / kSteps;
+    IntegerWeights found{in_steps(weights, scale, bits), scale};
+    const double error = squared_error(weights, found);
+    if (error >= least) continue;
+    least = error;
+    best = std::move(found);
+  }
+  return best;
 }
 
 }  // namespace torusml

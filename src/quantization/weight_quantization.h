@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace torusml {
@@ -15,6 +16,11 @@ struct IntegerWeights {
 // percentile on both sides of 0, extremes within a factor of 3), else with a
 // zero point. Source: concepts.md, "Quantization".
 IntegerWeights quantize_weights(const std::vector<double>& weights, int bits);
+
+// Signed, without zero point. The largest weight gets the largest integer, or, with `least_error`,
+// the step is the one of some that leaves the least squared error (steps below clip). Weights of 0
+// only: integers of 0 under a step of 1.
+IntegerWeights quantize_symmetric(std::span<const double> weights, int bits, bool least_error);
 
 // NumPy's percentile with linear interpolation; fraction in [0, 1].
 double percentile(std::vector<double> values, double fraction);

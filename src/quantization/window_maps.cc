@@ -32,6 +32,7 @@ FloatMap convolution_map(const FloatNode& node, const Shape& operand,
                           as_double(shape.group_in()) * as_double(kernel));
   FloatMap map = FloatMap::sparse(shape.in_channels * pixels);
   map.weights = weight.data;
+  map.weight_count = static_cast<std::int64_t>(weight.data.size());
   for (std::int64_t out = 0; out < shape.out_channels; ++out) {
     const std::int64_t first_channel = out / shape.group_out() * shape.group_in();
     for (std::int64_t p = 0; p < positions; ++p) {
@@ -39,7 +40,9 @@ FloatMap convolution_map(const FloatNode& node, const Shape& operand,
         const double* w = weight.data.data() + (out * shape.group_in() + in) * kernel;
         for (std::int64_t k = 0; k < kernel; ++k) {
           const std::int64_t tap = taps[static_cast<std::size_t>(p * kernel + k)];
-          if (tap >= 0) map.add_entry((first_channel + in) * pixels + tap, w[k]);
+          if (tap < 0) continue;
+          map.add_entry((first_channel + in) * pixels + tap, w[k]);
+          map.weight_of.push_back((out * shape.group_in() + in) * kernel + k);
         }
       }
       map.add_row();

@@ -10,12 +10,14 @@ security_level, parameters, layers, search (torusml.precision). An argument that
 
 from __future__ import annotations
 
+import dataclasses
+import numbers
 import os
 from typing import Any
 
-from .. import _core
+from .. import _core, progress
 from ..arrays import to_floats, to_numpy
-from ..errors import NotSupported, RefusedArgument, RefusedType, UnknownKey, UnsupportedBits, WrongDtype
+from ..errors import InvalidArgument, NotSupported, RefusedArgument, RefusedType, UnknownKey, UnsupportedBits, WrongDtype
 from ..precision import PrecisionSearch
 from ..quantization.custom_operators import make_factory
 from ..quantization.quantized_module import (
@@ -28,6 +30,38 @@ from ..quantization.quantized_module import (
 
 MAX_BITWIDTH_BACKWARD_COMPATIBLE = 8
 DEFAULT_MODEL_BITS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How post-training quantization chooses steps and integers, see torusml.quantize; None: as Concrete ML does."""
+
+    name: str | None = None
+    percentile: float = 99.9
+    accumulator_bits: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not isinstance(self.name, str):
+            raise WrongDtype(f"the name of a method expected, got {self.name!r}", "method")
+        if isinstance(self.percentile, bool) or not isinstance(self.percentile, numbers.Real):
+            raise WrongDtype(f"a number expected, got {self.percentile!r}", "percentile")
+        for name in ("accumulator_bits", "seed"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
+                raise WrongDtype(f"a whole number expected, got {value!r}", name)
+        if self.accumulator_bits is not None and not 2 <= self.accumulator_bits <= 16:
+            raise InvalidArgument(f"accumulator_bits is {self.accumulator_bits}; 2 to 16 are possible", "accumulator_bits")
+        if self.seed is None or not 0 <= self.seed < 2**63:
+            raise InvalidArgument(f"seed is {self.seed}; it must not be negative", "seed")
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "method": self.name or "",
+            "percentile": float(self.percentile),
+            "accumulator_bits": int(self.accumulator_bits or 0),
+            "seed": int(self.seed),
+        }
 
 
 def build_quantized_module(
@@ -179,14 +213,22 @@ def compile_any(
     import_qat: bool | None,
     margin: float,
     rounding: Any,
+    method: Method,
     **options: Any,
 ) -> QuantizedModule:
     """torusml.compile."""
     text = rounding_text(rounding, "rounding")
     plan_options(**options, rounding=text)
-    module = _build(model, inputset, import_qat, bits_of(bits), True, margin, text)
+    module = _build(model, inputset, import_qat, bits_of(bits), True, margin, text, method=method)
     module.compile(inputset, **options)
     return module
+
+
+def quantize_any(
+    model: Any, inputset: Any, bits: int | dict[str, int], margin: float, rounding: Any, method: Method
+) -> QuantizedModule:
+    """torusml.quantize."""
+    return _build(model, inputset, False, bits_of(bits), True, margin, rounding_text(rounding, "rounding"), method=method)
 
 
 def _compile(
@@ -227,6 +269,7 @@ def _build(
     margin: float,
     rounding: str = "",
     output_onnx_file: Any = None,
+    method: Method = Method(),
 ) -> QuantizedModule:
     inputs = inputset if isinstance(inputset, tuple) else (inputset,)
     calibration = [to_floats(value, f"torch_inputset[{i}]") for i, value in enumerate(inputs)]
@@ -244,7 +287,10 @@ def _build(
         with open(output_onnx_file, "wb") as file:
             file.write(onnx_bytes)
     import_qat = graph.has_quantizers if import_qat is None else bool(import_qat)
-    core = _core.QuantizedModule.build(graph, calibration, bits, import_qat, float(margin), rounding)
+    with progress.bar("quantization") as shown:
+        core = _core.QuantizedModule.build(
+            graph, calibration, bits, import_qat, float(margin), rounding, **method.arguments(), progress=shown
+        )
     return QuantizedModule(core, onnx_bytes if keep_onnx else None, rounding)
 
 
