@@ -48,6 +48,16 @@ def test_networks_quantized_by_onnxruntime(name):
     assert (steps > 0.01).mean() < 0.02
 
 
+@pytest.mark.parametrize("name", ["brevitas_0_10_qonnx", "brevitas_0_10_qcdq"])
+def test_exports_of_an_older_brevitas(name):
+    path, x, expected = load(name)
+    module = compile_onnx_model(path, x, import_qat=True, **EXACT)
+    (quantizer,) = module.output_quantizers
+    wrong = np.abs(module.forward(x) - expected) > 0.51 * np.max(quantizer.scale) + 1e-5
+    assert wrong.mean() < 0.02
+    assert np.array_equal(module.forward(x, fhe="simulate"), module.forward(x))
+
+
 def test_keras_encrypted():
     path, x, _ = load("keras_mlp")
     module = compile_onnx_model(path, x, n_bits=3, **EXACT)
