@@ -320,6 +320,47 @@ std::vector<const Node*> output_nodes(const Circuit& circuit) {
   return nodes;
 }
 
+namespace {
+
+bool is_zero(const Weight& weight) {
+  const auto all_zero = [](const std::vector<std::int64_t>& values) {
+    return std::ranges::all_of(values, [](std::int64_t v) { return v == 0; });
+  };
+  return std::visit(Overloaded{
+                        [&](const DenseWeight& w) { return all_zero(w.data); },
+                        [&](const SparseWeight& w) { return all_zero(w.value); },
+                        [](const ScaleWeight& w) { return w.factor == 0; },
+                    },
+                    weight);
+}
+
+}  // namespace
+
+std::vector<std::string> constant_outputs(const Circuit& circuit) {
+  std::vector<bool> is_reached(circuit.values.size());
+  std::vector<std::string> names;
+  for (const Node& node : circuit.nodes) {
+    std::visit(Overloaded{
+                   [&](const Input& input) { is_reached[input.result] = true; },
+                   [&](const Linear& linear) {
+                     is_reached[linear.result] =
+                         std::ranges::any_of(linear.terms, [&](const LinearTerm& term) {
+                           return is_reached[term.operand] && !is_zero(term.weight);
+                         });
+                   },
+                   [&](const Lut& lut) {
+                     for (const ValueId result : lut.results)
+                       is_reached[result] = is_reached[lut.operand];
+                   },
+                   [&](const Output& output) {
+                     if (!is_reached[output.operand]) names.push_back(node.name);
+                   },
+               },
+               node.op);
+  }
+  return names;
+}
+
 std::int64_t lookup_count(const Circuit& circuit) {
   std::int64_t count = 0;
   for (const Node& node : circuit.nodes) {

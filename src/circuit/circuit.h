@@ -141,6 +141,10 @@ void verify(const Circuit& circuit);
 std::vector<const Node*> input_nodes(const Circuit& circuit);
 std::vector<const Node*> output_nodes(const Circuit& circuit);
 
+// Names of the outputs that no input reaches: a network that is the same for all inputs, as one of
+// too few bits may be.
+std::vector<std::string> constant_outputs(const Circuit& circuit);
+
 // Number of single-value table lookups for one sample.
 std::int64_t lookup_count(const Circuit& circuit);
 // Products of a weight and a number, for one sample.
