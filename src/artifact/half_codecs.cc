@@ -89,7 +89,9 @@ ServerHalf read_server_half(const ByteSource& source, std::uint64_t max_bytes) {
   const ContainerReader reader(source, {FileKind::server_half, FileKind::model}, max_bytes);
   if (reader.kind() == FileKind::model) return server_half(read_model(source, max_bytes));
   reader.expect_sections({"circuit", "plan", "server"});
-  ServerHalf half{{}, read_model_hash(reader), reader.producer()};
+  ServerHalf half;
+  half.hash = read_model_hash(reader);
+  half.producer = reader.producer();
   ServerSpec& spec = half.spec;
   spec.circuit = reading(reader, "circuit", [&] {
     return parse_circuit(reader.read_text("circuit", kMaxDecompressedBytes));
