@@ -27,9 +27,13 @@ struct Case {
 struct Layer {
   std::size_t rows = 0, columns = 0;
   std::vector<std::int64_t> dense, row_start{0}, column, value;
+  std::vector<std::uint32_t> pattern;  // each row has its own
+  std::vector<std::int64_t> shift;
 
   DenseMatrix as_dense() const { return {rows, columns, dense}; }
-  SparseMatrix as_sparse() const { return {rows, columns, row_start, column, value}; }
+  SparseMatrix as_sparse() const {
+    return {rows, columns, row_start, column, value, pattern, shift};
+  }
 };
 
 Layer make_layer(const Case& c, std::mt19937_64& random) {
@@ -48,6 +52,8 @@ Layer make_layer(const Case& c, std::mt19937_64& random) {
       layer.value.push_back(layer.dense[row * c.columns + column]);
     }
     layer.row_start.push_back(static_cast<std::int64_t>(layer.column.size()));
+    layer.pattern.push_back(static_cast<std::uint32_t>(row));
+    layer.shift.push_back(0);
   }
   return layer;
 }

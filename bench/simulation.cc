@@ -60,19 +60,18 @@ class Builder {
     const std::int64_t size = (from[1] - 3) / stride + 1;
     std::vector<std::int64_t> kernels;
     for (std::int64_t i = 0; i < channels * from[0] * 9; ++i) kernels.push_back(weight());
-    SparseWeight sparse{channels * size * size, number_of_elements(from), {0}, {}, {}};
-    for (std::int64_t row = 0; row < sparse.rows; ++row) {
+    SparseRows sparse(number_of_elements(from));
+    for (std::int64_t row = 0; row < channels * size * size; ++row) {
       const std::int64_t channel = row / (size * size), y = row / size % size, x = row % size;
       for (std::int64_t tap = 0; tap < from[0] * 9; ++tap) {
         const std::int64_t value = kernels[static_cast<std::size_t>(channel * from[0] * 9 + tap)];
         if (value == 0) continue;
-        sparse.column.push_back((tap / 9 * from[1] + y * stride + tap / 3 % 3) * from[2] +
-                                x * stride + tap % 3);
-        sparse.value.push_back(value);
+        sparse.add((tap / 9 * from[1] + y * stride + tap / 3 % 3) * from[2] + x * stride + tap % 3,
+                   value);
       }
-      sparse.row_start.push_back(static_cast<std::int64_t>(sparse.column.size()));
+      sparse.end_row();
     }
-    linear({channels, size, size}, std::move(sparse));
+    linear({channels, size, size}, sparse.finish());
   }
 
   // A rectifier to two bits.

@@ -34,7 +34,7 @@
 
 namespace torusml {
 
-inline constexpr std::uint32_t kFormatVersion = 3;
+inline constexpr std::uint32_t kFormatVersion = 4;
 inline constexpr std::size_t kMaxHeaderBytes = std::size_t{1} << 20;
 // Of one compressed section.
 inline constexpr std::size_t kMaxDecompressedBytes = std::size_t{1} << 30;

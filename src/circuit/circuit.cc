@@ -119,16 +119,36 @@ class Verifier {
   void check_sparse(const SparseWeight& w, std::int64_t operands, std::int64_t results) const {
     require(w.rows == results && w.columns == operands,
             "a sparse weight does not match the shapes");
-    require(static_cast<std::int64_t>(w.row_start.size()) == w.rows + 1 &&
-                w.row_start.front() == 0 &&
-                w.row_start.back() == static_cast<std::int64_t>(w.column.size()) &&
-                w.column.size() == w.value.size(),
+    const auto rows = static_cast<std::size_t>(w.rows);
+    require(w.pattern.size() == rows && w.shift.size() == rows && !w.pattern_start.empty() &&
+                w.pattern_start.front() == 0 &&
+                w.pattern_start.back() == static_cast<std::int64_t>(w.offset.size()) &&
+                w.offset.size() == w.value.size(),
             "a sparse weight's parts do not match its size");
-    require(std::is_sorted(w.row_start.begin(), w.row_start.end()),
-            "a sparse weight's rows are not in order");
-    for (std::int64_t column : w.column) {
-      require(column >= 0 && column < w.columns, "a sparse weight has a column out of range");
+    require(std::is_sorted(w.pattern_start.begin(), w.pattern_start.end()),
+            "a sparse weight's patterns are not in order");
+    const std::vector<Interval> spans = offset_spans(w);
+    for (std::size_t row = 0; row < rows; ++row) {
+      require(w.pattern[row] < w.patterns(), "a sparse weight has a row of no pattern");
+      require(w.shift[row] >= 0 && w.shift[row] <= w.columns,
+              "a sparse weight has a column out of range");
+      if (w.pattern_size(w.pattern[row]) == 0) continue;
+      const Interval span = spans[w.pattern[row]];
+      require(span.lower >= -w.shift[row] && span.upper < w.columns - w.shift[row],
+              "a sparse weight has a column out of range");
     }
+  }
+
+  // From the least offset of each pattern to the largest; {0, 0} for an empty one.
+  static std::vector<Interval> offset_spans(const SparseWeight& w) {
+    std::vector<Interval> spans(w.patterns());
+    for (std::size_t p = 0; p < spans.size(); ++p) {
+      if (w.pattern_size(p) == 0) continue;
+      const auto [least, largest] = std::minmax_element(w.offset.begin() + w.pattern_start[p],
+                                                        w.offset.begin() + w.pattern_start[p + 1]);
+      spans[p] = {*least, *largest};
+    }
+    return spans;
   }
 
   void check(const Lut& lut) {
@@ -222,10 +242,10 @@ void add_term(const Weight& weight, const ElementIntervals& x, std::vector<Inter
                  },
                  [&](const SparseWeight& w) {
                    for (std::size_t i = 0; i < y.size(); ++i) {
-                     for (std::int64_t e = w.row_start[i]; e < w.row_start[i + 1]; ++e) {
-                       const auto entry = static_cast<std::size_t>(e);
-                       y[i].add(w.value[entry], x[static_cast<std::size_t>(w.column[entry])]);
-                     }
+                     w.row(static_cast<std::int64_t>(i))
+                         .for_each([&](std::int64_t column, std::int64_t value) {
+                           y[i].add(value, x[static_cast<std::size_t>(column)]);
+                         });
                    }
                  },
                  [&](const ScaleWeight& w) {
@@ -300,6 +320,47 @@ std::vector<const Node*> output_nodes(const Circuit& circuit) {
   return nodes;
 }
 
+namespace {
+
+bool is_zero(const Weight& weight) {
+  const auto all_zero = [](const std::vector<std::int64_t>& values) {
+    return std::ranges::all_of(values, [](std::int64_t v) { return v == 0; });
+  };
+  return std::visit(Overloaded{
+                        [&](const DenseWeight& w) { return all_zero(w.data); },
+                        [&](const SparseWeight& w) { return all_zero(w.value); },
+                        [](const ScaleWeight& w) { return w.factor == 0; },
+                    },
+                    weight);
+}
+
+}  // namespace
+
+std::vector<std::string> constant_outputs(const Circuit& circuit) {
+  std::vector<bool> is_reached(circuit.values.size());
+  std::vector<std::string> names;
+  for (const Node& node : circuit.nodes) {
+    std::visit(Overloaded{
+                   [&](const Input& input) { is_reached[input.result] = true; },
+                   [&](const Linear& linear) {
+                     is_reached[linear.result] =
+                         std::ranges::any_of(linear.terms, [&](const LinearTerm& term) {
+                           return is_reached[term.operand] && !is_zero(term.weight);
+                         });
+                   },
+                   [&](const Lut& lut) {
+                     for (const ValueId result : lut.results)
+                       is_reached[result] = is_reached[lut.operand];
+                   },
+                   [&](const Output& output) {
+                     if (!is_reached[output.operand]) names.push_back(node.name);
+                   },
+               },
+               node.op);
+  }
+  return names;
+}
+
 std::int64_t lookup_count(const Circuit& circuit) {
   std::int64_t count = 0;
   for (const Node& node : circuit.nodes) {
@@ -319,7 +380,7 @@ std::int64_t linear_multiplications(const Circuit& circuit) {
       if (const auto* dense = std::get_if<DenseWeight>(&term.weight)) {
         count += dense->rows * elements_of(circuit, term.operand);
       } else if (const auto* sparse = std::get_if<SparseWeight>(&term.weight)) {
-        count += static_cast<std::int64_t>(sparse->value.size());
+        count += sparse->entries();
       }
     }
   }
@@ -379,11 +440,9 @@ void apply_weight(const Weight& weight, const std::int64_t* x, std::int64_t x_el
                  },
                  [&](const SparseWeight& w) {
                    for (std::int64_t row = 0; row < y_elements; ++row) {
-                     for (std::int64_t e = w.row_start[static_cast<std::size_t>(row)];
-                          e < w.row_start[static_cast<std::size_t>(row) + 1]; ++e) {
-                       y[row] += w.value[static_cast<std::size_t>(e)] *
-                                 x[w.column[static_cast<std::size_t>(e)]];
-                     }
+                     w.row(row).for_each([&](std::int64_t column, std::int64_t value) {
+                       y[row] += value * x[column];
+                     });
                    }
                  },
                  [&](const ScaleWeight& w) {

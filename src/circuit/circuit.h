@@ -17,6 +17,7 @@
 #include <variant>
 #include <vector>
 
+#include "circuit/sparse_weight.h"
 #include "torusml/tensor.h"
 
 namespace torusml {
@@ -52,16 +53,6 @@ struct DenseWeight {
   std::vector<std::int64_t> data;
 
   friend bool operator==(const DenseWeight&, const DenseWeight&) = default;
-};
-
-// Compressed sparse rows over the flattened tensors: any integer linear map, tensor moves included.
-struct SparseWeight {
-  std::int64_t rows = 0, columns = 0;
-  std::vector<std::int64_t> row_start;  // rows + 1
-  std::vector<std::int64_t> column;
-  std::vector<std::int64_t> value;
-
-  friend bool operator==(const SparseWeight&, const SparseWeight&) = default;
 };
 
 // y = factor * x, element by element in flat order (also a reshape).
@@ -149,6 +140,10 @@ void verify(const Circuit& circuit);
 
 std::vector<const Node*> input_nodes(const Circuit& circuit);
 std::vector<const Node*> output_nodes(const Circuit& circuit);
+
+// Names of the outputs that no input reaches: a network that is the same for all inputs, as one of
+// too few bits may be.
+std::vector<std::string> constant_outputs(const Circuit& circuit);
 
 // Number of single-value table lookups for one sample.
 std::int64_t lookup_count(const Circuit& circuit);

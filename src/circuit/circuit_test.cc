@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "circuit/norms.h"
 #include "circuit/passes.h"
 #include "circuit/step.h"
@@ -22,7 +24,7 @@ constants
   @n1.bias = vector [0, 1, -1]
   @relu = table 1 rows [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
   @step = table 2 rows [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] of [0, 1, 0]
-  @n3.1 = sparse 3x3 [0, 1, 2, 3] [2, 0, 1] [1, -1, 1]
+  @n3.1 = sparse 3x3 [0, 1, 2] [0, 0] [1, -1] rows [0, 1, 0] at [2, 0, 1]
 )";
 
 TEST(Step, IsTwoRunsAtMost) {
@@ -102,8 +104,20 @@ TEST(CircuitText, RefusesWhatDoesNotFit) {
       {"table 1 rows", "table 2 rows"},
       {"of [0, 1, 0]", "of [0, 2, 0]"},
       {"of [0, 1, 0]", "of [0, 1]"},
-      {"[2, 0, 1] [1, -1, 1]", "[3, 0, 1] [1, -1, 1]"},
-      {"[0, 1, 2, 3] [2", "[0, 2, 1, 3] [2"},
+      {"at [2, 0, 1]", "at [3, 0, 1]"},
+      {"at [2, 0, 1]", "at [-1, 0, 1]"},
+      {"at [2, 0, 1]", "at [2, 0]"},
+      {"[0, 0] [1, -1]", "[1, 0] [1, -1]"},
+      {"[0, 0] [1, -1]", "[0, -1] [1, -1]"},
+      {"[0, 0] [1, -1]", "[0, 0] [1]"},
+      {"[0, 0] [1, -1]", "[9223372036854775807, 0] [1, -1]"},
+      {"[0, 1, 2] [0", "[0, 2, 1] [0"},
+      {"[0, 1, 2] [0", "[1, 1, 2] [0"},
+      {"[0, 1, 2] [0", "[] [0"},
+      {"rows [0, 1, 0]", "rows [0, 2, 0]"},
+      {"rows [0, 1, 0]", "rows [0, -1, 0]"},
+      {"rows [0, 1, 0]", "rows [0, 4294967296, 0]"},
+      {"rows [0, 1, 0]", "rows [0, 1]"},
       {"output \"y\" %4\n", ""},
       {"@n1.0 = dense", "@n9.0 = dense"},
   };
@@ -179,6 +193,41 @@ constants
   EXPECT_EQ(norms.bootstrap, 49 + 9);
   EXPECT_EQ(norms.by_lookup, (std::map<std::size_t, double>{{1, 21}, {2, 28}, {3, 9}}));
   EXPECT_EQ(noise_norms(circuit, {{2, 4}})[4].bootstrap, 11 * 11 + 9);
+}
+
+// A value that a linear map reads has its composed map measured, others their rows.
+TEST(Norms, AreTheSameByRowsAndByMatrices) {
+  std::mt19937_64 random(5);
+  const auto draw = [&] { return static_cast<std::int64_t>(random() % 7) - 3; };
+  for (int turn = 0; turn < 20; ++turn) {
+    Circuit circuit;
+    circuit.values.assign(5, {{6}, {-3, 3}});
+    circuit.nodes.push_back({"x", Input{0}});
+    const Table table{"t", {-3, 3}, 1, {0, 0, 0, 0, 1, 2, 3}, {}};
+    circuit.nodes.push_back({"a", Lut{0, {table}, {1}}});
+    circuit.values[2].interval = {-1000, 1000};
+    DenseWeight dense{3, 3, {}};
+    for (int i = 0; i < 9; ++i) dense.data.push_back(draw());
+    SparseRows sparse(6);
+    for (int row = 0; row < 6; ++row) {
+      for (int e = 0; e < 3; ++e) sparse.add(static_cast<std::int64_t>(random() % 6), draw());
+      sparse.end_row();
+    }
+    circuit.nodes.push_back({"sum", Linear{{{turn % 2 == 0 ? 0u : 1u, dense},
+                                            {1 - turn % 2 == 0 ? 0u : 1u, sparse.finish()}},
+                                           {},
+                                           2}});
+    const std::map<std::size_t, double> variance{{1, 2.5}};
+    const NoiseNorms by_rows = noise_norms(circuit, variance)[2];
+    circuit.values[3].interval = {-1000, 1000};
+    circuit.nodes.push_back({"again", Linear{{{2, ScaleWeight{1}}}, {}, 3}});
+    const NoiseNorms by_matrices = noise_norms(circuit, variance)[2];
+    EXPECT_DOUBLE_EQ(by_rows.fresh, by_matrices.fresh);
+    EXPECT_DOUBLE_EQ(by_rows.bootstrap, by_matrices.bootstrap);
+    ASSERT_EQ(by_rows.by_lookup.size(), by_matrices.by_lookup.size());
+    for (const auto& [node, norm] : by_rows.by_lookup)
+      EXPECT_DOUBLE_EQ(norm, by_matrices.by_lookup.at(node));
+  }
 }
 
 TEST(Passes, ShareLookups) {

@@ -1,8 +1,11 @@
 #include "circuit/norms.h"
 
 #include <Eigen/SparseCore>
+#include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
+#include <span>
 
 namespace torusml {
 namespace {
@@ -39,12 +42,10 @@ Matrix as_matrix(const DenseWeight& w, std::int64_t operands) {
 
 Matrix as_matrix(const SparseWeight& w, std::int64_t) {
   std::vector<Eigen::Triplet<double, std::int64_t>> entries;
-  for (std::size_t row = 0; row + 1 < w.row_start.size(); ++row) {
-    for (auto e = static_cast<std::size_t>(w.row_start[row]);
-         e < static_cast<std::size_t>(w.row_start[row + 1]); ++e) {
-      entries.emplace_back(static_cast<std::int64_t>(row), w.column[e],
-                           static_cast<double>(w.value[e]));
-    }
+  for (std::int64_t row = 0; row < w.rows; ++row) {
+    w.row(row).for_each([&](std::int64_t column, std::int64_t value) {
+      entries.emplace_back(row, column, static_cast<double>(value));
+    });
   }
   Matrix matrix(w.rows, w.columns);
   matrix.setFromTriplets(entries.begin(), entries.end());
@@ -55,12 +56,52 @@ Matrix as_matrix(const ScaleWeight& w, std::int64_t operands) {
   return identity(operands) * static_cast<double>(w.factor);
 }
 
+double squared_norm(std::span<const std::int64_t> values) {
+  double sum = 0;
+  for (const std::int64_t v : values) sum += static_cast<double>(v) * static_cast<double>(v);
+  return sum;
+}
+
+// Squared norms of the rows of a weight, added to one total a result.
+void add_row_norms(const Weight& weight, double variance, Eigen::VectorXd& totals) {
+  if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
+    const auto columns = static_cast<std::size_t>(dense->columns);
+    std::vector<double> norms;
+    for (std::size_t row = 0; row < static_cast<std::size_t>(dense->rows); ++row)
+      norms.push_back(squared_norm({dense->data.data() + row * columns, columns}));
+    for (std::int64_t i = 0; i < totals.size(); ++i)
+      totals[i] += variance * norms[static_cast<std::size_t>(i % dense->rows)];
+  } else if (const auto* sparse = std::get_if<SparseWeight>(&weight)) {
+    std::vector<double> norms(sparse->patterns(), -1);
+    for (std::int64_t row = 0; row < sparse->rows; ++row) {
+      double& norm = norms[sparse->pattern[static_cast<std::size_t>(row)]];
+      if (norm < 0) norm = squared_norm(sparse->row(row));
+      totals[row] += variance * norm;
+    }
+  } else {
+    const auto factor = static_cast<double>(std::get<ScaleWeight>(weight).factor);
+    totals.array() += variance * factor * factor;
+  }
+}
+
+// Values that linear maps read: only of these the composed map is needed.
+std::vector<bool> linear_operands(const Circuit& circuit) {
+  std::vector<bool> is_read(circuit.values.size());
+  for (const Node& node : circuit.nodes) {
+    const auto* linear = std::get_if<Linear>(&node.op);
+    if (linear == nullptr) continue;
+    for (const LinearTerm& term : linear->terms) is_read[term.operand] = true;
+  }
+  return is_read;
+}
+
 class NormCounter {
  public:
   NormCounter(const Circuit& circuit, const std::map<std::size_t, double>& result_variance)
       : circuit_(circuit),
         result_variance_(result_variance),
         maps_(circuit.values.size()),
+        is_linear_operand_(linear_operands(circuit)),
         norms_(circuit.values.size()) {}
 
   std::vector<NoiseNorms> run() {
@@ -80,7 +121,10 @@ class NormCounter {
           is_fresh_[result] = false;
         }
       } else if (const auto* linear = std::get_if<Linear>(&node.op)) {
-        compose(*linear);
+        if (!is_linear_operand_[linear->result] && reads_sources_apart(*linear))
+          measure_apart(*linear);
+        else
+          compose(*linear);
       }
     }
     return std::move(norms_);
@@ -88,11 +132,39 @@ class NormCounter {
 
  private:
   void add_source(ValueId value, ValueId coherence_group, std::size_t node, double variance) {
-    const Matrix ones = identity(number_of_elements(circuit_.values[value].shape));
-    maps_[value].emplace(value, ones * std::sqrt(variance));
+    maps_[value].emplace(value, Matrix());  // its own identity is left out
     amplitude_[value] = std::sqrt(variance);
     group_[value] = coherence_group;
     node_[value] = node;
+  }
+
+  // No two terms read one source, or sources of one group: squared norms add up.
+  bool reads_sources_apart(const Linear& linear) const {
+    std::set<std::pair<bool, ValueId>> groups;
+    return std::ranges::all_of(linear.terms, [&](const LinearTerm& term) {
+      const auto group = group_.find(term.operand);
+      return group != group_.end() &&
+             groups.emplace(is_fresh_.at(term.operand), group->second).second;
+    });
+  }
+
+  void measure_apart(const Linear& linear) {
+    const std::int64_t results = number_of_elements(circuit_.values[linear.result].shape);
+    Eigen::VectorXd fresh = Eigen::VectorXd::Zero(results), bootstrap = fresh;
+    NoiseNorms& norms = norms_[linear.result];
+    for (const LinearTerm& term : linear.terms) {
+      const double amplitude = amplitude_.at(term.operand);
+      Eigen::VectorXd own = Eigen::VectorXd::Zero(results);
+      add_row_norms(term.weight, amplitude * amplitude, own);
+      if (is_fresh_.at(term.operand)) {
+        fresh += own;
+      } else {
+        bootstrap += own;
+        norms.by_lookup[node_.at(term.operand)] = own.maxCoeff();
+      }
+    }
+    norms.fresh = fresh.maxCoeff();
+    norms.bootstrap = bootstrap.maxCoeff();
   }
 
   void compose(const Linear& linear) {
@@ -159,6 +231,7 @@ class NormCounter {
   const Circuit& circuit_;
   const std::map<std::size_t, double>& result_variance_;
   std::vector<SourceMaps> maps_;
+  std::vector<bool> is_linear_operand_;
   std::vector<NoiseNorms> norms_;
   std::map<ValueId, double> amplitude_;  // of each source
   std::map<ValueId, ValueId> group_;

@@ -74,13 +74,12 @@ Linear as_linear(const Table& table, const Affine& affine, ValueId operand, Valu
   if (is_uniform && affine.slope[0] != 0) {
     linear.terms.push_back({operand, ScaleWeight{affine.slope[0]}});
   } else if (!is_uniform) {
-    SparseWeight diagonal{elements, elements, {0}, {}, {}};
+    SparseRows diagonal(elements);
     for (std::int64_t e = 0; e < elements; ++e) {
-      diagonal.column.push_back(e);
-      diagonal.value.push_back(affine.slope[row_of(e)]);
-      diagonal.row_start.push_back(e + 1);
+      diagonal.add(e, affine.slope[row_of(e)]);
+      diagonal.end_row();
     }
-    linear.terms.push_back({operand, std::move(diagonal)});
+    linear.terms.push_back({operand, diagonal.finish()});
   }
   for (std::int64_t e = 0; e < elements; ++e) linear.bias.push_back(affine.start[row_of(e)]);
   if (std::ranges::all_of(linear.bias, [](std::int64_t b) { return b == 0; })) linear.bias.clear();

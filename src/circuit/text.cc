@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <limits>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -82,9 +83,10 @@ class Printer {
   }
 
   std::string term(const SparseWeight& w, ValueId operand, const std::string& constant) {
-    constants_ += fmt::format("  {} = sparse {}x{} [{}] [{}] [{}]\n", constant, w.rows, w.columns,
-                              fmt::join(w.row_start, ", "), fmt::join(w.column, ", "),
-                              fmt::join(w.value, ", "));
+    constants_ +=
+        fmt::format("  {} = sparse {}x{} [{}] [{}] [{}] rows [{}] at [{}]\n", constant, w.rows,
+                    w.columns, fmt::join(w.pattern_start, ", "), fmt::join(w.offset, ", "),
+                    fmt::join(w.value, ", "), fmt::join(w.pattern, ", "), fmt::join(w.shift, ", "));
     return fmt::format("sparse(%{}, {})", operand, constant);
   }
 
@@ -314,9 +316,17 @@ class Parser {
     auto& sparse = std::get<SparseWeight>(weight);
     scan_.take("sparse");
     std::tie(sparse.rows, sparse.columns) = matrix_size();
-    sparse.row_start = scan_.take_integers();
-    sparse.column = scan_.take_integers();
+    sparse.pattern_start = scan_.take_integers();
+    sparse.offset = scan_.take_integers();
     sparse.value = scan_.take_integers();
+    scan_.take("rows");
+    for (std::int64_t pattern : scan_.take_integers()) {
+      if (pattern < 0 || pattern > std::numeric_limits<std::uint32_t>::max())
+        scan_.fail("a sparse weight has a row of no pattern");
+      sparse.pattern.push_back(static_cast<std::uint32_t>(pattern));
+    }
+    scan_.take("at");
+    sparse.shift = scan_.take_integers();
   }
 
   static constexpr std::int64_t kMaxValues = std::int64_t{1} << 24;

@@ -13,6 +13,7 @@
 #include "cli/key_set_text.h"
 #include "cli/named_files.h"
 #include "cli/progress_bar.h"
+#include "cli/warning.h"
 #include "compiler/quantized_module.h"
 #include "importer/onnx.h"
 #include "torusml/error.h"
@@ -104,6 +105,11 @@ void run_compile(const CompileArguments& arguments) {
     return compile_model(std::move(graph), calibration, options);
   }();
   save_model(model, arguments.output);
+  for (const std::string& output : constant_outputs(model.circuit)) {
+    print_warning(fmt::format(
+        "output '{}' is the same for all inputs; more bits, or calibration data of more variety",
+        output));
+  }
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   print_summary(arguments, model, elapsed.count());
 }

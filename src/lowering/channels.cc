@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <span>
 #include <tuple>
 
 namespace torusml {
@@ -10,10 +11,9 @@ namespace {
 
 std::int64_t width(Interval interval) { return interval.upper - interval.lower; }
 
-double squared_norm(const std::int64_t* begin, const std::int64_t* end) {
+double squared_norm(std::span<const std::int64_t> values) {
   double sum = 0;
-  for (const std::int64_t* w = begin; w != end; ++w)
-    sum += static_cast<double>(*w) * static_cast<double>(*w);
+  for (const std::int64_t w : values) sum += static_cast<double>(w) * static_cast<double>(w);
   return sum;
 }
 
@@ -23,18 +23,18 @@ std::vector<double> squared_norms(const Weight& weight, const Channels& channels
   if (const auto* dense = std::get_if<DenseWeight>(&weight)) {
     if (channels.inner != 1 || dense->rows != channels.count) return {};
     for (std::int64_t row = 0; row < dense->rows; ++row) {
-      const std::int64_t* first = dense->data.data() + row * dense->columns;
-      norms[static_cast<std::size_t>(row)] = squared_norm(first, first + dense->columns);
+      norms[static_cast<std::size_t>(row)] = squared_norm(
+          {dense->data.data() + row * dense->columns, static_cast<std::size_t>(dense->columns)});
     }
     return norms;
   }
   if (const auto* sparse = std::get_if<SparseWeight>(&weight)) {
-    const std::int64_t* value = sparse->value.data();
+    std::vector<double> of_pattern(sparse->patterns(), -1);
     for (std::int64_t row = 0; row < sparse->rows; ++row) {
+      double& known = of_pattern[sparse->pattern[static_cast<std::size_t>(row)]];
+      if (known < 0) known = squared_norm(sparse->row(row));
       double& norm = norms[channels.of(row)];
-      norm = std::max(norm,
-                      squared_norm(value + sparse->row_start[static_cast<std::size_t>(row)],
-                                   value + sparse->row_start[static_cast<std::size_t>(row) + 1]));
+      norm = std::max(norm, known);
     }
     return norms;
   }
@@ -95,11 +95,14 @@ void scale_rows(Weight& weight, const std::vector<std::int64_t>& factors,
     for (std::size_t i = 0; i < dense->data.size(); ++i)
       dense->data[i] *= factors[i / static_cast<std::size_t>(dense->columns)];
   } else if (auto* sparse = std::get_if<SparseWeight>(&weight)) {
+    SparseRows scaled(sparse->columns);
     for (std::int64_t row = 0; row < sparse->rows; ++row) {
-      const auto r = static_cast<std::size_t>(row);
-      for (std::int64_t e = sparse->row_start[r]; e < sparse->row_start[r + 1]; ++e)
-        sparse->value[static_cast<std::size_t>(e)] *= factors[channels.of(row)];
+      const std::int64_t factor = factors[channels.of(row)];
+      sparse->row(row).for_each(
+          [&](std::int64_t column, std::int64_t value) { scaled.add(column, value * factor); });
+      scaled.end_row();
     }
+    *sparse = scaled.finish();
   }
 }
 

@@ -81,12 +81,17 @@ TEST(ChannelFactors, StayWithinTheIntervalAndTheLongestRow) {
 
 TEST(ChannelFactors, SparseRowsBelongToTheirChannel) {
   const Channels channels({1, 2, 2});
-  Weight weight = SparseWeight{4, 1, {0, 1, 2, 3, 4}, {0, 0, 0, 0}, {1, 2, 6, 5}};
+  Weight weight =
+      sparse_weight(1, std::vector<std::int64_t>{0, 1, 2, 3, 4},
+                    std::vector<std::int64_t>{0, 0, 0, 0}, std::vector<std::int64_t>{1, 2, 6, 5});
   const std::vector<std::int64_t> factors =
       channel_factors({{0, 2}, {0, 30}}, {0, 30}, weight, channels);
   EXPECT_EQ(factors, (std::vector<std::int64_t>{3, 1})) << "15 would fit the interval, 3 the norm";
   scale_rows(weight, factors, channels);
-  EXPECT_EQ(std::get<SparseWeight>(weight).value, (std::vector<std::int64_t>{3, 6, 6, 5}));
+  std::vector<std::int64_t> scaled;
+  for (std::int64_t row = 0; row < 4; ++row)
+    scaled.push_back(std::get<SparseWeight>(weight).row(row).value[0]);
+  EXPECT_EQ(scaled, (std::vector<std::int64_t>{3, 6, 6, 5}));
 }
 
 TEST(ChannelFactors, AreOneWhereChannelsHaveNoRows) {

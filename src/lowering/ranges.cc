@@ -37,10 +37,10 @@ void add(const DenseWeight& w, const ElementRanges& x, ElementRanges& y) {
 void add(const SparseWeight& w, const ElementRanges& x, ElementRanges& y) {
   for (std::size_t i = 0; i < y.lower.size(); ++i) {
     Sum sum{y.lower[i], y.upper[i]};
-    for (std::int64_t e = w.row_start[i]; e < w.row_start[i + 1]; ++e) {
-      const auto column = static_cast<std::size_t>(w.column[static_cast<std::size_t>(e)]);
-      sum.add(w.value[static_cast<std::size_t>(e)], x.lower[column], x.upper[column]);
-    }
+    w.row(static_cast<std::int64_t>(i)).for_each([&](std::int64_t column, std::int64_t value) {
+      const auto c = static_cast<std::size_t>(column);
+      sum.add(value, x.lower[c], x.upper[c]);
+    });
     y.lower[i] = sum.lower;
     y.upper[i] = sum.upper;
   }

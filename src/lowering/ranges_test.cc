@@ -39,7 +39,7 @@ TEST(ElementRanges, AddUpByWeight) {
   add_ranges(DenseWeight{2, 2, {1, -2, 0, 3}}, x, y, "fc");
   EXPECT_EQ(y.lower, (std::vector<double>{-11, 0}));
   EXPECT_EQ(y.upper, (std::vector<double>{2, 15}));
-  add_ranges(SparseWeight{2, 2, {0, 1, 1}, {1}, {-1}}, x, y, "fc");
+  add_ranges(SparseWeight{2, 2, {0, 1, 1}, {0}, {-1}, {0, 1}, {1, 0}}, x, y, "fc");
   EXPECT_EQ(y.lower, (std::vector<double>{-16, 0}));
   add_ranges(ScaleWeight{2}, x, y, "fc");
   EXPECT_EQ(y.upper, (std::vector<double>{6, 25}));

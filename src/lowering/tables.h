@@ -32,8 +32,10 @@ class TableBuilder {
   Table build(const ElementwiseTail& tail, const UniformQuantizer& quantizer) const;
 
  private:
-  std::vector<double> evaluate(const ElementwiseTail& tail) const;
-  void hold_last_finite(std::vector<double>& rows, const std::string& tensor) const;
+  using Add = std::function<void(std::size_t first, std::vector<double>& floats)>;
+  void evaluate(const ElementwiseTail& tail, const Add& add) const;
+  std::vector<std::int64_t> held_last_finite(std::vector<std::int64_t> row, std::size_t element,
+                                             const std::string& tensor) const;
 
   const FloatGraph& graph_;
   Interval domain_;

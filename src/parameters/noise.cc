@@ -39,9 +39,9 @@ constexpr double kDifference = 2;
 // Concrete's fit of the FFT error of an external product: 2^constant * 2^(2 (64 - 53)) l B^2 N^2 (k
 // + 1) / q^2.
 constexpr double kConcreteFftLog2 = -2.57722494;
-// Ours, of one GGSW times X^e - 1: 2 * 2^constant * log2(N) k times the same. The constant was
+// Ours, of one GGSW times X^e - 1: 2 * 2^constant * passes(N) k times the same. The constant was
 // fitted to products with one GGSW against exact integers (docs/noise.md).
-constexpr double kFftErrorLog2 = -7.93;
+constexpr double kFftErrorLog2 = -6.82;
 
 double square(double x) { return x * x; }
 
@@ -74,6 +74,12 @@ double concrete_external_product_exact(const TfheParameters& p) {
   // Half a word of bias in each rounding.
   const double bias = (kN / 8 + square(1 - kN) / 16) / 4 * kWord64;
   return key_noise + rounding + bias;
+}
+
+// Of the transform of N / 2 complex points: four-way, and one two-way where their number asks for
+// it (tfhe/fft-inl.h).
+double transform_passes(const TfheParameters& p) {
+  return std::ceil((std::log2(polynomial_size(p)) - 1) / 2);
 }
 
 double fft_error(const TfheParameters& p, double constant_log2) {
@@ -160,8 +166,8 @@ RotationStepNoise rotation_step_noise(const TfheParameters& p) {
   noise.key.value = ggsws * kDifference * p.bootstrap.level_count * (glwe_dimension(p) + 1) *
                     polynomial_size(p) * digit_second_moment(p.bootstrap) * p.glwe_variance.value;
   noise.rounding.value = is_nonzero * kDifference * gadget_rounding;
-  noise.fft.value = ggsws * kDifference * fft_error(p, kFftErrorLog2) *
-                    std::log2(polynomial_size(p)) * glwe_dimension(p);
+  noise.fft.value =
+      ggsws * kDifference * fft_error(p, kFftErrorLog2) * transform_passes(p) * glwe_dimension(p);
   if (p.accumulator_bits == 32) noise.words.value = kWord32 / 12 * of_body_and_mask;
   // Halves are rounded up: half a word of mean, whose sign alternates from coefficient to
   // coefficient, so that it meets the key's variance only.
@@ -225,7 +231,7 @@ double keyed_product(const TfheParameters& p, const Gadget& gadget) {
   row.glwe_dimension = {0};  // a single polynomial is cut
   return gadget.level_count * polynomial_size(p) * digit_second_moment(gadget) *
              p.glwe_variance.value +
-         fft_error(row, kFftErrorLog2) * std::log2(polynomial_size(p));
+         fft_error(row, kFftErrorLog2) * transform_passes(p);
 }
 
 }  // namespace
@@ -273,9 +279,9 @@ Variance secret_square_variance(const TfheParameters& p) {
 
 PackingNoise packing_noise(const TfheParameters& p, const WideShape& shape) {
   const Gadget& gadget = p.circuit_bootstrap;
-  const double size = polynomial_size(p), size_log2 = std::log2(size);
+  const double size = polynomial_size(p);
   const double digits = gadget.level_count * digit_second_moment(gadget);
-  const auto rotated = std::min(shape.index_bits, static_cast<std::uint32_t>(size_log2));
+  const auto rotated = std::min(shape.index_bits, static_cast<std::uint32_t>(std::log2(size)));
   // Sums over the products; the first one's operand has no mask.
   Multiplier masks{};
   double bodies = 0;
@@ -296,7 +302,7 @@ PackingNoise packing_noise(const TfheParameters& p, const WideShape& shape) {
   const double rounding = gadget_rounding_variance(gadget) * all;
   TfheParameters cut = p;
   cut.bootstrap = gadget;
-  const double fft = bodies * fft_error(cut, kFftErrorLog2) * size_log2;
+  const double fft = bodies * fft_error(cut, kFftErrorLog2) * transform_passes(p);
   return {digits * all, {digits * (all * trace_norm2(p).value + of_square) + rounding + fft}};
 }
 

@@ -265,6 +265,8 @@ void bind_compiled_model(nb::module_& module) {
 
   nb::class_<CompiledModel>(module, "CompiledModel")
       .def_prop_ro("name", [](const CompiledModel& self) { return self.circuit.name; })
+      .def_prop_ro("constant_outputs",
+                   [](const CompiledModel& self) { return constant_outputs(self.circuit); })
       .def_prop_ro("client", [](const CompiledModel& self) { return self.client; })
       .def_prop_ro("plan",
                    [](const CompiledModel& self) { return describe(self.circuit, self.plan); })

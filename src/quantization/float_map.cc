@@ -301,18 +301,17 @@ Weight FloatMap::with_integers(std::vector<std::int64_t> integers) const {
       std::ranges::all_of(integers, [&](std::int64_t v) { return v == integers[0]; })) {
     return ScaleWeight{integers[0]};
   }
-  SparseWeight weight{rows, columns, {0}, {}, {}};
+  SparseRows weight(columns);
   for (std::int64_t row = 0; row < rows; ++row) {
     const std::int64_t first = kind == Kind::diagonal ? row : row_start[size(row)];
     const std::int64_t last = kind == Kind::diagonal ? row + 1 : row_start[size(row + 1)];
     for (std::int64_t e = first; e < last; ++e) {
       if (integers[size(e)] == 0) continue;
-      weight.column.push_back(kind == Kind::diagonal ? row : column[size(e)]);
-      weight.value.push_back(integers[size(e)]);
+      weight.add(kind == Kind::diagonal ? row : column[size(e)], integers[size(e)]);
     }
-    weight.row_start.push_back(static_cast<std::int64_t>(weight.column.size()));
+    weight.end_row();
   }
-  return weight;
+  return weight.finish();
 }
 
 }  // namespace torusml

@@ -148,17 +148,16 @@ SparseWeight recorded_weight(const LinearLayer& layer, const RecordedLinear& rec
                   fmt::format("layer '{}'", layer.name));
     }
   }
-  SparseWeight sparse{rows, columns, {0}, {}, {}};
+  SparseRows sparse(columns);
   auto entry = entries.begin();
   for (std::int64_t row = 0; row < rows; ++row) {
     for (; entry != entries.end() && entry->first.first == row; ++entry) {
       if (entry->second == 0) continue;
-      sparse.column.push_back(entry->first.second);
-      sparse.value.push_back(entry->second);
+      sparse.add(entry->first.second, entry->second);
     }
-    sparse.row_start.push_back(static_cast<std::int64_t>(sparse.column.size()));
+    sparse.end_row();
   }
-  return sparse;
+  return sparse.finish();
 }
 
 // The smallest step of operands whose quantizers are given.

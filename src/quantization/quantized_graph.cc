@@ -29,11 +29,9 @@ void add(const SparseWeight& weight, const std::vector<double>& x, std::int64_t 
     const double* in = x.data() + s * weight.columns;
     double* out = y.data() + s * weight.rows;
     for (std::int64_t row = 0; row < weight.rows; ++row) {
-      for (std::int64_t e = weight.row_start[static_cast<std::size_t>(row)];
-           e < weight.row_start[static_cast<std::size_t>(row) + 1]; ++e) {
-        const auto entry = static_cast<std::size_t>(e);
-        out[row] += static_cast<double>(weight.value[entry]) * in[weight.column[entry]];
-      }
+      weight.row(row).for_each([&](std::int64_t column, std::int64_t value) {
+        out[row] += static_cast<double>(value) * in[column];
+      });
     }
   }
 }

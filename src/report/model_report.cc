@@ -79,8 +79,7 @@ WeightCount count_weights(const Weight& weight) {
             static_cast<std::int64_t>(dense->data.size())};
   }
   if (const auto* sparse = std::get_if<SparseWeight>(&weight)) {
-    const auto entries = static_cast<std::int64_t>(sparse->value.size());
-    return {entries, entries};
+    return {sparse->entries(), sparse->entries()};
   }
   return {1, 1};
 }

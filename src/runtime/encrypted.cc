@@ -9,7 +9,7 @@
 #include "runtime/executors.h"
 #include "runtime/lookup_table.h"
 #include "runtime/memory.h"
-#include "tfhe/linear.h"
+#include "runtime/phase_block.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -132,24 +132,9 @@ class EncryptedRun {
     LweBatch result(plan_.big_dimension(), samples_ * constants.size());
     for (std::size_t i = 0; i < result.count; ++i)
       result.row(i).back() = constants[i % constants.size()];
-    for (const LinearTerm& term : linear.terms) add_term(term, result);
+    for (const LinearTerm& term : linear.terms)
+      add_term(term.weight, values_[term.operand], result);
     values_[linear.result] = std::move(result);
-  }
-
-  void add_term(const LinearTerm& term, LweBatch& sums) const {
-    const LweBatch& x = values_[term.operand];
-    if (const auto* dense = std::get_if<DenseWeight>(&term.weight)) {
-      add_product(DenseMatrix{static_cast<std::size_t>(dense->rows),
-                              static_cast<std::size_t>(dense->columns), dense->data},
-                  x, sums);
-    } else if (const auto* sparse = std::get_if<SparseWeight>(&term.weight)) {
-      add_product(SparseMatrix{static_cast<std::size_t>(sparse->rows),
-                               static_cast<std::size_t>(sparse->columns), sparse->row_start,
-                               sparse->column, sparse->value},
-                  x, sums);
-    } else {
-      add_multiple(std::get<ScaleWeight>(term.weight).factor, x, sums);
-    }
   }
 
   LweBatch take_operand(const Lut& lut, std::size_t node, Torus offset) {

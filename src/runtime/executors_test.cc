@@ -227,7 +227,7 @@ void expect_agreement_with_wide_lookups(
   SecretGenerator random;
   const Keys keys = Keys::make(key_sets, random);
   int wide = 0;
-  for (std::uint64_t seed = 0; seed < 600; ++seed) {
+  for (std::uint64_t seed = 0; seed < 800; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomCircuit generator(seed, 1024);
     const Circuit circuit = generator.make();
@@ -349,7 +349,7 @@ TEST(Long, ExecutorsAgreeOnRandomCircuitsAt128Bits) {
         parameters_of(make_plan(identity_table(0, values - 1, 1), {}).key_sets), random));
   }
   int circuits = 0;
-  for (std::uint64_t seed = 0; seed < 600; ++seed) {
+  for (std::uint64_t seed = 0; seed < 800; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomCircuit generator(seed, 16);
     const Circuit circuit = generator.make();

@@ -374,18 +374,18 @@ Circuit shared_sources() {
                    {"source", Lut{0, {make_table("source", small, identity)}, {1}}}};
   const auto add_linear = [&](const std::vector<std::int64_t>& abc, std::int64_t bias) {
     const auto result = static_cast<ValueId>(circuit.values.size());
-    SparseWeight weight{8, 24, {0}, {}, {}};
+    SparseRows weight(24);
     for (std::int64_t row = 0; row < 8; ++row) {
       for (std::size_t i = 0; i < 3; ++i) {
         if (abc[i] == 0) continue;
-        weight.column.push_back(3 * row + static_cast<std::int64_t>(i));
-        weight.value.push_back(abc[i]);
+        weight.add(3 * row + static_cast<std::int64_t>(i), abc[i]);
       }
-      weight.row_start.push_back(static_cast<std::int64_t>(weight.column.size()));
+      weight.end_row();
     }
     circuit.values.push_back({{8}, sum});
-    circuit.nodes.push_back({"sum" + std::to_string(result),
-                             Linear{{{1, weight}}, std::vector<std::int64_t>(8, bias), result}});
+    circuit.nodes.push_back(
+        {"sum" + std::to_string(result),
+         Linear{{{1, weight.finish()}}, std::vector<std::int64_t>(8, bias), result}});
     return result;
   };
   const auto add_lookup = [&](ValueId operand) {

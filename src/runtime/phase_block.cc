@@ -11,8 +11,8 @@ void add_term(const Weight& weight, const LweBatch& x, LweBatch& sums) {
                 x, sums);
   } else if (const auto* sparse = std::get_if<SparseWeight>(&weight)) {
     add_product(SparseMatrix{static_cast<std::size_t>(sparse->rows),
-                             static_cast<std::size_t>(sparse->columns), sparse->row_start,
-                             sparse->column, sparse->value},
+                             static_cast<std::size_t>(sparse->columns), sparse->pattern_start,
+                             sparse->offset, sparse->value, sparse->pattern, sparse->shift},
                 x, sums);
   } else {
     add_multiple(std::get<ScaleWeight>(weight).factor, x, sums);

@@ -112,16 +112,20 @@ class RandomCircuit {
       for (std::int64_t i = 0; i < rows * columns; ++i) dense.data.push_back(between(-2, 2));
       return dense;
     }
-    SparseWeight sparse{rows, columns, {0}, {}, {}};
+    SparseRows sparse(columns);
+    const bool is_window = columns >= 2 && below(2) == 0;  // one pattern of two entries, shifted
+    const std::int64_t left = between(-3, 3), right = between(-3, 3);
     for (std::int64_t row = 0; row < rows; ++row) {
-      for (std::int64_t column = 0; column < columns; ++column) {
-        if (below(2) == 0) continue;
-        sparse.column.push_back(column);
-        sparse.value.push_back(between(-3, 3));
+      if (is_window) {
+        sparse.add(row % (columns - 1), left);
+        sparse.add(row % (columns - 1) + 1, right);
       }
-      sparse.row_start.push_back(static_cast<std::int64_t>(sparse.column.size()));
+      for (std::int64_t column = 0; !is_window && column < columns; ++column) {
+        if (below(2) != 0) sparse.add(column, between(-3, 3));
+      }
+      sparse.end_row();
     }
-    return sparse;
+    return sparse.finish();
   }
 
   void add_lut(int step, ValueId operand_id) {

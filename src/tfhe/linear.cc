@@ -73,12 +73,13 @@ void add_wide(const DenseMatrix& matrix, const Strip& strip) {
 
 void add_wide(const SparseMatrix& matrix, const Strip& strip) {
   for (std::size_t row = 0; row < matrix.rows; ++row) {
-    const auto first = static_cast<std::size_t>(matrix.row_start[row]);
-    const auto count = static_cast<std::size_t>(matrix.row_start[row + 1]) - first;
+    const std::size_t first = matrix.first_entry(row);
     add_row(
-        matrix.weights.subspan(first, count),
-        [&](std::size_t i) { return static_cast<std::size_t>(matrix.column[first + i]); }, strip,
-        row);
+        matrix.weights.subspan(first, matrix.end_entry(row) - first),
+        [&](std::size_t i) {
+          return static_cast<std::size_t>(matrix.shift[row] + matrix.offset[first + i]);
+        },
+        strip, row);
   }
 }
 
@@ -99,9 +100,11 @@ void add_product(const SparseMatrix& matrix, const LweBatch& x, LweBatch& sums) 
   check_units(matrix.rows, matrix.columns, x, sums);
   const bool narrow = fit_32_bits(matrix.weights);
   const LinearKernels& kernels = current_linear_kernels();
-  for_strips(matrix.rows, matrix.columns, matrix.weights.size(),
-             narrow ? sparse_panel_words(matrix.columns) : 0, x, sums,
-             [&](Torus* panel, const Strip& strip) {
+  std::size_t entries = 0;
+  for (std::size_t row = 0; row < matrix.rows; ++row)
+    entries += matrix.end_entry(row) - matrix.first_entry(row);
+  for_strips(matrix.rows, matrix.columns, entries, narrow ? sparse_panel_words(matrix.columns) : 0,
+             x, sums, [&](Torus* panel, const Strip& strip) {
                narrow ? kernels.add_sparse(matrix, strip, panel) : add_wide(matrix, strip);
              });
 }

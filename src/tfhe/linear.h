@@ -25,11 +25,20 @@ struct DenseMatrix {
   std::span<const std::int64_t> weights;  // row-major
 };
 
-// Compressed sparse rows.
+// Rows of shifted patterns: row r has weights[e] in column shift[r] + offset[e], for e from
+// pattern_start[p] to pattern_start[p + 1], p = pattern[r].
 struct SparseMatrix {
   std::size_t rows = 0, columns = 0;
-  std::span<const std::int64_t> row_start;  // rows + 1
-  std::span<const std::int64_t> column, weights;
+  std::span<const std::int64_t> pattern_start, offset, weights;
+  std::span<const std::uint32_t> pattern;  // by row
+  std::span<const std::int64_t> shift;     // by row
+
+  std::size_t first_entry(std::size_t row) const {
+    return static_cast<std::size_t>(pattern_start[pattern[row]]);
+  }
+  std::size_t end_entry(std::size_t row) const {
+    return static_cast<std::size_t>(pattern_start[pattern[row] + std::size_t{1}]);
+  }
 };
 
 // Error wrong_shape when the batches do not have whole units, the same number of both.

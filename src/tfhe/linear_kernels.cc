@@ -44,9 +44,8 @@ void add_dense(const DenseMatrix& matrix, const Strip& strip, Torus*) {
 
 void add_sparse(const SparseMatrix& matrix, const Strip& strip, Torus*) {
   for (std::size_t row = 0; row < matrix.rows; ++row) {
-    for (auto e = matrix.row_start[row]; e < matrix.row_start[row + 1]; ++e) {
-      const auto entry = static_cast<std::size_t>(e);
-      const auto column = static_cast<std::size_t>(matrix.column[entry]);
+    for (std::size_t entry = matrix.first_entry(row); entry < matrix.end_entry(row); ++entry) {
+      const auto column = static_cast<std::size_t>(matrix.shift[row] + matrix.offset[entry]);
       add_multiple_words(matrix.weights[entry], strip.x + column * strip.pitch, strip.words,
                          strip.sums + row * strip.pitch);
     }
@@ -213,10 +212,11 @@ void add_sparse_row(const SparseMatrix& matrix, std::size_t row, const Strip& st
   for (Sums& sum : sums) sum.clear();
   if (row + kRowsAhead < matrix.rows)
     prefetch(strip.sums + (row + kRowsAhead) * strip.pitch, strip);
-  for (auto e = matrix.row_start[row]; e < matrix.row_start[row + 1]; ++e) {
-    const auto entry = static_cast<std::size_t>(e);
+  const std::size_t end = matrix.end_entry(row);
+  const auto shift = static_cast<std::size_t>(matrix.shift[row]);
+  for (std::size_t entry = matrix.first_entry(row); entry < end; ++entry) {
     const auto weight = broadcast(matrix.weights[entry]);
-    const auto column = static_cast<std::size_t>(matrix.column[entry]);
+    const std::size_t column = shift + static_cast<std::size_t>(matrix.offset[entry]);
     const auto* cell = reinterpret_cast<const std::int32_t*>(panel + column * Groups * kGroupWords);
     for (std::size_t g = 0; g < Groups; ++g, cell += 2 * hn::Lanes(d)) {
       const auto lower = hn::Load(d, cell), upper = hn::Load(d, cell + hn::Lanes(d));

@@ -27,13 +27,26 @@ std::vector<std::string> names() {
   return result;
 }
 
-// One matrix in both forms.
+// One matrix in both forms; in the sparse one each row has a pattern of its own, at an odd shift.
 struct Matrix {
   std::size_t rows = 0, columns = 0;
-  std::vector<std::int64_t> dense, row_start{0}, column, value;
+  std::vector<std::int64_t> dense, row_start{0}, offset, value;
+  std::vector<std::uint32_t> pattern;
+  std::vector<std::int64_t> shift;
 
+  void add_entry(std::int64_t column, std::int64_t weight) {
+    offset.push_back(column - static_cast<std::int64_t>(shift.size()) % 3);
+    value.push_back(weight);
+  }
+  void end_row() {
+    pattern.push_back(static_cast<std::uint32_t>(shift.size()));
+    shift.push_back(static_cast<std::int64_t>(shift.size()) % 3);
+    row_start.push_back(static_cast<std::int64_t>(value.size()));
+  }
   DenseMatrix as_dense() const { return {rows, columns, dense}; }
-  SparseMatrix as_sparse() const { return {rows, columns, row_start, column, value}; }
+  SparseMatrix as_sparse() const {
+    return {rows, columns, row_start, offset, value, pattern, shift};
+  }
 };
 
 class LinearOnTarget : public testing::TestWithParam<std::string> {
@@ -65,10 +78,9 @@ class LinearOnTarget : public testing::TestWithParam<std::string> {
         const bool kept = random_() % 8 < kept_of_8;
         matrix.dense.push_back(kept ? draw_weight(bits) : 0);
         if (!kept) continue;
-        matrix.column.push_back(static_cast<std::int64_t>(c));
-        matrix.value.push_back(matrix.dense.back());
+        matrix.add_entry(static_cast<std::int64_t>(c), matrix.dense.back());
       }
-      matrix.row_start.push_back(static_cast<std::int64_t>(matrix.column.size()));
+      matrix.end_row();
     }
     return matrix;
   }
@@ -132,20 +144,27 @@ TEST_P(LinearOnTarget, ManyColumns) {
 TEST_P(LinearOnTarget, WeightsAtTheEdgeOfTheFastPath) {
   constexpr std::int64_t kEdge = std::int64_t{1} << 31;
   for (const std::int64_t weight : {kEdge - 1, -kEdge, kEdge, -kEdge - 1}) {
-    Matrix matrix{1, 3, {weight, 5, -1}, {0, 3}, {0, 1, 2}, {weight, 5, -1}};
+    Matrix matrix{.rows = 1, .columns = 3, .dense = {weight, 5, -1}};
+    for (std::int64_t c = 0; c < 3; ++c)
+      matrix.add_entry(c, matrix.dense[static_cast<std::size_t>(c)]);
+    matrix.end_row();
     check(matrix, 200, 2);
   }
 }
 
-// A sparse row may name a column twice, in any order, or have no weight at all.
+// A sparse row may name a column twice, in any order, or have no weight at all; rows may share a
+// pattern.
 TEST_P(LinearOnTarget, SparseRowsOfAnyForm) {
-  const std::vector<std::int64_t> row_start{0, 3, 3}, column{2, 0, 2}, weights{4, -7, 9};
-  const LweBatch x = draw_batch(130, 3);
-  LweBatch sums({130}, 2);
-  add_product(SparseMatrix{2, 3, row_start, column, weights}, x, sums);
+  const std::vector<std::int64_t> start{0, 3, 3}, offset{2, 0, 2}, weights{4, -7, 9},
+      shift{0, 0, 1};
+  const std::vector<std::uint32_t> pattern{0, 1, 0};
+  const LweBatch x = draw_batch(130, 4);
+  LweBatch sums({130}, 3);
+  add_product(SparseMatrix{3, 4, start, offset, weights, pattern, shift}, x, sums);
   for (std::size_t j = 0; j <= 130; ++j) {
     ASSERT_EQ(sums.row(0)[j], 13 * x.row(2)[j] - 7 * x.row(0)[j]);
     ASSERT_EQ(sums.row(1)[j], 0u);
+    ASSERT_EQ(sums.row(2)[j], 13 * x.row(3)[j] - 7 * x.row(1)[j]);
   }
 }
 

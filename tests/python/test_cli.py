@@ -191,6 +191,15 @@ def test_compiling_is_reproducible(life):
     assert (life / "again.tml").read_bytes() == (life / "m.tml").read_bytes()
 
 
+def test_a_constant_output_is_told(tmp_path):
+    save_network(tmp_path / "net.onnx", (FIRST, np.zeros((2, len(FIRST)))), relu=False)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).uniform(-1, 1, (400, 2)))
+    command = [COMMAND, "compile", "net.onnx", "--calibration", "x.npy", "-o", "m.tml"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert "torusml: warning: output 'y' is the same for all inputs" in result.stderr
+
+
 def test_inspect_names_every_kind(life):
     described = {
         name: json.loads(torusml("inspect", name, "--json", folder=life))

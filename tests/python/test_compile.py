@@ -5,7 +5,9 @@ import pathlib
 import brevitas.nn as qnn
 import numpy as np
 import pytest
+import small_networks
 import torch
+from onnx import helper
 from torch import nn
 
 import torusml
@@ -258,3 +260,15 @@ def test_checkerboard_encrypted(checkerboard):
     simulated = module.forward(arrays["points"], fhe="simulate")
     agree = np.argmax(simulated, 1) == np.argmax(module.forward(arrays["points"]), 1)
     assert agree.mean() > 0.97
+
+
+def test_a_constant_output_is_told():
+    constants = {"w": np.eye(2, dtype=np.float32), "b": np.float32([-9, -9])}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["h"], name="fc"),
+        helper.make_node("Relu", ["h"], ["y"], name="relu"),
+    ]
+    model = small_networks.model_of(nodes, {"x": [1, 2]}, {"y": [1, 2]}, constants)
+    with pytest.warns(RuntimeWarning, match="output 'y' is the same for all inputs"):
+        module = compile_onnx_model(model, small_networks.floats(50, 2))
+    assert not module.forward(small_networks.floats(3, 2), fhe="execute").any()

@@ -14,6 +14,7 @@ All of them take batches: the first axis.
 from __future__ import annotations
 
 import numbers
+import warnings
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,12 @@ class QuantizedModule:
         arguments = (search or PrecisionSearch()).arguments(len(arrays[0]))
         with progress.bar("trials of precision") as shown:
             core = self._core.compile(arrays, options, **arguments, progress=shown, after_pass=None)
+        for output in core.constant_outputs:
+            warnings.warn(
+                f"output '{output}' is the same for all inputs; more bits, or calibration data of more variety",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         self._compiled = CompiledModel(core)
         self._compilation = (arrays, options, arguments)
         if verbose:
