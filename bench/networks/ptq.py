@@ -29,9 +29,7 @@ def measure(folder: Path, name: str, method: str, bits: int) -> dict:
     with np.load(folder / f"{name}.npz") as file:
         arrays = dict(file)
     start = time.perf_counter()
-    module = torusml.quantize(
-        folder / f"{name}-float.onnx", arrays["calibration"], bits=bits, method=method, margin=MARGIN
-    )
+    module = torusml.quantize(folder / f"{name}-float.onnx", arrays["calibration"], bits=bits, method=method, margin=MARGIN)
     seconds = time.perf_counter() - start
     found = module.forward(arrays["test"]).argmax(axis=1)
     description = json.loads((folder / f"{name}.json").read_text())

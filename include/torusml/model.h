@@ -29,6 +29,9 @@ namespace torusml {
 struct CompileSettings {
   int bits = 8;      // of weights and activations; ignored for QAT networks
   bool qat = false;  // the network brings its own quantizers
+  // Of quantization after training: "minmax", "percentile", "mse", "entropy" or "best"
+  // (docs/quantization.md); empty: as Concrete ML does. `seed` is that of "best", too.
+  std::string method;
   // "exact"; "tolerant"; or "auto": the fastest choice for each layer whose simulated results agree
   // with the exact ones on calibration samples that were held out. Empty: auto, or what rounding
   // needs.

@@ -38,8 +38,8 @@ def quantize(
     weights having a step for every output channel: "minmax", "percentile" (the percentile and its mirror image), "mse",
     "entropy"; or "best", which fits the integers to what the float network computes, layer by layer and then to its
     outputs, on the calibration samples (docs/quantization.md). "compatible" is what the functions of Concrete ML's names do.
-    accumulator_bits: method "best" keeps accumulators that tables read this narrow. seed: of the samples that "best" looks
-    at. Then module.forward(x), module.compile(calibration).
+    accumulator_bits: method "best" keeps accumulators that tables read within 2^accumulator_bits values. seed: of the
+    samples that "best" looks at. Then module.forward(x), module.compile(calibration).
     """
     from .torch.compile import Method, quantize_any
 

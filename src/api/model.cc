@@ -16,7 +16,10 @@ namespace {
 
 CompileOptions compile_options(const CompileSettings& settings) {
   CompileOptions options;
-  options.quantization = {QuantizationBits::uniform(settings.bits), settings.qat};
+  options.quantization.bits = QuantizationBits::uniform(settings.bits);
+  options.quantization.import_qat = settings.qat;
+  options.quantization.method = parse_quantization_method(settings.method);
+  options.quantization.seed = settings.seed;
   options.margin = settings.margin;
   options.rounding = parse_rounding(settings.rounding, "rounding");
   options.plan.precision = parse_precision(precision_with(settings.precision, options.rounding));

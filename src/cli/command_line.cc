@@ -87,8 +87,7 @@ void add_compile_options(CLI::App& command, CompileArguments& a) {
   command.add_option("--method", a.method,
                      "Of quantization after training: minmax, percentile, mse, entropy or best "
                      "(fits integers to the float network); without it as Concrete ML does");
-  command
-      .add_option("--percentile", a.percentile, "Of method percentile, above 50, 100 at most")
+  command.add_option("--percentile", a.percentile, "Of method percentile, above 50, 100 at most")
       ->capture_default_str();
   command.add_option("--accumulator-bits", a.accumulator_bits,
                      "Method best keeps accumulators before tables this narrow");

@@ -167,8 +167,10 @@ class Tuner {
       order.push_back(s);
       channels += size(stages_[s].tuned.tied.channels);
     }
-    ProgressCounter counter(progress, channels * size(options_.passes));
-    for (int pass = 0; pass < options_.passes; ++pass) {
+    const double affordable = options_.most_work_of_all / std::max(work(), 1.0);
+    const int passes = std::clamp(static_cast<int>(std::min(affordable, 1e6)), 2, options_.passes);
+    ProgressCounter counter(progress, channels * size(passes));
+    for (int pass = 0; pass < passes; ++pass) {
       const double before = least_;
       for (const std::size_t s : order) {
         for (std::int64_t c = 0; c < stages_[s].tuned.tied.channels; ++c) {
@@ -445,7 +447,8 @@ double fine_tune(std::vector<TunedStage>& stages, const ArrayXXf& inputs, Output
   Tuner first(stages, inputs, loss, options);
   const double work = first.work() * kTypicalPasses;
   const int starts =
-      std::clamp(static_cast<int>(options.most_work / std::max(work, 1.0)), 1, options.starts);
+      std::clamp(static_cast<int>(std::min(options.most_work_of_all / std::max(work, 1.0), 1e6)), 1,
+                 options.starts);
   const auto report = [&](int start) -> ProgressCallback {
     if (!progress) return {};
     return [&progress, start, starts](std::size_t done, std::size_t total) {

@@ -42,8 +42,9 @@ struct TunedStage {
 struct FineTuning {
   int bits = 8;                     // of weights
   int passes = 6;                   // at most; a pass that gains little is the last
-  double most_work = 1e10;          // operations of a stage's pass; and of all starts
+  double most_work = 1e10;          // operations of a stage's pass
   double most_work_of_pairs = 1e9;  // of a stage's pass in which weights move in pairs, too
+  double most_work_of_all = 1e10;   // of all passes and starts, but for two passes
   // At most: each begins with what is best so far, some weights shaken. Networks of little work
   // only.
   int starts = 4;

@@ -202,7 +202,7 @@ FloatMap FloatMap::after(const FloatMap& inner) const {
     return dense_like(*this, matrix_of(*this) * matrix_of(inner));
   }
   FloatMap result = sparse_product(*this, inner);
-  if (is_selection(inner)) result.weights = weights;
+  result.weights = is_selection(inner) ? weights : std::vector<double>();
   if (kind == Kind::sparse && !weight_of.empty() && result.weight_of.empty() &&
       is_selection(inner)) {
     result.weight_of = moved_weights(*this, inner, result);

@@ -74,6 +74,21 @@ TEST(FloatMap, IntegersActAsTheMap) {
   }
 }
 
+// A convolution of scaled pixels: its step is that of the scaled weights.
+TEST(FloatMap, WeightsOfAKernelEndWithItsScale) {
+  FloatMap kernel = FloatMap::sparse(2);
+  kernel.add_entry(0, 3);
+  kernel.add_entry(1, 4);
+  kernel.add_row();
+  kernel.weights = {3, 4};
+  kernel.weight_of = {0, 1};
+  kernel.weight_count = 2;
+  EXPECT_EQ(kernel.after(FloatMap::identity(2)).to_scale(), (std::vector<double>{3, 4}));
+  const FloatMap scaled = kernel.after(FloatMap::diagonal({0.5, 0.5}));
+  EXPECT_EQ(scaled.to_scale(), (std::vector<double>{1.5, 2}));
+  EXPECT_EQ(scaled.weight_of, (std::vector<std::int64_t>{0, 1}));
+}
+
 TEST(FloatMap, SharedNumbers) {
   EXPECT_EQ(FloatMap::identity(3).shared_magnitude(), 1.0);
   EXPECT_EQ(FloatMap::diagonal({2, -2}).shared_magnitude(), 2.0);

@@ -62,10 +62,10 @@ FloatGraph convolutional_network(std::uint64_t seed) {
       .node("Relu", {"n1"}, "r1")
       .constant("w2", random_tensor(random, {5, 4, 2, 2}))
       .constant("b2", random_tensor(random, {5}))
-      .node("Conv", {"r1", "w2", "b2"}, "c2")
+      .node("Conv", {"r1", "w2", "b2"}, "c2", {{"strides", std::vector<std::int64_t>{2, 2}}})
       .node("Relu", {"c2"}, "r2")
       .node("Flatten", {"r2"}, "f")
-      .constant("w3", random_tensor(random, {80, 3}))
+      .constant("w3", random_tensor(random, {20, 1}))
       .node("MatMul", {"f", "w3"}, "y")
       .output("y")
       .build();

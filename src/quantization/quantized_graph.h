@@ -41,8 +41,9 @@ struct QuantizationRequest {
   bool import_qat = false;  // take the quantizers that the network brings along
   QuantizationMethod method = QuantizationMethod::compatible;
   double percentile = 99.9;  // of method percentile: in (50, 100]
-  // Of method best: accumulators that tables read stay this narrow on the calibration data, with a
-  // margin of 5 %; 0: they may get as wide as they like.
+  // Of method best: a channel's accumulators that tables read stay within 2^accumulator_bits values
+  // on the samples that are fitted, with a margin of 5 % on each side; 0: they may be as wide as
+  // they like.
   int accumulator_bits = 0;
   std::uint64_t seed = 0;  // of method best: which samples are held out, and which are looked at
 };

@@ -155,10 +155,6 @@ CASES = [
         "3 different scales", "'quant'", "per-tensor", import_qat=True,
     ),
     Case(
-        "sum of unequal steps", quantized_twice({"scale": "s"}, {"scale": "s2"}), errors.NotSupported, "0.125 and 0.1",
-        "layer 'sum'", "shared by all operands", import_qat=True,
-    ),
-    Case(
         "path without quantizer", trained([quant("x", "a"), gemm("a", "qw", "h", "fc1"),
                                            helper.make_node("Sigmoid", ["h"], ["p"], name="act"),
                                            gemm("p", "qv", "y", "fc2")]),
@@ -180,13 +176,6 @@ CASES = [
         trained([helper.make_node("Quant", ["s", "x", "zero", "b"], ["a"], name="quant", domain=QONNX, signed=1, narrow=0),
                  gemm("a", "qw")]),
         errors.NotSupported, r"operand 1 \('x'\) is not constant", "'quant'", "exchanged", import_qat=True,
-    ),
-    Case(
-        "product of two encrypted tensors",
-        linear([gemm(result="h"), helper.make_node("MatMul", ["x", "wt"], ["g"], name="other"),
-                helper.make_node("Mul", ["h", "g"], ["y"], name="gate")],
-               constants={"w": weight(), "wt": weight(3, 2)}),
-        errors.NotSupported, "2 encrypted tensors", "'gate'", "products with constants",
     ),
     Case(
         "sums of 17 bits", two_layers(weight(2, 3) + 3), errors.AccumulatorTooWide, "at most 16", "'fc1'", "pruning",

@@ -196,7 +196,10 @@ def test_compiling_is_reproducible(life):
 
 
 def test_a_constant_output_is_told(tmp_path):
-    save_network(tmp_path / "net.onnx", (FIRST, np.zeros((2, len(FIRST)))), relu=False)
+    first = 0.01 * np.asarray(FIRST)  # the bias of the first neuron, -0.3, keeps it at zero
+    second = np.zeros((2, len(first)))
+    second[:, 0] = 1, 2
+    save_network(tmp_path / "net.onnx", (first, second))
     np.save(tmp_path / "x.npy", np.random.default_rng(0).uniform(-1, 1, (400, 2)))
     command = [COMMAND, "compile", "net.onnx", "--calibration", "x.npy", "-o", "m.tml"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
