@@ -179,6 +179,24 @@ TEST(QuantizationMethods, BestOfConvolutions) {
   for (std::size_t e = 0; e < scale.size(); ++e) EXPECT_EQ(scale[e], scale[e / 25 * 25]);
 }
 
+// 80 inputs a neuron, 128 samples that are fitted: the fit would follow them, and not what is new.
+TEST(QuantizationMethods, BestWithFewSamplesIsNoWorseOnNewOnes) {
+  std::mt19937_64 random(21);
+  const FloatGraph graph = TestGraph()
+                               .input("x", {1, 80})
+                               .constant("w", random_tensor(random, {80, 12}))
+                               .node("MatMul", {"x", "w"}, "a")
+                               .node("Relu", {"a"}, "ra")
+                               .constant("v", random_tensor(random, {12, 1}))
+                               .node("MatMul", {"ra", "v"}, "y")
+                               .output("y")
+                               .build();
+  const Tensor<double> x = samples({1, 80}, 160, 22), fresh = samples({1, 80}, 500, 23);
+  const QuantizedGraph best = quantize(graph, {x}, request(Method::best));
+  const QuantizedGraph mse = quantize(graph, {x}, request(Method::mse));
+  EXPECT_LT(relative_error(graph, best, fresh), 1.1 * relative_error(graph, mse, fresh));
+}
+
 TEST(QuantizationMethods, BestIsTheSameTwice) {
   const FloatGraph graph = convolutional_network(2);
   const Tensor<double> x = samples({1, 1, 5, 5}, 80, 9);

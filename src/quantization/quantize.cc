@@ -56,6 +56,9 @@ constexpr std::int64_t kLeastDivided = 160;  // samples: fewer are not divided
 constexpr std::size_t kMostFitted = 4096, kMostHeld = 1024;
 constexpr int kMostTunedBits = 6;  // of activations: finer ones have too many thresholds
 constexpr std::int64_t kMostParameters = 4096;  // of a channel that is fitted
+// Sums to fit (samples times places of a convolution) for each weight of a channel, at least: with
+// fewer a fit follows the samples' accidents.
+constexpr std::int64_t kSumsPerWeight = 4;
 constexpr double kMargin = 1.1;                 // of calibrated widths: 5 % on each side
 
 void check_method(const QuantizationRequest& request) {
@@ -479,6 +482,8 @@ class Quantization {
     if (!tied || tied->parameters > kMostParameters || rules_.contains(term.tensor) ||
         (is_output && tied->patterns.size() > 1))
       return std::nullopt;
+    const auto samples = calibration_[0].shape[0];
+    if (samples * tied->positions < kSumsPerWeight * tied->parameters) return std::nullopt;
     std::vector<double> targets = float_values(layer.output);
     for (std::size_t i = 0; i < targets.size(); ++i)
       targets[i] -= layer.bias[i % layer.bias.size()];
