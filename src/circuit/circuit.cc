@@ -320,47 +320,6 @@ std::vector<const Node*> output_nodes(const Circuit& circuit) {
   return nodes;
 }
 
-namespace {
-
-bool is_zero(const Weight& weight) {
-  const auto all_zero = [](const std::vector<std::int64_t>& values) {
-    return std::ranges::all_of(values, [](std::int64_t v) { return v == 0; });
-  };
-  return std::visit(Overloaded{
-                        [&](const DenseWeight& w) { return all_zero(w.data); },
-                        [&](const SparseWeight& w) { return all_zero(w.value); },
-                        [](const ScaleWeight& w) { return w.factor == 0; },
-                    },
-                    weight);
-}
-
-}  // namespace
-
-std::vector<std::string> constant_outputs(const Circuit& circuit) {
-  std::vector<bool> is_reached(circuit.values.size());
-  std::vector<std::string> names;
-  for (const Node& node : circuit.nodes) {
-    std::visit(Overloaded{
-                   [&](const Input& input) { is_reached[input.result] = true; },
-                   [&](const Linear& linear) {
-                     is_reached[linear.result] =
-                         std::ranges::any_of(linear.terms, [&](const LinearTerm& term) {
-                           return is_reached[term.operand] && !is_zero(term.weight);
-                         });
-                   },
-                   [&](const Lut& lut) {
-                     for (const ValueId result : lut.results)
-                       is_reached[result] = is_reached[lut.operand];
-                   },
-                   [&](const Output& output) {
-                     if (!is_reached[output.operand]) names.push_back(node.name);
-                   },
-               },
-               node.op);
-  }
-  return names;
-}
-
 std::int64_t lookup_count(const Circuit& circuit) {
   std::int64_t count = 0;
   for (const Node& node : circuit.nodes) {
@@ -393,7 +352,10 @@ int maximum_bit_width(const Circuit& circuit) {
   return bits;
 }
 
-std::vector<Interval> guaranteed_intervals(const Circuit& circuit) {
+namespace {
+
+// By value and element.
+std::vector<ElementIntervals> element_intervals(const Circuit& circuit) {
   std::vector<ElementIntervals> known(circuit.values.size());
   for (const Node& node : circuit.nodes) {
     std::visit(Overloaded{
@@ -414,6 +376,13 @@ std::vector<Interval> guaranteed_intervals(const Circuit& circuit) {
                },
                node.op);
   }
+  return known;
+}
+
+}  // namespace
+
+std::vector<Interval> guaranteed_intervals(const Circuit& circuit) {
+  const std::vector<ElementIntervals> known = element_intervals(circuit);
   std::vector<Interval> result(circuit.values.size());
   for (std::size_t v = 0; v < known.size(); ++v) {
     if (known[v].empty()) continue;
@@ -421,6 +390,17 @@ std::vector<Interval> guaranteed_intervals(const Circuit& circuit) {
     for (Interval interval : known[v]) result[v] = hull(result[v], interval);
   }
   return result;
+}
+
+std::vector<std::string> constant_outputs(const Circuit& circuit) {
+  const std::vector<ElementIntervals> known = element_intervals(circuit);
+  std::vector<std::string> names;
+  for (const Node* node : output_nodes(circuit)) {
+    const ElementIntervals& elements = known[std::get<Output>(node->op).operand];
+    if (std::ranges::all_of(elements, [](Interval i) { return i.lower == i.upper; }))
+      names.push_back(node->name);
+  }
+  return names;
 }
 
 void apply_weight(const Weight& weight, const std::int64_t* x, std::int64_t x_elements,

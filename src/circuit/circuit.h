@@ -141,10 +141,6 @@ void verify(const Circuit& circuit);
 std::vector<const Node*> input_nodes(const Circuit& circuit);
 std::vector<const Node*> output_nodes(const Circuit& circuit);
 
-// Names of the outputs that no input reaches: a network that is the same for all inputs, as one of
-// too few bits may be.
-std::vector<std::string> constant_outputs(const Circuit& circuit);
-
 // Number of single-value table lookups for one sample.
 std::int64_t lookup_count(const Circuit& circuit);
 // Products of a weight and a number, for one sample.
@@ -156,6 +152,10 @@ int maximum_bit_width(const Circuit& circuit);
 // The interval that follows from the inputs' intervals and the weights alone, by ValueId (tables
 // map the part of their domain that can be reached). Error accumulator_too_wide beyond 62 bits.
 std::vector<Interval> guaranteed_intervals(const Circuit& circuit);
+
+// Names of the outputs that are the same for all inputs, as those of a network of too few bits may
+// be.
+std::vector<std::string> constant_outputs(const Circuit& circuit);
 
 // y += weight * x for one sample, in int64 (verified intervals cannot overflow it).
 void apply_weight(const Weight& weight, const std::int64_t* x, std::int64_t x_elements,
