@@ -59,7 +59,7 @@ constexpr std::int64_t kMostParameters = 4096;  // of a channel that is fitted
 // Sums to fit (samples times places of a convolution) for each weight of a channel, at least: with
 // fewer a fit follows the samples' accidents.
 constexpr std::int64_t kSumsPerWeight = 4;
-constexpr double kMargin = 1.1;                 // of calibrated widths: 5 % on each side
+constexpr double kMargin = 1.1;  // of calibrated widths: 5 % on each side
 
 void check_method(const QuantizationRequest& request) {
   if (!(request.percentile > 50 && request.percentile <= 100)) {

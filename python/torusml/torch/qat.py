@@ -65,7 +65,7 @@ def to_qat(
     quantized once is not quantized again, but for sums, whose operands need one step.
 
     Errors: not_supported, naming the line, where torch.fx cannot follow the forward pass, for subclasses of layers, and for
-    operators without a counterpart on encrypted data; unsupported_bits, invalid_argument.
+    operators without a twin in Brevitas; unsupported_bits, invalid_argument.
     """
     if not isinstance(model, nn.Module):
         raise RefusedType(f"a torch.nn.Module expected, got {type(model).__name__}", "model")

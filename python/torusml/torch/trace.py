@@ -59,17 +59,19 @@ _PASSES_NAMES = {
     "to", "transpose", "unbind", "unflatten", "unsqueeze", "view",
 }  # fmt: skip
 _SHAPE_NAMES = {"size", "dim", "numel", "len"}
+_BY_HAND = "or quantizers by hand"
+_NO_SOFTMAX = f"no softmax, which can run on decrypted results, {_BY_HAND}"
+_NORM = f"batch normalization, {_BY_HAND}"
 _REFUSED_NAMES = {
     "linear": "an nn.Linear", "bilinear": "an nn.Linear", "matmul": "an nn.Linear", "mm": "an nn.Linear",
     "bmm": "an nn.Linear", "addmm": "an nn.Linear", "einsum": "an nn.Linear", "conv1d": "an nn.Conv1d",
-    "conv2d": "an nn.Conv2d", "conv3d": "an nn.Conv3d", "softmax": "no softmax: it can run on decrypted results",
-    "log_softmax": "no softmax: it can run on decrypted results", "scaled_dot_product_attention": "another layer",
-    "layer_norm": "batch normalization", "group_norm": "batch normalization", "instance_norm": "batch normalization",
+    "conv2d": "an nn.Conv2d", "conv3d": "an nn.Conv3d", "softmax": _NO_SOFTMAX, "log_softmax": _NO_SOFTMAX,
+    "scaled_dot_product_attention": "another layer", "layer_norm": _NORM, "group_norm": _NORM, "instance_norm": _NORM,
 }  # fmt: skip
 _REFUSED = {
-    nn.Softmax: "no softmax: it can run on decrypted results", nn.LogSoftmax: "no softmax: it can run on decrypted results",
-    nn.LayerNorm: "nn.BatchNorm1d", nn.GroupNorm: "nn.BatchNorm2d", nn.RNNBase: "linear layers",
-    nn.MultiheadAttention: "linear layers", nn.Embedding: "one-hot inputs and an nn.Linear", nn.Bilinear: "an nn.Linear",
+    nn.Softmax: _NO_SOFTMAX, nn.LogSoftmax: _NO_SOFTMAX, nn.LayerNorm: _NORM, nn.GroupNorm: _NORM,
+    nn.RNNBase: "linear layers", nn.MultiheadAttention: "linear layers",
+    nn.Embedding: "one-hot inputs and an nn.Linear", nn.Bilinear: "an nn.Linear",
     nn.ConvTranspose1d: "a Linear or Conv layer", nn.ConvTranspose2d: "a Linear or Conv layer",
     nn.ConvTranspose3d: "a Linear or Conv layer",
 }  # fmt: skip
@@ -87,7 +89,7 @@ class _Tracer(fx.Tracer):
 
 class Trace:
     """Errors: not_supported, naming the line, for forward passes that torch.fx cannot follow and for operators that have no
-    counterpart on encrypted data."""
+    twin in Brevitas."""
 
     def __init__(self, model: nn.Module):
         self.model = model
