@@ -126,8 +126,8 @@ void FittedWalk::divide_root(const std::string& root, std::vector<double> diviso
 }
 
 bool FittedWalk::tune(const OutputLoss& loss, const ProgressCallback& progress) {
-  if (bits_.op_inputs > kMostTunedBits || graph_.inputs.size() != 1 || graph_.outputs.size() != 1 ||
-      fitted_.size() != layers_.size())
+  if (layers_.empty() || bits_.op_inputs > kMostTunedBits || graph_.inputs.size() != 1 ||
+      graph_.outputs.size() != 1 || fitted_.size() != layers_.size())
     return false;
   std::vector<TunedStage> stages;
   for (std::size_t i = 0; i < layers_.size(); ++i) {

@@ -252,6 +252,14 @@ TEST(QuantizationMethods, BestOfNetworksThatAreNoChain) {
   EXPECT_LE(relative_error(graph, best, fresh), relative_error(graph, mse, fresh));
 }
 
+TEST(QuantizationMethods, BestWithoutLinearLayers) {
+  const FloatGraph graph =
+      TestGraph().input("x", {1, 4}).node("Abs", {"x"}, "y").output("y").build();
+  const Tensor<double> x = samples({1, 4}, 100, 13);
+  const QuantizedGraph best = quantize(graph, {x}, request(Method::best, 6));
+  EXPECT_LT(relative_error(graph, best, x), 0.05);
+}
+
 TEST(QuantizationMethods, WrongUse) {
   const FloatGraph graph = dense_network(1);
   const Tensor<double> x = samples({1, 6}, 40, 1);
