@@ -16,6 +16,7 @@
 #include "artifact/describe.h"
 #include "artifact/files.h"
 #include "artifact/sample_model.h"
+#include "artifact/testing/code_of.h"
 #include "circuit/text.h"
 #include "torusml/error.h"
 
@@ -26,15 +27,6 @@ namespace fs = std::filesystem;
 
 const std::set<ErrorCode> kFileErrors{ErrorCode::file_truncated, ErrorCode::file_foreign,
                                       ErrorCode::file_version, ErrorCode::file_corrupt};
-
-ErrorCode code_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return static_cast<ErrorCode>(0);
-}
 
 // Every cut and every flipped byte must be a file error.
 void expect_fragile(const std::string& bytes, const std::function<void(const std::string&)>& read) {

@@ -5,6 +5,7 @@
 #include "artifact/codecs.h"
 #include "artifact/container.h"
 #include "artifact/sample_model.h"
+#include "artifact/testing/code_of.h"
 #include "circuit/text.h"
 #include "torusml/error.h"
 
@@ -15,15 +16,6 @@ StoredModel stored_model(bool with_lookup = true) {
   StoredModel stored{sample_model(with_lookup), {}, "torusml"};
   stored.hash = hash_of(stored.model);
   return stored;
-}
-
-ErrorCode code_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return static_cast<ErrorCode>(0);
 }
 
 TEST(Halves, ComeBackTheSame) {

@@ -217,18 +217,7 @@ std::vector<double> LayerWalk::values_at(const std::string& tensor) {
 
 FloatTensor LayerWalk::compute(const QuantizedLayer& layer,
                                const std::vector<std::vector<double>>& values) const {
-  const std::int64_t samples = calibration_[0].shape[0];
-  const auto elements = static_cast<std::size_t>(number_of_elements(layer.shape));
-  Tensor<double> sums{layer.shape,
-                      std::vector<double>(static_cast<std::size_t>(samples) * elements)};
-  sums.shape[0] = samples;
-  for (std::size_t i = 0; i < sums.data.size() && !layer.integer_bias.empty(); ++i)
-    sums.data[i] = static_cast<double>(layer.integer_bias[i % elements]);
-  for (std::size_t i = 0; i < layer.operands.size(); ++i) {
-    const std::vector<std::int64_t> q = layer.operands[i].quantizer.quantize(values[i]);
-    add_product(layer.operands[i].weight, {q.begin(), q.end()}, samples, sums.data);
-  }
-  return layer_output(layer, sums, graph_.shapes.at(layer.output));
+  return layer_output(layer, values, calibration_[0].shape[0], graph_.shapes.at(layer.output));
 }
 
 FloatTensor LayerWalk::compute_again(const QuantizedLayer& layer) {

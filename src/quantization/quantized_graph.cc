@@ -89,6 +89,22 @@ FloatTensor layer_output(const QuantizedLayer& layer, const Tensor<double>& accu
   return result;
 }
 
+FloatTensor layer_output(const QuantizedLayer& layer,
+                         const std::vector<std::vector<double>>& operands, std::int64_t samples,
+                         const Shape& shape) {
+  const auto elements = static_cast<std::size_t>(number_of_elements(layer.shape));
+  Tensor<double> sums{layer.shape,
+                      std::vector<double>(static_cast<std::size_t>(samples) * elements)};
+  sums.shape[0] = samples;
+  for (std::size_t i = 0; i < sums.data.size() && !layer.integer_bias.empty(); ++i)
+    sums.data[i] = static_cast<double>(layer.integer_bias[i % elements]);
+  for (std::size_t i = 0; i < layer.operands.size(); ++i) {
+    const std::vector<std::int64_t> q = layer.operands[i].quantizer.quantize(operands[i]);
+    add_product(layer.operands[i].weight, {q.begin(), q.end()}, samples, sums.data);
+  }
+  return layer_output(layer, sums, shape);
+}
+
 std::vector<std::vector<double>> evaluate_quantized(const QuantizedGraph& quantized,
                                                     const std::vector<Tensor<double>>& inputs) {
   std::map<std::string, FloatTensor> values;
@@ -104,17 +120,10 @@ std::vector<std::vector<double>> evaluate_quantized(const QuantizedGraph& quanti
   };
   const std::int64_t samples = inputs.at(0).shape[0];
   for (const QuantizedLayer& layer : quantized.layers) {
-    const auto elements = static_cast<std::size_t>(number_of_elements(layer.shape));
-    Tensor<double> sums{layer.shape,
-                        std::vector<double>(static_cast<std::size_t>(samples) * elements)};
-    sums.shape[0] = samples;
-    for (std::size_t i = 0; i < sums.data.size() && !layer.integer_bias.empty(); ++i)
-      sums.data[i] = static_cast<double>(layer.integer_bias[i % elements]);
-    for (const QuantizedOperand& operand : layer.operands) {
-      const std::vector<std::int64_t> q = operand.quantizer.quantize(at(operand.tensor));
-      add_product(operand.weight, {q.begin(), q.end()}, samples, sums.data);
-    }
-    values[layer.output] = layer_output(layer, sums, quantized.graph.shapes.at(layer.output));
+    std::vector<std::vector<double>> operands;
+    for (const QuantizedOperand& operand : layer.operands) operands.push_back(at(operand.tensor));
+    values[layer.output] =
+        layer_output(layer, operands, samples, quantized.graph.shapes.at(layer.output));
   }
   std::vector<std::vector<double>> outputs;
   for (const QuantizedOutput& output : quantized.outputs) {

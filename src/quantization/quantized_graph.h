@@ -100,6 +100,10 @@ struct QuantizedGraph {
 // `shape` but for the batch.
 FloatTensor layer_output(const QuantizedLayer& layer, const Tensor<double>& accumulators,
                          const Shape& shape);
+// The same from the floats of its operands, sample after sample, by the operands' quantizers.
+FloatTensor layer_output(const QuantizedLayer& layer,
+                         const std::vector<std::vector<double>>& operands, std::int64_t samples,
+                         const Shape& shape);
 
 // The outputs on samples of each input, (samples, shape...), from the definition.
 std::vector<std::vector<double>> evaluate_quantized(const QuantizedGraph& quantized,

@@ -65,7 +65,7 @@ def quant(source, result, scale="s", bits="b", name="quant", **attributes):
 
 
 NUMBERS = {
-    "s": np.float32(0.125), "s2": np.float32(0.1), "s0": np.float32(0), "sw": np.float32(0.25), "zero": np.float32(0),
+    "s": np.float32(0.125), "s0": np.float32(0), "sw": np.float32(0.25), "zero": np.float32(0),
     "b": np.float32(4), "b40": np.float32(40), "b2.5": np.float32(2.5), "sn": np.float32(np.nan),
     "channels": np.array([[0.125, 0.25, 0.5]], np.float32),
 }  # fmt: skip
@@ -76,20 +76,6 @@ def trained(nodes):
     weights = [quant("w", "qw", "sw", name="weight_quant", narrow=1), quant("v", "qv", "sw", name="v_quant", narrow=1)]
     model = linear([*weights, *nodes], constants=NUMBERS | {"w": weight(), "v": weight(2, 2)})
     return with_domain(model, QONNX)
-
-
-def quantized_twice(first, second):
-    """A sum of two quantized branches."""
-    return trained(
-        [
-            quant("x", "a", "s"),
-            gemm("a", "qw", "h", "left"),
-            quant("h", "p", **first, name="left_quant"),
-            gemm("a", "qw", "g", "right"),
-            quant("g", "q", **second, name="right_quant"),
-            helper.make_node("Add", ["p", "q"], ["y"], name="sum"),
-        ]
-    )
 
 
 @dataclass
