@@ -127,7 +127,10 @@ class Searcher {
           "precision \"auto\"",
           "more samples, a looser target, or precision \"exact\" or \"tolerant\"");
     }
-    const std::size_t most = std::max(kWantedDraws, 4 * needed);
+    // Other samples tell more than other noise on the same ones.
+    const auto affordable = static_cast<std::size_t>(kMostLookupsDrawn / lookups());
+    const std::size_t most =
+        std::max({kWantedDraws, 4 * needed, std::min(wanted_draws(), affordable)});
     const auto take = [&](std::size_t from, std::size_t count) {
       const auto begin = all.begin() + static_cast<std::ptrdiff_t>(from);
       return std::vector(begin, begin + static_cast<std::ptrdiff_t>(count));
@@ -175,12 +178,17 @@ class Searcher {
     return entry->second;
   }
 
+  double lookups() const {
+    return std::max<double>(1, static_cast<double>(lookup_count(circuit_)));
+  }
+
+  std::size_t wanted_draws() const {
+    return score_.criterion() == Criterion::metric ? kWantedMetricDraws : kWantedDraws;
+  }
+
   std::size_t draws_of(std::size_t samples) const {
-    const double lookups = std::max<double>(1, static_cast<double>(lookup_count(circuit_)));
-    const double affordable = kMostLookupsDrawn / lookups / static_cast<double>(samples);
-    const std::size_t all =
-        score_.criterion() == Criterion::metric ? kWantedMetricDraws : kWantedDraws;
-    const auto wanted = static_cast<double>((all + samples - 1) / samples);
+    const double affordable = kMostLookupsDrawn / lookups() / static_cast<double>(samples);
+    const auto wanted = static_cast<double>((wanted_draws() + samples - 1) / samples);
     return static_cast<std::size_t>(std::max(1.0, std::min(affordable, wanted)));
   }
 
@@ -288,25 +296,28 @@ class Searcher {
     }
   }
 
-  PrecisionFound verified(int base) {
+  // What is judged on the samples held out, by cost: the cheapest candidates, and the finer uniform
+  // rungs in case that none of them passes, exact the last of them.
+  std::vector<Candidate> finalists(int base) {
+    std::erase_if(candidates_, [&](const Candidate& c) { return c.rungs == uniform(kExactRung); });
     std::ranges::stable_sort(candidates_, {}, &Candidate::cost);
-    for (int rung = base + 1; rung <= kExactRung; ++rung) fallbacks_.push_back(rung);
-    std::optional<double> best;
-    std::size_t tried = 0;
-    const auto accept = [&](const Rungs& rungs, double& loss) {
-      flips_.clear();
-      loss = is_exact(rungs) ? 0 : loss_of(*plan_at(rungs), held_out_, 1, &flips_);
-      best = std::min(best.value_or(loss), loss);
-      return loss <= score_.most_loss();
-    };
-    double loss = 0;
-    for (const Candidate& candidate : candidates_) {
-      if (tried++ >= kMostVerified && !is_exact(candidate.rungs)) continue;
-      if (accept(candidate.rungs, loss)) return found(candidate.rungs, loss);
+    if (candidates_.size() > kMostVerified) candidates_.resize(kMostVerified);
+    for (int rung = std::min(base + 1, kExactRung); rung <= kExactRung; ++rung) {
+      const std::optional<Plan>& plan = plan_at(uniform(rung));
+      if (plan) candidates_.push_back({uniform(rung), plan->cost_ms_per_core});
     }
-    for (const int rung : fallbacks_) {
-      if (!plan_at(uniform(rung))) continue;
-      if (accept(uniform(rung), loss)) return found(uniform(rung), loss);
+    std::ranges::stable_sort(candidates_, {}, &Candidate::cost);
+    return std::move(candidates_);
+  }
+
+  // The first finalist that passes.
+  PrecisionFound verified(int base) {
+    std::optional<double> best;
+    for (const auto& [rungs, cost] : finalists(base)) {
+      flips_.clear();
+      const double loss = is_exact(rungs) ? 0 : loss_of(*plan_at(rungs), held_out_, 1, &flips_);
+      if (loss <= score_.most_loss()) return found(rungs, loss);
+      best = std::min(best.value_or(loss), loss);
     }
     fail(best);
   }
@@ -353,8 +364,7 @@ class Searcher {
   std::map<Rungs, std::optional<Plan>> plans_;
   std::map<std::string, double> losses_;  // by identity_of a plan
   std::vector<Candidate> candidates_;     // that pass on the samples to choose by
-  std::vector<int> fallbacks_;
-  FlipCounts flips_;  // of the candidate that is judged
+  FlipCounts flips_;                      // of the candidate that is judged
   std::optional<Error> failure_;
   double exact_cost_ = 0;
   int trials_ = 0;

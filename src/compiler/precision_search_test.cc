@@ -215,6 +215,34 @@ TEST(PrecisionSearch, FollowsAMetric) {
             make_plan(net.circuit, strict.options).cost_ms_per_core);
 }
 
+// Samples that the choice is judged by may be harder than those that it was made by. What comes
+// next is a finer tolerance, not exact lookups at several times the cost.
+TEST(PrecisionSearch, TriesFinerTolerancesBeforeExact) {
+  const Classifier net = ClassifierBuilder(9, 15).make(900);
+  const std::vector<double> exact =
+      dequantize_output(net.client.outputs[0], run_clear(net.circuit, net.inputs)[0]).data;
+  // Minus the relative error; ten times that where more than a third of the samples is looked at.
+  const Metric metric = [&](const std::vector<Tensor<double>>& outputs,
+                            const std::vector<std::size_t>& samples) {
+    const std::size_t width = outputs[0].data.size() / samples.size();
+    double error = 0, norm = 0;
+    for (std::size_t s = 0; s < samples.size(); ++s) {
+      for (std::size_t c = 0; c < width; ++c) {
+        const double value = exact[samples[s] * width + c];
+        error += std::pow(outputs[0].data[s * width + c] - value, 2);
+        norm += value * value;
+      }
+    }
+    return (samples.size() > 300 ? -10 : -1) * std::sqrt(error / norm);
+  };
+  const PrecisionTarget target = make_target(Precision::automatic, 0, 0, metric, 1);
+  const PrecisionFound found =
+      search_precision(net.circuit, net.client, net.inputs, {}, {.target = target});
+  EXPECT_FALSE(found.is_exact);
+  EXPECT_LE(found.report.loss, 1);
+  EXPECT_LT(make_plan(net.circuit, found.options).cost_ms_per_core, found.report.exact_ms_per_core);
+}
+
 TEST(PrecisionSearch, LeavesFixedLayersAlone) {
   const Classifier net = ClassifierBuilder(10).make(600);
   PlanOptions options;
