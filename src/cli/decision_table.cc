@@ -7,65 +7,12 @@
 #include <vector>
 
 #include "cli/human.h"
+#include "plan/reader_facts.h"
 
 namespace torusml {
 namespace {
 
-struct Decision {
-  std::string name;
-  bool is_lookup = false;
-  std::int64_t tables = 0;
-  int bits = 0;
-  Precision policy = Precision::exact;
-  double tolerance = 0;
-  std::optional<double> effective_bits;
-  double step = 0, far = 0, flip = 0, wrap = 0;
-  std::optional<double> measured_flip;
-  double ms = 0;
-  std::string key_set;
-};
-
-std::vector<Decision> decisions(const CompiledModel& model) {
-  const Circuit& circuit = model.circuit;
-  const Plan& plan = model.plan;
-  const std::map<std::size_t, double> costs = cost_by_lookup(circuit, plan);
-  std::vector<Decision> all;
-  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
-    Decision d;
-    d.name = circuit.nodes[n].name;
-    if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
-      const LookupPlan& lookup = plan.lookups.at(n);
-      const TensorType& type = circuit.values[lut->operand];
-      d.is_lookup = true;
-      d.tables = number_of_elements(type.shape) * static_cast<std::int64_t>(lut->tables.size());
-      d.bits = bit_width(type.interval);
-      d.policy = lookup.policy;
-      d.tolerance = lookup.tolerance;
-      d.step = lookup.step_probability;
-      d.far = lookup.far_probability;
-      d.flip = lookup.flip_probability;
-      d.wrap = lookup.wrap_probability;
-      d.ms = costs.at(n);
-      d.key_set = plan.key_set_of(lookup).name;
-      if (model.precision && model.precision->flip_rates.contains(n))
-        d.measured_flip = model.precision->flip_rates.at(n);
-    } else if (const auto* output = std::get_if<Output>(&circuit.nodes[n].op)) {
-      const OutputPlan& planned = plan.outputs.at(n);
-      d.bits = bit_width(circuit.values[output->operand].interval);
-      d.policy = planned.policy;
-      d.tolerance = planned.tolerance;
-      d.flip = planned.flip_probability;
-      d.wrap = planned.wrap_probability;
-    } else {
-      continue;
-    }
-    d.effective_bits = effective_bits(circuit, plan, n);
-    all.push_back(std::move(d));
-  }
-  return all;
-}
-
-std::string policy_text(const Decision& d) {
+std::string policy_text(const ReaderFacts& d) {
   if (d.policy == Precision::exact) return "exact";
   return fmt::format("tolerant 2^{:.1f}", std::log2(d.tolerance));
 }
@@ -74,7 +21,7 @@ std::string share(double value) {
   return value < 5e-5 ? "< 0.01 %" : fmt::format("{:.2f} %", 100 * value);
 }
 
-std::vector<std::string> row_of(const Decision& d) {
+std::vector<std::string> row_of(const ReaderFacts& d) {
   const std::string flip = share(d.measured_flip.value_or(d.flip));
   return {d.is_lookup ? d.name : d.name + " (output)",
           d.is_lookup ? std::to_string(d.tables) : "",
@@ -91,7 +38,7 @@ std::vector<std::string> row_of(const Decision& d) {
 std::string decision_table(const CompiledModel& model) {
   std::vector<std::vector<std::string>> rows{
       {"layer", "tables", "bits", "precision", "effective bits", "flips", "one core", "key set"}};
-  for (const Decision& d : decisions(model)) rows.push_back(row_of(d));
+  for (const ReaderFacts& d : describe_readers(model)) rows.push_back(row_of(d));
   std::vector<std::size_t> widths(rows[0].size(), 0);
   for (const std::vector<std::string>& row : rows) {
     for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
@@ -113,7 +60,7 @@ std::string decision_table(const CompiledModel& model) {
 
 nlohmann::json decision_json(const CompiledModel& model) {
   nlohmann::json layers = nlohmann::json::array();
-  for (const Decision& d : decisions(model)) {
+  for (const ReaderFacts& d : describe_readers(model)) {
     nlohmann::json layer{{"name", d.name},
                          {"kind", d.is_lookup ? "lookup" : "output"},
                          {"bits", d.bits},
