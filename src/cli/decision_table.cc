@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <vector>
 
 #include "cli/human.h"
@@ -33,12 +34,10 @@ std::vector<std::string> row_of(const ReaderFacts& d) {
           d.key_set};
 }
 
-}  // namespace
-
-std::string decision_table(const CompiledModel& model) {
-  std::vector<std::vector<std::string>> rows{
-      {"layer", "tables", "bits", "precision", "effective bits", "flips", "one core", "key set"}};
-  for (const ReaderFacts& d : describe_readers(model)) rows.push_back(row_of(d));
+// Rows below a heading, columns as wide as they need; `is_text`: of the columns that are not
+// numbers.
+std::string table_of(const std::vector<std::vector<std::string>>& rows,
+                     const std::set<std::size_t>& is_text) {
   std::vector<std::size_t> widths(rows[0].size(), 0);
   for (const std::vector<std::string>& row : rows) {
     for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
@@ -47,15 +46,63 @@ std::string decision_table(const CompiledModel& model) {
   for (const std::vector<std::string>& row : rows) {
     std::string line = " ";
     for (std::size_t c = 0; c < row.size(); ++c) {
-      const bool is_text = c == 0 || c == 3 || c + 1 == row.size();
-      line += is_text ? fmt::format(" {:<{}}", row[c], widths[c])
-                      : fmt::format(" {:>{}}", row[c], widths[c]);
+      line += is_text.contains(c) ? fmt::format(" {:<{}}", row[c], widths[c])
+                                  : fmt::format(" {:>{}}", row[c], widths[c]);
       if (c + 1 < row.size()) line += " ";
     }
     line.erase(line.find_last_not_of(' ') + 1);
     text += line + "\n";
   }
   return text;
+}
+
+// How near a search came to its target, and how near it was to come. `how`: on which samples.
+std::string outcome_text(Criterion criterion, double loss, double most_loss,
+                         const std::string& beside, const std::string& how) {
+  if (criterion == Criterion::argmax) {
+    return fmt::format("{:.4g} % of predictions as {}, {} (asked for {:.4g} %)", 100 * (1 - loss),
+                       beside, how, 100 * (1 - most_loss));
+  }
+  return fmt::format("{} {:.3g} beside {}, {} (at most {:.3g})",
+                     criterion == Criterion::metric ? "the metric loses" : "relative error", loss,
+                     beside, how, most_loss);
+}
+
+}  // namespace
+
+std::string bits_text(const BitsReport& report) {
+  const std::string how =
+      fmt::format("in the clear on {} held out", counted(report.samples, "sample"));
+  std::string text = fmt::format(
+      "  bits auto: {}\n",
+      outcome_text(report.criterion, report.loss, report.most_loss, "the float network's", how));
+  std::vector<std::vector<std::string>> rows{{"layer", "bits of inputs", "of weights"}};
+  for (const BitsReport::Layer& layer : report.layers) {
+    rows.push_back(
+        {layer.name, std::to_string(layer.bits.inputs), std::to_string(layer.bits.weights)});
+  }
+  return text + table_of(rows, {0});
+}
+
+nlohmann::json bits_json(const BitsReport& report) {
+  nlohmann::json layers = nlohmann::json::array();
+  for (const BitsReport::Layer& layer : report.layers) {
+    layers.push_back(
+        {{"name", layer.name}, {"inputs", layer.bits.inputs}, {"weights", layer.bits.weights}});
+  }
+  return {{"criterion", to_string(report.criterion)},
+          {"most_loss", report.most_loss},
+          {"loss", report.loss},
+          {"samples", report.samples},
+          {"trials", report.trials},
+          {"layers", std::move(layers)}};
+}
+
+std::string decision_table(const CompiledModel& model) {
+  std::vector<std::vector<std::string>> rows{
+      {"layer", "tables", "bits", "precision", "effective bits", "flips", "one core", "key set"}};
+  for (const ReaderFacts& d : describe_readers(model)) rows.push_back(row_of(d));
+  return table_of(rows, {0, 3, 7});
 }
 
 nlohmann::json decision_json(const CompiledModel& model) {
@@ -83,17 +130,12 @@ nlohmann::json decision_json(const CompiledModel& model) {
 }
 
 std::string precision_text(const PrecisionReport& report) {
-  const std::string asked = fmt::format("asked for {:.4g} %", 100 * (1 - report.most_loss));
   if (report.draws == 0) return "auto: exact everywhere";
-  const std::string samples =
+  const std::string how =
       fmt::format("simulated on {} held out", counted(report.samples, "sample"));
-  if (report.criterion == Criterion::argmax) {
-    return fmt::format("auto: {:.4g} % of predictions as under exact, {} ({})",
-                       100 * (1 - report.loss), samples, asked);
-  }
-  return fmt::format("auto: {} {:.3g}, {} (at most {:.3g})",
-                     report.criterion == Criterion::metric ? "the metric loses" : "relative error",
-                     report.loss, samples, report.most_loss);
+  return "auto: " + outcome_text(report.criterion, report.loss, report.most_loss,
+                                 report.criterion == Criterion::argmax ? "under exact" : "exact",
+                                 how);
 }
 
 }  // namespace torusml

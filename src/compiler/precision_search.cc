@@ -6,7 +6,6 @@
 #include <cmath>
 #include <map>
 #include <optional>
-#include <random>
 #include <utility>
 
 #include "compiler/precision_score.h"
@@ -109,40 +108,15 @@ class Searcher {
     return floats;
   }
 
-  // A third to choose by, two thirds to judge the choice by; of many samples some thousand.
+  // Of many samples some thousand. Other samples tell more than other noise on the same ones.
   void split_samples() {
-    std::vector<std::size_t> all(static_cast<std::size_t>(inputs_[0].shape[0]));
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
-    std::mt19937_64 random(search_.seed);
-    for (std::size_t i = all.size(); i > 1; --i) std::swap(all[i - 1], all[random() % i]);
-    const std::size_t first = all.size() / 3;
-    const std::size_t needed = score_.least_samples();
-    if (all.size() - first < needed || first == 0) {
-      std::size_t enough = std::max<std::size_t>(needed, 3);
-      while (enough - enough / 3 < needed) ++enough;
-      throw Error(
-          ErrorCode::calibration_too_small,
-          fmt::format("{} calibration samples are too few to judge {} of {:.4g}: {} would do",
-                      all.size(), criterion_text(), score_.most_loss(), enough),
-          "precision \"auto\"",
-          "more samples, a looser target, or precision \"exact\" or \"tolerant\"");
-    }
-    // Other samples tell more than other noise on the same ones.
     const auto affordable = static_cast<std::size_t>(kMostLookupsDrawn / lookups());
     const std::size_t most =
-        std::max({kWantedDraws, 4 * needed, std::min(wanted_draws(), affordable)});
-    const auto take = [&](std::size_t from, std::size_t count) {
-      const auto begin = all.begin() + static_cast<std::ptrdiff_t>(from);
-      return std::vector(begin, begin + static_cast<std::ptrdiff_t>(count));
-    };
-    chosen_by_ = take(0, std::min(first, most));
-    held_out_ = take(first, std::min(all.size() - first, 2 * most));
-  }
-
-  std::string criterion_text() const {
-    return score_.criterion() == Criterion::argmax
-               ? "a share of differing predictions"
-               : "a loss of the " + to_string(score_.criterion());
+        std::max({kWantedDraws, 4 * score_.least_samples(), std::min(wanted_draws(), affordable)});
+    const auto samples = static_cast<std::size_t>(inputs_[0].shape[0]);
+    SampleSplit split = score_.split(samples, most, search_.seed);
+    chosen_by_ = std::move(split.chosen_by);
+    held_out_ = std::move(split.held_out);
   }
 
   Rungs uniform(int rung) const { return Rungs(parts_.size(), rung); }
@@ -331,7 +305,7 @@ class Searcher {
                                   : "the layers whose precision is fixed allow no better";
     throw Error(ErrorCode::target_not_met,
                 fmt::format("no tolerance meets {} of {:.4g}; the best has {:.4g}, and {}",
-                            criterion_text(), score_.most_loss(), least, limit),
+                            score_.loss_text(), score_.most_loss(), least, limit),
                 failure_ ? failure_->where() : "",
                 "a looser target, fewer bits for weights and activations, or pruning");
   }
@@ -372,17 +346,17 @@ class Searcher {
 
 }  // namespace
 
-PrecisionTarget make_target(Precision precision, double agreement, double relative_error,
-                            Metric metric, double max_loss) {
+PrecisionTarget make_target(bool has_search, double agreement, double relative_error, Metric metric,
+                            double max_loss) {
   const int given = (agreement != 0 ? 1 : 0) + (relative_error != 0 ? 1 : 0) + (metric ? 1 : 0);
   if (given > 1) {
     throw Error(ErrorCode::invalid_argument,
                 "agreement, relative_error and metric exclude each other", "precision \"auto\"",
                 "give one of them");
   }
-  if (given == 1 && precision != Precision::automatic) {
+  if (given == 1 && !has_search) {
     throw Error(ErrorCode::invalid_argument,
-                fmt::format("a target is for precision \"auto\", not \"{}\"", to_string(precision)),
+                "a target is for precision \"auto\" or bits \"auto\", and neither was asked for",
                 agreement != 0        ? "agreement"
                 : relative_error != 0 ? "relative_error"
                                       : "metric",
