@@ -322,7 +322,15 @@ def _build(
         bits, layers, report = found["bits"], found["layers"], found["report"]
     with progress.bar("quantization") as shown:
         core = _core.QuantizedModule.build(
-            graph, calibration, bits, import_qat, float(margin), rounding, **method.arguments(), layers=layers, progress=shown
+            graph,
+            calibration,
+            bits,
+            import_qat,
+            float(margin),
+            rounding,
+            **method.arguments(),
+            layers=layers,
+            progress=shown,
         )
     return QuantizedModule(core, onnx_bytes if keep_onnx else None, rounding, report)
 
