@@ -6,6 +6,7 @@
 
 #include "circuit/norms.h"
 #include "circuit/passes.h"
+#include "circuit/separate_scales.h"
 #include "circuit/step.h"
 #include "circuit/text.h"
 #include "torusml/error.h"
@@ -271,6 +272,63 @@ constants
   EXPECT_EQ(linear.bias, (std::vector<std::int64_t>{1, 3}));
   EXPECT_EQ(std::get<SparseWeight>(linear.terms[0].weight).value,
             (std::vector<std::int64_t>{2, -3}));
+}
+
+// %2 goes into a wide sum and, with %4, into a narrow one: a residual connection.
+constexpr const char* kResidual = R"(circuit "residual"
+  %0 = input "x" : tensor<2> [-3, 3]
+  %1 = lut %0 tables=[@relu per-tensor] : tensor<2> [-3, 3] -> [0, 3] "relu"
+  %2 = linear dense(%1, @wide) : tensor<2> [-120, 120] "wide"
+  %3 = lut %2 tables=[@sign per-tensor] : tensor<2> [-120, 120] -> [0, 1] "sign"
+  %4 = linear scale(%1, 1) + scale(%3, 1) : tensor<2> [0, 4] "sum"
+  %5 = lut %4 tables=[@last per-tensor] : tensor<2> [0, 4] -> [0, 2] "last"
+  output "y" %5
+constants
+  @relu = table 1 rows [0, 0, 0, 0, 1, 2, 3]
+  @wide = dense 2x2 [20, -20, 7, 20]
+  @sign = table 1 rows [SIGN]
+  @last = table 1 rows [0, 1, 0, 2, 1]
+)";
+
+Circuit residual() {
+  std::string text = kResidual, entries;
+  for (int v = -120; v <= 120; ++v)
+    entries += (v == -120 ? "" : ", ") + std::string(v > 0 ? "1" : "0");
+  return parse_circuit(text.replace(text.find("SIGN"), 4, entries));
+}
+
+TEST(Passes, SeparateScalesCopiesWhatSumsOfUnlikeWidthRead) {
+  const Circuit circuit = residual();
+  const Circuit separate = separate_scales(circuit);
+  verify(separate);
+  const Lut& relu = std::get<Lut>(separate.nodes[1].op);
+  ASSERT_EQ(relu.tables.size(), 2u);
+  EXPECT_EQ(relu.tables[0].entries, relu.tables[1].entries);
+  const Linear& wide = std::get<Linear>(separate.nodes[2].op);
+  const Linear& sum = std::get<Linear>(separate.nodes[4].op);
+  EXPECT_NE(wide.terms[0].operand, sum.terms[0].operand);
+  EXPECT_EQ(lookup_count(separate), lookup_count(circuit) + 2);
+  EXPECT_EQ(parse_circuit(print(separate)), separate);
+  EXPECT_EQ(separate_scales(separate), separate);
+}
+
+TEST(Passes, SeparateScalesLeavesLikeWidthsAndTiedReaders) {
+  Circuit alike = residual();  // 19 values beside 5 are not far enough apart
+  auto& sign = std::get<Lut>(alike.nodes[3].op).tables[0];
+  alike.values[2].interval = sign.domain = {-9, 9};
+  sign.entries.assign(19, 0);
+  std::get<DenseWeight>(std::get<Linear>(alike.nodes[2].op).terms[0].weight).data = {3, 0, 0, 3};
+  verify(alike);
+  EXPECT_EQ(separate_scales(alike), alike);
+
+  Circuit tied = residual();  // the wide sum is a term of the narrow one
+  std::get<Linear>(tied.nodes[4].op).terms[1].operand = std::get<Linear>(tied.nodes[2].op).result;
+  tied.values[4].interval = {-117, 123};
+  auto& last = std::get<Lut>(tied.nodes[5].op).tables[0];
+  last.domain = {-117, 123};
+  last.entries.assign(241, 0);
+  verify(tied);
+  EXPECT_EQ(separate_scales(tied), tied);
 }
 
 TEST(Passes, RemoveDeadNodesKeepsInputs) {

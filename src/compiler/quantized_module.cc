@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "circuit/passes.h"
+#include "circuit/separate_scales.h"
 #include "compiler/bits_search.h"
 #include "quantization/quantize.h"
 #include "torusml/error.h"
@@ -116,18 +117,48 @@ std::vector<Tensor<std::int64_t>> QuantizedModule::run_clear(
   return torusml::run_clear(circuit_, inputs);
 }
 
+namespace {
+
+std::optional<double> cost_of(const Circuit& circuit, const PlanOptions& options) {
+  try {
+    return make_plan(circuit, options).cost_ms_per_core;
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::no_parameters) throw;
+    return std::nullopt;
+  }
+}
+
+// The circuit, or the one whose lookups give a result for each torus scale, if a plan of that is
+// cheaper. An automatic precision is represented by the tolerant one.
+Circuit cheaper_scales(const Circuit& circuit, PlanOptions options) {
+  Circuit separate = separate_scales(circuit);
+  if (separate.values.size() == circuit.values.size()) return circuit;
+  if (options.precision == Precision::automatic) options.precision = Precision::tolerant;
+  const std::optional<double> cost = cost_of(separate, options), tied = cost_of(circuit, options);
+  return cost && (!tied || *cost < *tied) ? separate : circuit;
+}
+
+}  // namespace
+
+void QuantizedModule::lower_for_plan(const std::vector<Tensor<double>>& inputs, Precision precision,
+                                     const PlanOptions& options, const CompileHooks& hooks) {
+  lower_for(inputs, precision, hooks);
+  circuit_ = cheaper_scales(circuit_, options);
+  if (hooks.after_pass) hooks.after_pass(kScalesPass, circuit_);
+}
+
 // Leaves the circuit lowered as the choice needs it.
 PlanOptions QuantizedModule::choose(const std::vector<Tensor<double>>& inputs,
                                     const PlanOptions& options, const PrecisionSearch& search,
                                     const CompileHooks& hooks,
                                     std::optional<PrecisionReport>& report) {
-  lower_for(inputs, options.precision, hooks);
+  lower_for_plan(inputs, options.precision, options, hooks);
   if (options.precision != Precision::automatic) return options;
   PrecisionFound found =
       search_precision(circuit_, client_, quantize_inputs(inputs), options, search);
   report = found.report;
   if (!found.is_exact) return std::move(found.options);
-  lower_for(inputs, Precision::exact, hooks);
+  lower_for_plan(inputs, Precision::exact, found.options, hooks);
   return std::move(found.options);
 }
 

@@ -26,6 +26,9 @@
 
 namespace torusml {
 
+// The last rewrite, see circuit/separate_scales.h; kept where the plan becomes cheaper.
+inline constexpr std::string_view kScalesPass = "separate-scales";
+
 struct CompileHooks {
   // Called with the circuit after each rewrite; the first call is named "lowering".
   std::function<void(std::string_view pass, const Circuit& circuit)> after_pass;
@@ -81,6 +84,9 @@ class QuantizedModule {
                      std::optional<PrecisionReport>& report);
   void lower_for(const std::vector<Tensor<double>>& inputs, Precision precision,
                  const CompileHooks& hooks);
+  // And with a result for each torus scale where that is cheaper.
+  void lower_for_plan(const std::vector<Tensor<double>>& inputs, Precision precision,
+                      const PlanOptions& options, const CompileHooks& hooks);
 
   QuantizedGraph quantized_;
   QuantizationRequest request_;
