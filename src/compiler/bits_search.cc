@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "compiler/plan_cost.h"
 #include "compiler/precision_score.h"
 #include "compiler/quantized_module.h"
 #include "quantization/calibration.h"
@@ -41,22 +42,6 @@ struct Candidate {
 };
 
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
-
-// With fewer bits it may be possible.
-bool is_too_demanding(const Error& error) {
-  return error.code() == ErrorCode::no_parameters ||
-         error.code() == ErrorCode::accumulator_too_wide;
-}
-
-// Milliseconds of one core; infinite where there are no parameters.
-double cost_of(const Circuit& circuit, const PlanOptions& options) {
-  try {
-    return make_plan(circuit, options).cost_ms_per_core;
-  } catch (const Error& error) {
-    if (!is_too_demanding(error)) throw;
-    return kInfinite;
-  }
-}
 
 class Searcher {
  public:
@@ -122,12 +107,12 @@ class Searcher {
   // Exact and tolerant are what precision "auto" chooses from.
   double cost_of_module(const QuantizedModule& module) const {
     PlanOptions options = with_rounding(search_.plan, search_.rounding);
-    if (options.precision != Precision::automatic) return cost_of(module.circuit(), options);
+    if (options.precision != Precision::automatic) return plan_cost(module.circuit(), options);
     options.precision = Precision::exact;
-    const double exact = cost_of(module.circuit(), options);
+    const double exact = plan_cost(module.circuit(), options);
     if (options.profile == Profile::shared_results) return exact;
     options.precision = Precision::tolerant;
-    return std::min(exact, cost_of(module.circuit(), options));
+    return std::min(exact, plan_cost(module.circuit(), options));
   }
 
   const Candidate& tried(const Bits& bits) {

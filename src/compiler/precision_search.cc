@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "compiler/plan_cost.h"
 #include "compiler/precision_score.h"
 #include "runtime/executors.h"
 #include "torusml/error.h"
@@ -144,9 +145,7 @@ class Searcher {
     try {
       entry->second = make_plan(circuit_, options_at(rungs));
     } catch (const Error& error) {
-      const bool is_too_demanding = error.code() == ErrorCode::no_parameters ||
-                                    error.code() == ErrorCode::accumulator_too_wide;
-      if (!is_too_demanding) throw;
+      if (!is_too_demanding(error)) throw;
       failure_ = error;
     }
     return entry->second;

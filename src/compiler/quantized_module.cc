@@ -7,6 +7,7 @@
 #include "circuit/passes.h"
 #include "circuit/separate_scales.h"
 #include "compiler/bits_search.h"
+#include "compiler/plan_cost.h"
 #include "quantization/quantize.h"
 #include "torusml/error.h"
 
@@ -119,23 +120,13 @@ std::vector<Tensor<std::int64_t>> QuantizedModule::run_clear(
 
 namespace {
 
-std::optional<double> cost_of(const Circuit& circuit, const PlanOptions& options) {
-  try {
-    return make_plan(circuit, options).cost_ms_per_core;
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::no_parameters) throw;
-    return std::nullopt;
-  }
-}
-
 // The circuit, or the one whose lookups give a result for each torus scale, if a plan of that is
 // cheaper. An automatic precision is represented by the tolerant one.
 Circuit cheaper_scales(const Circuit& circuit, PlanOptions options) {
   Circuit separate = separate_scales(circuit);
   if (separate.values.size() == circuit.values.size()) return circuit;
   if (options.precision == Precision::automatic) options.precision = Precision::tolerant;
-  const std::optional<double> cost = cost_of(separate, options), tied = cost_of(circuit, options);
-  return cost && (!tied || *cost < *tied) ? separate : circuit;
+  return plan_cost(separate, options) < plan_cost(circuit, options) ? separate : circuit;
 }
 
 }  // namespace

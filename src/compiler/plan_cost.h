@@ -1,0 +1,16 @@
+// What searches ask of plans: their predicted time, and whether there is one at all.
+#pragma once
+
+#include "plan/plan.h"
+#include "torusml/error.h"
+
+namespace torusml {
+
+// Errors of make_plan that ask too much of key sets: fewer bits, say, may be possible.
+bool is_too_demanding(const Error& error);
+
+// Milliseconds of one core for one sample; infinite where no key sets serve. Errors: others of
+// make_plan.
+double plan_cost(const Circuit& circuit, const PlanOptions& options);
+
+}  // namespace torusml
