@@ -26,7 +26,10 @@ DataFolder open_folder(const std::string& path, bool serves) {
 std::string database_in(const DataFolder& folder) {
   constexpr const char* kName = "registry.db";
   // SQLite would make it readable for others, and its log the same.
-  if (!folder.size_of(kName)) folder.create_missing(kName);
+  if (!folder.size_of(kName)) {
+    folder.create_missing(kName);
+    folder.sync();
+  }
   return folder.path_of(kName);
 }
 

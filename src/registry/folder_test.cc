@@ -126,7 +126,7 @@ TEST(Folder, ADamagedDatabase) {
   EXPECT_GT(errors, 20);
 }
 
-// ---- Full disks. Limits of a process and mounts are for a child.
+// Full disks. Limits of a process and mounts are for a child.
 
 int run_in_child(const std::function<int()>& body) {
   std::fflush(nullptr);

@@ -138,8 +138,6 @@ std::string JobStore::load(const std::string& name, std::uint64_t bytes) {
   return text;
 }
 
-// ---- Accepting
-
 std::optional<JobRecord> JobStore::find_repeated(const NewJob& job) {
   if (job.idempotency_key.empty()) return std::nullopt;
   Query row = core_.database.query("SELECT " TORUSML_JOB_COLUMNS
@@ -198,8 +196,6 @@ JobRecord JobStore::add(const NewJob& job) {
           .created = core_.now()};
 }
 
-// ---- Looking
-
 std::optional<JobRecord> JobStore::find(const std::string& tenant, const std::string& id) {
   const std::lock_guard lock(core_.mutex);
   Query row = core_.database.query(
@@ -237,8 +233,6 @@ std::string JobStore::result(const std::string& tenant, const std::string& id) {
               "look at its state");
   return load(id + kResult, job->result_bytes);
 }
-
-// ---- Changing. A job that was deleted meanwhile, or has ended, stays as it is.
 
 void JobStore::start(const std::string& id) {
   const std::lock_guard lock(core_.mutex);

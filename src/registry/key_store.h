@@ -10,19 +10,14 @@
 //   - a file without a record is nobody's, and recover() removes it: records go first, files after.
 #pragma once
 
-#include <compare>
 #include <condition_variable>
 #include <map>
 #include <set>
 
 #include "registry/core.h"
+#include "registry/key_name.h"
 
 namespace torusml {
-
-struct KeyName {
-  std::string tenant, id;
-  auto operator<=>(const KeyName&) const = default;
-};
 
 class KeyStore;
 
