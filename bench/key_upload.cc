@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <filesystem>
 #include <functional>
 #include <nlohmann/json.hpp>
@@ -38,11 +39,28 @@ using Bytes = std::span<const std::uint8_t>;
 constexpr const char* kUsage = "key_upload [FOLDER] [MB] [ROUNDS]";
 constexpr std::size_t kPiece = std::size_t{256} << 10;
 
-double seconds(const std::function<void()>& action) {
-  const auto start = std::chrono::steady_clock::now();
-  action();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
+// MB/s of so many bytes, by round.
+struct Rates {
+  std::vector<double> wall, cpu;
+
+  void add(std::size_t bytes, const std::function<void()>& action) {
+    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t cpu_start = std::clock();
+    action();
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+    const double cpu_time = static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC;
+    wall.push_back(static_cast<double>(bytes) / 1e6 / time.count());
+    cpu.push_back(static_cast<double>(bytes) / 1e6 / cpu_time);
+  }
+
+  nlohmann::json json() const {
+    const Spread spread = spread_of(wall);
+    return {{"median", spread.median},
+            {"least", spread.least},
+            {"most", spread.most},
+            {"cpu_median", spread_of(cpu).median}};
+  }
+};
 
 std::string make_key(std::size_t bytes) {
   std::vector<std::uint64_t> words(bytes / 8);
@@ -79,38 +97,32 @@ void measure(const std::string& parent, std::size_t megabytes, int rounds) {
   const std::string id = to_hex(sha256(bytes));
   std::string folder = parent + "/key_upload_XXXXXX";
   check(mkdtemp(folder.data()) != nullptr, folder);
-  const auto rate = [&](double time) { return static_cast<double>(key.size()) / 1e6 / time; };
-  std::vector<double> copies, uploads, uses, hashes;
+  Rates copies, uploads, uses, hashes;
   for (int round = 0; round < rounds; ++round) {
-    copies.push_back(rate(seconds([&] { copy(bytes, folder + "/copy"); })));
+    copies.add(key.size(), [&] { copy(bytes, folder + "/copy"); });
     fs::remove(folder + "/copy");
     std::optional<Registry> registry(std::in_place, folder + "/data", RegistryLimits{});
-    uploads.push_back(rate(seconds([&] {
+    uploads.add(key.size(), [&] {
       KeyUpload upload = registry->open_upload("bench", id, key.size(), 0);
       for_pieces(bytes, [&](Bytes piece) { upload.write(piece); });
       upload.finish();
-    })));
-    hashes.push_back(rate(seconds([&] { sha256(bytes); })));
+    });
+    hashes.add(key.size(), [&] { sha256(bytes); });
     registry.emplace(folder + "/data", RegistryLimits{});
-    uses.push_back(rate(seconds([&] { registry->use_key("bench", id); })));
+    uses.add(key.size(), [&] { registry->use_key("bench", id); });
     registry->delete_key("bench", id);
   }
   fs::remove_all(folder);
-  const auto numbers = [](const std::vector<double>& values) {
-    const Spread spread = spread_of(values);
-    return nlohmann::json{
-        {"median", spread.median}, {"least", spread.least}, {"most", spread.most}};
-  };
   const Machine machine = describe_machine();
   const nlohmann::json line{
       {"benchmark", "key_upload"},
       {"key_bytes", key.size()},
       {"rounds", rounds},
-      {"copy_mb_per_s", numbers(copies)},
-      {"upload_mb_per_s", numbers(uploads)},
-      {"upload_share_of_copy", spread_of(uploads).median / spread_of(copies).median},
-      {"first_use_mb_per_s", numbers(uses)},
-      {"sha256_mb_per_s", numbers(hashes)},
+      {"copy_mb_per_s", copies.json()},
+      {"upload_mb_per_s", uploads.json()},
+      {"upload_share_of_copy", spread_of(uploads.wall).median / spread_of(copies.wall).median},
+      {"first_use_mb_per_s", uses.json()},
+      {"sha256_mb_per_s", hashes.json()},
       {"cpu", machine.cpu},
       {"version", machine.version},
       {"commit", machine.commit}};
