@@ -53,6 +53,13 @@ namespace torusml {
   X(memory_limit_exceeded, 30, "memory-limit-exceeded")         \
   X(calibration_too_small, 31, "calibration-too-small")         \
   X(target_not_met, 32, "target-not-met")                       \
+  X(unauthorized, 33, "unauthorized")                           \
+  X(not_found, 34, "not-found")                                 \
+  X(quota_exceeded, 35, "quota-exceeded")                       \
+  X(server_busy, 36, "server-busy")                             \
+  X(deadline_exceeded, 37, "deadline-exceeded")                 \
+  X(cancelled, 38, "cancelled")                                 \
+  X(request_invalid, 39, "request-invalid")                     \
   X(wrong_passphrase, 40, "wrong-passphrase")                   \
   X(key_exposed, 41, "key-exposed")                             \
   X(file_too_large, 42, "file-too-large")                       \

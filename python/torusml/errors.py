@@ -168,6 +168,34 @@ class TargetNotMet(Error, RuntimeError):
     name = "target_not_met"
 
 
+class Unauthorized(Error, PermissionError):
+    name = "unauthorized"
+
+
+class NotFound(Error, LookupError):
+    name = "not_found"
+
+
+class QuotaExceeded(Error, RuntimeError):
+    name = "quota_exceeded"
+
+
+class ServerBusy(Error, RuntimeError):
+    name = "server_busy"
+
+
+class DeadlineExceeded(Error, TimeoutError):
+    name = "deadline_exceeded"
+
+
+class Cancelled(Error, RuntimeError):
+    name = "cancelled"
+
+
+class RequestInvalid(Error, ValueError):
+    name = "request_invalid"
+
+
 class WrongPassphrase(Error, ValueError):
     name = "wrong_passphrase"
 

@@ -38,6 +38,12 @@ inline int exit_code(ErrorCode code) {
     case ErrorCode::wrong_passphrase:
     case ErrorCode::key_exposed:
       return kWrongKey;
+    case ErrorCode::unauthorized:
+    case ErrorCode::not_found:
+    case ErrorCode::quota_exceeded:
+    case ErrorCode::server_busy:
+    case ErrorCode::deadline_exceeded:
+    case ErrorCode::request_invalid:
     case ErrorCode::server_refused:
       return kRefused;
     default:
