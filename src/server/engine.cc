@@ -57,11 +57,15 @@ void Engine::check_room() const {
   throw busy(429, fmt::format("{} requests of {} are waiting", waiting, settings_.queue), 2);
 }
 
+void Engine::check_memory(const ServedModel& model, std::size_t samples) const {
+  const ServerSpec& spec = model.half.spec;
+  choose_samples_at_once(spec.circuit, spec.plan, samples, limits_of(settings_));
+}
+
 std::shared_ptr<Work> Engine::submit(NewWork request, bool is_bounded) {
   auto work = std::make_shared<Work>();
-  const ServerHalf& half = request.model->half;
-  work->samples_ = check_inputs(half, request.inputs);
-  choose_samples_at_once(half.spec.circuit, half.spec.plan, work->samples_, limits_of(settings_));
+  work->samples_ = check_inputs(request.model->half, request.inputs);
+  check_memory(*request.model, work->samples_);
   work->total_ = work->samples_ * request.model->sample_lookups;
   work->arrival_ = Clock::now();
   work->request_ = std::move(request);

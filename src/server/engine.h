@@ -75,7 +75,9 @@ class Engine {
 
   // Error server_busy, status 429, when the queue is full.
   void check_room() const;
-  // Errors: those of check_inputs; memory_limit_exceeded; as check_room, if is_bounded.
+  // Error memory_limit_exceeded when so many samples do not fit a run's memory.
+  void check_memory(const ServedModel& model, std::size_t samples) const;
+  // Errors: those of check_inputs and of check_memory; as check_room, if is_bounded.
   std::shared_ptr<Work> submit(NewWork request, bool is_bounded = true);
   // Ends work with this error; no effect if it has ended.
   void cancel(Work& work, const Error& error);
