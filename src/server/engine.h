@@ -94,6 +94,10 @@ class Engine {
   void serve();        // one run after the other
   void keep_deadlines();
   Batch next_batch();  // empty: the engine stops
+  // Of next_batch, under the lock.
+  bool fits(const Batch& batch, const Work& work) const;
+  std::list<WorkPointer>::iterator next_first();
+  void take(std::list<WorkPointer>::iterator work, Batch& batch);
   void gather(Batch& batch);
   void run(const Batch& batch);
   void run_together(const Batch& batch, std::vector<std::pair<Stage, double>>& seconds);
@@ -108,6 +112,7 @@ class Engine {
   std::condition_variable changed_;
   std::list<WorkPointer> waiting_;
   std::vector<WorkPointer> running_;
+  std::vector<const Batch*> open_;  // that still wait for more
   bool is_stopping_ = false;
   std::vector<std::thread> threads_;
 };

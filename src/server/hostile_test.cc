@@ -103,7 +103,8 @@ TEST_F(HostileTest, Json) {
     EXPECT_EQ(status(text), 400) << text.substr(0, 50);
   // Every member away, and of another type.
   const json parsed = json::parse(good);
-  for (const auto& [pointer, value] : parsed.flatten().items()) {
+  const json flat = parsed.flatten();
+  for (const auto& [pointer, value] : flat.items()) {
     for (const json& wrong : {json(), json(-1), json(1.5), json("text"), json::array(),
                               json(std::string(70, 'a'))}) {
       json changed = parsed;
