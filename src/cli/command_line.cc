@@ -9,6 +9,7 @@
 
 #include "cli/commands.h"
 #include "cli/exit_code.h"
+#include "cli/serve_options.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -24,6 +25,10 @@ struct Arguments {
   DecryptArguments decrypt;
   PredictArguments predict;
   InspectArguments inspect;
+  ServeArguments serve;
+  TokenAddArguments token_add;
+  TokenListArguments token_list;
+  TokenRevokeArguments token_revoke;
   BenchLutArguments bench_lut;
   BenchKernelsArguments bench_kernels;
   BenchCalibrateArguments bench_calibrate;
@@ -298,6 +303,43 @@ void add_inspect(CLI::App& app, InspectArguments& a) {
   command.callback([&a] { run_inspect(a); });
 }
 
+void add_serve(CLI::App& app, ServeArguments& a) {
+  CLI::App& command = *app.add_subcommand("serve", "Answer clients over HTTP (docs/server.md)");
+  add_serve_options(command, a.settings);
+  command.callback([&a] { run_serve(a); });
+}
+
+CLI::App& add_token_command(CLI::App& token, const char* name, const char* help,
+                            std::string& data) {
+  CLI::App& command = *token.add_subcommand(name, help);
+  command.add_option("--data", data, "The server's folder")->required()->type_name("FOLDER");
+  return command;
+}
+
+void add_token(CLI::App& app, Arguments& a) {
+  CLI::App& token = *app.add_subcommand("token", "Who may use a server");
+  token.require_subcommand(1);
+  TokenAddArguments& made = a.token_add;
+  CLI::App& add = add_token_command(token, "add", "Make a token, and show it once", made.data);
+  add.add_option("--tenant", made.tenant, "Whose keys and jobs it sees")->required();
+  add.add_option("--model", made.models, "A model that it may see; all unless given")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->type_name("NAME");
+  add.add_option("--days", made.days, "Valid for so long; 0: until it is revoked")
+      ->check(CLI::Range(0, 36500))
+      ->capture_default_str();
+  add.callback([&made] { run_token_add(made); });
+  TokenListArguments& listed = a.token_list;
+  CLI::App& list = add_token_command(token, "list", "Tokens and their tenants", listed.data);
+  list.callback([&listed] { run_token_list(listed); });
+  TokenRevokeArguments& revoked = a.token_revoke;
+  CLI::App& revoke =
+      add_token_command(token, "revoke", "Make a token worthless at once", revoked.data);
+  revoke.add_option("id", revoked.id, "Its id")->required();
+  revoke.callback([&revoked] { run_token_revoke(revoked); });
+}
+
 void add_bench_lut(CLI::App& bench, BenchLutArguments& a) {
   CLI::App& command = *bench.add_subcommand("lut", "Time of one lookup, by its bits");
   command.add_option("--bits", a.bits, "Widths, such as 4 or 2..8 or 2,4,8")->capture_default_str();
@@ -361,6 +403,8 @@ int run_command_line(int count, char** arguments) {
   add_decrypt(app, a.decrypt);
   add_predict(app, a.predict);
   add_inspect(app, a.inspect);
+  add_serve(app, a.serve);
+  add_token(app, a);
   add_bench(app, a);
   try {
     app.parse(count, arguments);

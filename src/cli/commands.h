@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "server/settings.h"
+
 namespace torusml {
 
 struct CompileArguments {
@@ -123,6 +125,28 @@ struct InspectArguments {
   bool json = false;
 };
 void run_inspect(const InspectArguments& arguments);
+
+struct ServeArguments {
+  ServerSettings settings;
+};
+void run_serve(const ServeArguments& arguments);  // until SIGTERM or SIGINT
+
+struct TokenAddArguments {
+  std::string data, tenant;
+  std::vector<std::string> models;  // empty: all
+  int days = 0;                     // 0: until it is revoked
+};
+void run_token_add(const TokenAddArguments& arguments);
+
+struct TokenListArguments {
+  std::string data;
+};
+void run_token_list(const TokenListArguments& arguments);
+
+struct TokenRevokeArguments {
+  std::string data, id;
+};
+void run_token_revoke(const TokenRevokeArguments& arguments);
 
 struct BenchLutArguments {
   std::string bits = "2..8", tables = "1", threads;  // lists; no threads: all

@@ -1,5 +1,5 @@
-// What a server keeps in its data folder: tokens, evaluation keys, jobs. Each key and job belongs to
-// one tenant, and nobody else is told that it exists.
+// What a server keeps in its data folder: tokens, evaluation keys, jobs. Each key and job belongs
+// to one tenant, and nobody else is told that it exists.
 //
 //   Registry registry("/var/lib/torusml", {});
 //   NewToken token = registry.add_token({.tenant = "alice"});      // token.text is shown once
@@ -9,12 +9,18 @@
 //   KeyRecord key = upload.finish();                               // its hash was checked
 //   KeyUse use = registry.use_key(alice.tenant, id);               // not evicted while this lives
 //
-// Facts are in an SQLite database, content in files beside it. Whatever moment the process dies in, the
-// next one finds every complete key whole, every partial one with the bytes that were acknowledged, and
-// every job that had been accepted. Folder and files are for their owner alone. One server at a time
-// holds a folder; `torusml token` may write beside it. Errors: file_unreadable and file_unwritable (the
-// folder), and those of each function; a full disk is server_busy. Thread rule: every member is
-// concurrent.
+// Facts are in an SQLite database, content in files beside it. Whatever moment the process dies in,
+// the next one finds every complete key whole, every partial one with the bytes that were
+// acknowledged, and every job that had been accepted. Files are for their owner alone. One server
+// at a time holds a folder; `torusml token` may write beside it. Errors of everything:
+// file_unreadable, file_unwritable, file_foreign, file_version and file_corrupt (the folder and its
+// database), and those of each function; a full disk is server_busy. Thread rule: every member is
+// concurrent; uploads and uses end before the registry does.
+//
+// Ages are counted in time that the registry has lived through: between two looks at the clock,
+// which clean_up() and most others take, it moves by an hour at most and never back. So a clock
+// that jumps does not make everything old at once, and neither does a server that was off for long.
+// Tokens expire by the clock as it is.
 #pragma once
 
 #include <chrono>
@@ -86,22 +92,25 @@ struct JobRecord {
 };
 struct NewJob {
   std::string tenant, model, version, key;
-  std::string idempotency_key;     // of the client's making; the same one again gives the same job
-  std::string_view request;        // its bytes, for the server alone
+  std::string idempotency_key;  // of the client's making; the same one again gives the same job
+  std::string_view request;     // its bytes, for the server alone
 };
 
 class Registry;
 
-// One upload of one key. Destroyed before it is finished, it can be resumed where it stopped.
+// One upload of one key, for one thread at a time. Destroyed before it is finished, it can be
+// resumed where it stopped.
 class KeyUpload {
  public:
   KeyUpload(KeyUpload&&) noexcept;
   ~KeyUpload();
   std::uint64_t received() const;  // with all earlier parts
-  // Error request_invalid when there are more bytes than were announced.
+  // Errors: request_invalid when there are more bytes than were announced; server_busy (the disk is
+  // full): the upload has ended then, and is where it was before.
   void write(std::span<const std::uint8_t> bytes);
-  // Bytes on disk, and the record says so. If the key is whole its hash is checked: error
-  // request_invalid, and the bytes are gone, when it is not the id.
+  // Bytes on disk, and the record says so. If the key is whole, error request_invalid, and the
+  // bytes are gone, when its hash is not the id or it is no file of evaluation keys. not_found when
+  // the key was deleted meanwhile. Once.
   KeyRecord finish();
 
  private:
@@ -127,8 +136,9 @@ class KeyUse {
 
 class Registry {
  public:
-  // Makes the folder (mode 0700) where its parent is there. `serves`: as the one server; error
-  // file_unwritable when another one has it.
+  // Makes the folder (mode 0700) where its parent is there; others must not be able to write to one
+  // that is there. `serves`: as the one server; error file_unwritable when another one has it. If
+  // it does not, only the functions of tokens can be called.
   Registry(std::string folder, const RegistryLimits& limits, bool serves = true,
            WallClock clock = {});
   ~Registry();
@@ -140,8 +150,10 @@ class Registry {
   // Error unauthorized. In constant time for tokens of the same id.
   Identity authenticate(std::string_view token) const;
 
-  // offset: where these bytes begin; error request_invalid unless it is what was received before, or
-  // while another upload of this key is open; quota_exceeded.
+  // offset: where these bytes begin; error request_invalid unless it is what was received before,
+  // when the key is whole, another size was announced before, or another upload of this key is
+  // open; quota_exceeded; server_busy: keys in use take all the room. Cost: what was received
+  // before this process began is hashed.
   KeyUpload open_upload(const std::string& tenant, const std::string& id, std::uint64_t total_bytes,
                         std::uint64_t offset);
   std::optional<KeyRecord> key(const std::string& tenant, const std::string& id) const;
@@ -151,11 +163,13 @@ class Registry {
   // more: the key is gone then.
   KeyUse use_key(const std::string& tenant, const std::string& id);
 
-  // The job, or the one that this idempotency key made before. Error quota_exceeded.
+  // The job, on disk, or the one that this idempotency key made before. Error quota_exceeded. The
+  // key of an unfinished job is not evicted.
   JobRecord add_job(const NewJob& job);
   std::optional<JobRecord> job(const std::string& tenant, const std::string& id) const;
-  std::vector<JobRecord> unfinished_jobs() const;  // queued or running, oldest first
-  std::string job_request(const std::string& id) const;
+  std::vector<JobRecord> unfinished_jobs() const;        // queued or running, oldest first
+  std::string job_request(const std::string& id) const;  // of an unfinished one; error not_found
+  // Of a job that was deleted meanwhile, or has ended, the next three change nothing.
   void start_job(const std::string& id);
   void finish_job(const std::string& id, std::string_view result);
   void fail_job(const std::string& id, const Error& error);  // cancelled: state cancelled
@@ -163,9 +177,12 @@ class Registry {
   std::string job_result(const std::string& tenant, const std::string& id) const;
   bool delete_job(const std::string& tenant, const std::string& id);  // with request and result
 
-  // Deletes what is too old, and the least recently used keys beyond the budget. Cost: a few queries.
+  // Deletes what is too old, and the least recently used keys beyond the budget. Cost: a few
+  // queries.
   void clean_up();
-  std::string prepared_keys_folder() const;  // for load_prepared_keys; cleaned up with the keys
+  // prepared_keys_folder() + "/" + the key's id is a folder for load_prepared_keys, which is
+  // deleted with the last key of this id.
+  std::string prepared_keys_folder() const;
 
  private:
   struct State;

@@ -20,9 +20,9 @@ std::size_t size_of(const Circuit& circuit, ValueId value) {
   return static_cast<std::size_t>(number_of_elements(circuit.values[value].shape));
 }
 
-void check_keys(const Plan& plan, std::span<const EvaluationKeys> keys) {
-  if (std::ranges::equal(keys, parameters_of(plan.key_sets), {}, &EvaluationKeys::parameters))
-    return;
+void check_keys(const Plan& plan, std::span<const EvaluationKeys* const> keys) {
+  const auto parameters = [](const EvaluationKeys* set) { return set->parameters(); };
+  if (std::ranges::equal(keys, parameters_of(plan.key_sets), {}, parameters)) return;
   throw Error(ErrorCode::wrong_key,
               fmt::format("the evaluation keys are not those of the plan's key sets, {}",
                           names_of(plan.key_sets)),
@@ -62,7 +62,8 @@ std::size_t check_ciphertexts(const Circuit& circuit, const Plan& plan,
 // Runs a circuit on some samples at a time.
 class EncryptedRun {
  public:
-  EncryptedRun(const Circuit& circuit, const Plan& plan, std::span<const EvaluationKeys> keys,
+  EncryptedRun(const Circuit& circuit, const Plan& plan,
+               std::span<const EvaluationKeys* const> keys,
                ProgressCounter& progress, const LookupObserver& observer)
       : circuit_(circuit),
         plan_(plan),
@@ -150,7 +151,7 @@ class EncryptedRun {
 
   void evaluate_wide(const Lut& lut, std::size_t node) {
     const LookupPlan& lookup = plan_.lookups.at(node);
-    const EvaluationKeys& keys = keys_[lookup.key_set];
+    const EvaluationKeys& keys = *keys_[lookup.key_set];
     const WideShape& shape = lookup.wide;
     const Interval interval = circuit_.values[lut.operand].interval;
     const Torus offset = wide_offset(interval, plan_.tensors[lut.operand], shape);
@@ -192,7 +193,7 @@ class EncryptedRun {
       for (const TorusTable& table : tables) read.push_back(table.of_element(i % elements));
     }
     const std::vector<LweBatch*> results = make_all(lut.results);
-    bootstrap_batch(keys_[lookup.key_set], x, read, lookup.rotation, results, advance());
+    bootstrap_batch(*keys_[lookup.key_set], x, read, lookup.rotation, results, advance());
     for (std::size_t t = 0; lookup.is_odd && t < tables.size(); ++t) {
       for (std::size_t i = 0; i < x.count; ++i)
         results[t]->row(i).back() += tables[t].constant_of(i % elements);
@@ -207,7 +208,7 @@ class EncryptedRun {
 
   const Circuit& circuit_;
   const Plan& plan_;
-  const std::span<const EvaluationKeys> keys_;
+  const std::span<const EvaluationKeys* const> keys_;
   ProgressCounter& progress_;
   const LookupObserver& observer_;
   std::size_t first_sample_ = 0, samples_ = 0;
@@ -219,7 +220,7 @@ class EncryptedRun {
 }  // namespace
 
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
-                                    std::span<const EvaluationKeys> keys,
+                                    std::span<const EvaluationKeys* const> keys,
                                     const std::vector<LweBatch>& inputs,
                                     const ProgressCallback& progress, const Limits& limits,
                                     const LookupObserver& observer) {
@@ -238,6 +239,17 @@ std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
       run.run(first, std::min(at_once, batch - first), inputs, outputs);
   });
   return outputs;
+}
+
+std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
+                                    std::span<const EvaluationKeys> keys,
+                                    const std::vector<LweBatch>& inputs,
+                                    const ProgressCallback& progress, const Limits& limits,
+                                    const LookupObserver& observer) {
+  std::vector<const EvaluationKeys*> sets;
+  for (const EvaluationKeys& set : keys) sets.push_back(&set);
+  return run_encrypted(circuit, plan, std::span<const EvaluationKeys* const>(sets), inputs,
+                       progress, limits, observer);
 }
 
 }  // namespace torusml

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "base/threads.h"
 #include "runtime/executors.h"
 #include "runtime/memory.h"
 #include "torusml/error.h"
@@ -12,7 +11,7 @@
 namespace torusml {
 namespace {
 
-void check_input(const EncryptedInput& input, const TensorName& spec, LweDimension dimension) {
+void check_tensor(const EncryptedInput& input, const TensorName& spec, LweDimension dimension) {
   const Shape& shape = input.shape;
   const bool matches =
       input.name == spec.name && shape.size() == spec.shape.size() + 1 &&
@@ -32,23 +31,6 @@ void check_input(const EncryptedInput& input, const TensorName& spec, LweDimensi
   }
 }
 
-void check_inputs(const ServerSpec& model, const EncryptedInputs& inputs) {
-  const std::vector<TensorName>& specs = model.inputs;
-  if (inputs.tensors.size() != specs.size()) {
-    throw Error(ErrorCode::wrong_shape,
-                fmt::format("{} encrypted inputs were given, the model has {}",
-                            inputs.tensors.size(), specs.size()));
-  }
-  for (std::size_t i = 0; i < specs.size(); ++i)
-    check_input(inputs.tensors[i], specs[i], model.plan.big_dimension());
-}
-
-std::vector<LweBatch> expand_inputs(const EncryptedInputs& inputs) {
-  std::vector<LweBatch> batches;
-  for (const EncryptedInput& input : inputs.tensors) batches.push_back(expand(input.ciphertexts));
-  return batches;
-}
-
 // By output: nodes are in the order of outputs.
 std::vector<int> wire_bits_of(const Plan& plan) {
   std::vector<int> bits;
@@ -56,63 +38,98 @@ std::vector<int> wire_bits_of(const Plan& plan) {
   return bits;
 }
 
+// Of all requests, one after the other.
+LweBatch expand_input(const std::vector<const EncryptedInputs*>& requests, std::size_t tensor) {
+  if (requests.size() == 1) return expand(requests[0]->tensors[tensor].ciphertexts);
+  std::size_t count = 0;
+  for (const EncryptedInputs* request : requests)
+    count += request->tensors[tensor].ciphertexts.bodies.size();
+  LweBatch all(requests[0]->tensors[tensor].ciphertexts.dimension, count);
+  Torus* end = all.words.data();
+  for (const EncryptedInputs* request : requests)
+    end = std::ranges::copy(expand(request->tensors[tensor].ciphertexts).words, end).out;
+  return all;
+}
+
+LweBatch rows(LweBatch& batch, std::size_t first, std::size_t count) {
+  if (count == batch.count) return std::move(batch);
+  LweBatch part(batch.dimension, count);
+  const std::size_t width = batch.dimension.value + std::size_t{1};
+  std::copy_n(batch.words.data() + first * width, count * width, part.words.data());
+  return part;
+}
+
 }  // namespace
 
-void ServerModel::load_keys(const EvaluationKeySet& keys, const Limits& limits,
-                            const std::string& prepared_keys) {
-  const std::vector<TfheParameters> needed = needed_key_sets();
-  check_key_sets(needed, parameters_of(keys.keys), "the evaluation keys");
-  check_key_memory(needed, key_bytes(), limits);
-  std::vector<EvaluationKeys> loaded;
-  bool are_mapped = true;
-  std::string warning;
-  with_threads(limits.threads, [&] {
-    for (const TfheParameters& p : needed) {
-      LoadedKeys set = load_prepared_keys(
-          *std::ranges::find(keys.keys, p, &SeededEvaluationKeys::parameters), prepared_keys);
-      loaded.push_back(std::move(set.keys));
-      are_mapped = are_mapped && set.is_mapped;
-      if (warning.empty()) warning = set.warning;
+std::vector<TfheParameters> needed_key_sets(const ServerHalf& model) {
+  return parameters_of(model.spec.plan.key_sets);
+}
+
+std::size_t check_inputs(const ServerHalf& model, const EncryptedInputs& inputs) {
+  check_model(model.hash, inputs.provenance.model, "the encrypted input");
+  const std::vector<TensorName>& specs = model.spec.inputs;
+  if (inputs.tensors.size() != specs.size()) {
+    throw Error(ErrorCode::wrong_shape,
+                fmt::format("{} encrypted inputs were given, the model has {}",
+                            inputs.tensors.size(), specs.size()));
+  }
+  for (std::size_t i = 0; i < specs.size(); ++i)
+    check_tensor(inputs.tensors[i], specs[i], model.spec.plan.big_dimension());
+  const std::int64_t samples = specs.empty() ? 1 : inputs.tensors[0].shape[0];
+  for (const EncryptedInput& tensor : inputs.tensors) {
+    if (tensor.shape[0] != samples || samples == 0) {
+      throw Error(ErrorCode::wrong_shape,
+                  fmt::format("encrypted input '{}' has {} samples, the first one has {}",
+                              tensor.name, tensor.shape[0], samples),
+                  "", "one sample at least, and as many of each input");
     }
-  });
-  keys_ = std::move(loaded);
-  keys_are_mapped_ = are_mapped;
-  key_warning_ = std::move(warning);
-  provenance_ = keys.provenance;
+  }
+  return static_cast<std::size_t>(samples);
 }
 
-std::vector<TfheParameters> ServerModel::needed_key_sets() const {
-  return parameters_of(model_.spec.plan.key_sets);
-}
-
-std::size_t ServerModel::key_bytes() const {
-  std::size_t bytes = 0;
-  for (const EvaluationKeys& keys : keys_) bytes += keys.bytes();
-  return bytes;
+std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKeys& keys,
+                                        const std::vector<const EncryptedInputs*>& requests,
+                                        const ProgressCallback& progress, const Limits& limits) {
+  if (keys.sets.empty())
+    throw Error(ErrorCode::wrong_key, "no evaluation keys are loaded", "", "load_keys() first");
+  const ServerSpec& spec = model.spec;
+  std::vector<std::size_t> samples;
+  std::size_t batch = 0;
+  for (const EncryptedInputs* request : requests) {
+    samples.push_back(check_inputs(model, *request));
+    check_key(keys.key, request->provenance.key, "the encrypted input");
+    batch += samples.back();
+  }
+  // Before inputs are expanded: they are most of what a large batch takes.
+  choose_samples_at_once(spec.circuit, spec.plan, batch, limits);
+  std::vector<const EvaluationKeys*> sets;
+  for (const auto& set : keys.sets) sets.push_back(set.get());
+  std::vector<LweBatch> inputs;
+  for (std::size_t i = 0; i < spec.inputs.size(); ++i)
+    inputs.push_back(expand_input(requests, i));
+  std::vector<LweBatch> results =
+      run_encrypted(spec.circuit, spec.plan, std::span<const EvaluationKeys* const>(sets), inputs,
+                    progress, limits);
+  const std::vector<int> wire_bits = wire_bits_of(spec.plan);
+  std::vector<EncryptedOutputs> outputs;
+  std::size_t first = 0;
+  for (std::size_t r = 0; r < requests.size(); first += samples[r++]) {
+    outputs.push_back({requests[r]->provenance, {}});
+    for (std::size_t o = 0; o < results.size(); ++o) {
+      Shape shape{static_cast<std::int64_t>(samples[r])};
+      shape.insert(shape.end(), spec.outputs[o].shape.begin(), spec.outputs[o].shape.end());
+      const auto elements = static_cast<std::size_t>(number_of_elements(spec.outputs[o].shape));
+      outputs[r].tensors.push_back(
+          {spec.outputs[o].name, std::move(shape), wire_bits[o],
+           rows(results[o], first * elements, samples[r] * elements)});
+    }
+  }
+  return outputs;
 }
 
 EncryptedOutputs ServerModel::run(const EncryptedInputs& inputs, const ProgressCallback& progress,
                                   const Limits& limits) const {
-  if (!has_keys())
-    throw Error(ErrorCode::wrong_key, "no evaluation keys are loaded", "", "load_keys() first");
-  check_model(model_.hash, inputs.provenance.model, "the encrypted input");
-  check_key(provenance_.key, inputs.provenance.key, "the encrypted input");
-  const ServerSpec& model = model_.spec;
-  check_inputs(model, inputs);
-  const std::int64_t batch = inputs.tensors.empty() ? 1 : inputs.tensors[0].shape[0];
-  // Before inputs are expanded: they are most of what a large batch takes.
-  choose_samples_at_once(model.circuit, model.plan, static_cast<std::size_t>(batch), limits);
-  std::vector<LweBatch> results =
-      run_encrypted(model.circuit, model.plan, keys_, expand_inputs(inputs), progress, limits);
-  EncryptedOutputs outputs{inputs.provenance, {}};
-  const std::vector<int> wire_bits = wire_bits_of(model.plan);
-  for (std::size_t o = 0; o < results.size(); ++o) {
-    const TensorName& spec = model.outputs[o];
-    Shape shape{batch};
-    shape.insert(shape.end(), spec.shape.begin(), spec.shape.end());
-    outputs.tensors.push_back({spec.name, std::move(shape), wire_bits[o], std::move(results[o])});
-  }
-  return outputs;
+  return std::move(run_model(model_, keys_, {&inputs}, progress, limits)[0]);
 }
 
 }  // namespace torusml

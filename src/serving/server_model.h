@@ -5,38 +5,52 @@
 //   server.load_keys(load_evaluation_keys("eval.key"));   // or with {}, "/var/cache/net" as well
 //   save_encrypted_outputs(server.run(load_encrypted_inputs("x.ct")), "y.ct");
 //
-// Cost: load_keys expands and transforms the keys (under a second at 4 bits), or maps their file;
-// run is the circuit's bootstraps. Thread rule: run is concurrent, load_keys is not.
+// and for servers with many clients, a model, keys and requests apart:
+//
+//   std::vector<EncryptedOutputs> results = run_model(half, keys, {&x1, &x2});
+//
+// Cost: the circuit's bootstraps. Thread rule: run is concurrent, load_keys is not.
 #pragma once
 
 #include <vector>
 
 #include "artifact/codecs.h"
-#include "artifact/prepared_keys_file.h"
+#include "serving/server_keys.h"
 #include "torusml/limits.h"
 #include "torusml/progress.h"
 
 namespace torusml {
 
+std::vector<TfheParameters> needed_key_sets(const ServerHalf& model);
+
+// Samples of a request that fits the model. Errors: wrong_model, wrong_shape, wrong_key (ciphertexts
+// of another dimension).
+std::size_t check_inputs(const ServerHalf& model, const EncryptedInputs& inputs);
+
+// Requests under the same keys, worked on as one batch; results by request. progress counts lookups
+// and may throw (run_encrypted). Errors: those of check_inputs, wrong_key (also: no keys),
+// memory_limit_exceeded, invalid_argument (limits).
+std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKeys& keys,
+                                        const std::vector<const EncryptedInputs*>& requests,
+                                        const ProgressCallback& progress = {},
+                                        const Limits& limits = {});
+
 class ServerModel {
  public:
   explicit ServerModel(ServerHalf model) : model_(std::move(model)) {}
-  ServerModel(ServerModel&&) = default;  // keys are never copied
-  ServerModel& operator=(ServerModel&&) = default;
 
-  // Loads the keys of the model's key sets. Errors: wrong_key when one of these is missing;
-  // memory_limit_exceeded, invalid_argument (limits). Keys that were loaded before stay then.
-  // prepared_keys: the folder of load_prepared_keys; empty: none.
+  // Of the model's key sets (prepare_keys). Keys that were loaded before stay if it fails.
   void load_keys(const EvaluationKeySet& keys, const Limits& limits = {},
-                 const std::string& prepared_keys = "");
-  std::vector<TfheParameters> needed_key_sets() const;
-  bool has_keys() const { return !keys_.empty(); }
-  std::size_t key_bytes() const;                                   // prepared, in memory
-  bool keys_are_mapped() const { return keys_are_mapped_; }        // of all key sets
-  const std::string& key_warning() const { return key_warning_; }  // the first of a key set
+                 const std::string& prepared_keys = "") {
+    keys_ = prepare_keys(keys, needed_key_sets(), limits, prepared_keys, key_bytes());
+  }
+  std::vector<TfheParameters> needed_key_sets() const { return torusml::needed_key_sets(model_); }
+  bool has_keys() const { return !keys_.sets.empty(); }
+  std::size_t key_bytes() const { return keys_.bytes(); }  // prepared, in memory
+  bool keys_are_mapped() const { return keys_.are_mapped; }
+  const std::string& key_warning() const { return keys_.warning; }
 
-  // progress counts bootstraps. Errors: wrong_model, wrong_key (also: no keys loaded), wrong_shape,
-  // memory_limit_exceeded, invalid_argument (limits).
+  // As run_model.
   EncryptedOutputs run(const EncryptedInputs& inputs, const ProgressCallback& progress = {},
                        const Limits& limits = {}) const;
 
@@ -44,10 +58,7 @@ class ServerModel {
 
  private:
   ServerHalf model_;
-  Provenance provenance_;
-  std::vector<EvaluationKeys> keys_;  // by key set of the plan
-  bool keys_are_mapped_ = false;
-  std::string key_warning_;
+  ServerKeys keys_;
 };
 
 }  // namespace torusml
