@@ -18,6 +18,8 @@
 #include <boost/beast/http/status.hpp>
 #include <cmath>
 #include <cstring>
+#include <exception>
+#include <limits>
 #include <new>
 #include <optional>
 #include <vector>
@@ -206,7 +208,7 @@ class Connection {
   awaitable<void> read_header(HttpRequest& request) {
     http::request_parser<http::empty_body> parser;
     parser.header_limit(settings_.header_bytes);
-    parser.body_limit(boost::none);
+    parser.body_limit(std::numeric_limits<std::uint64_t>::max());  // handlers have their own
     timeout_.start(settings_.header_timeout);
     while (true) {
       error_code error;
@@ -270,19 +272,32 @@ class Connection {
     std::optional<UploadTask> task;
     co_await in_pool(context_.pool,
                      [&] { task.emplace(context_.handlers.open_upload(call, request)); });
+    std::exception_ptr error;
+    try {
+      co_await receive(*task, call.body_bytes);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    HttpResponse response;
+    co_await in_pool(context_.pool, [&] {
+      if (!error) response = context_.handlers.finish(*task);
+      task.reset();  // keeps what has come, which takes time
+    });
+    if (error) std::rethrow_exception(error);
+    co_return response;
+  }
+
+  awaitable<void> receive(UploadTask& task, std::uint64_t bytes) {
     co_await begin_body();
-    std::vector<char> block(std::min<std::uint64_t>(kUploadBytes, call.body_bytes));
+    std::vector<char> block(std::min<std::uint64_t>(kUploadBytes, bytes));
     while (body_left_ > 0) {
       const std::span<char> part(block.data(), std::min<std::uint64_t>(block.size(), body_left_));
       co_await read_body(part);
       co_await in_pool(context_.pool, [&] {
-        task->write({reinterpret_cast<const std::uint8_t*>(part.data()), part.size()});
+        task.write({reinterpret_cast<const std::uint8_t*>(part.data()), part.size()});
       });
     }
     timeout_.stop();
-    HttpResponse response;
-    co_await in_pool(context_.pool, [&] { response = context_.handlers.finish(*task); });
-    co_return response;
   }
 
   awaitable<HttpResponse> infer(const HttpRequest& request, const Call& call) {
@@ -382,8 +397,11 @@ class Connection {
       keeps_open_ = false;
     } else {
       const Clock::time_point write_start = Clock::now();
+      const std::string head = head_of(response, request);
+      const std::string_view body =
+          request.method == "HEAD" ? std::string_view() : std::string_view(response.body);
       try {
-        co_await write(head_of(response, request), request.method == "HEAD" ? "" : response.body);
+        co_await write(head, body);
       } catch (const ConnectionLost&) {
         keeps_open_ = false;
       }

@@ -466,13 +466,6 @@ HttpResponse Handlers::finish(UploadTask& task) {
   const HttpHeaders offset = {{"Upload-Offset", std::to_string(key.received)},
                               {"Upload-Length", std::to_string(key.bytes)}};
   if (!key.is_complete()) return empty_response(202, offset);
-  try {
-    const FileSource file(registry_.use_key(task.tenant_, task.id_).path());
-    ContainerReader(file, {FileKind::evaluation_keys});
-  } catch (const Error& error) {
-    registry_.delete_key(task.tenant_, task.id_);
-    throw HttpError(422, Error(error.code(), error.message(), "key", error.hint()));
-  }
   HttpResponse response = json_response({{"id", task.id_}, {"bytes", key.bytes}}, 201);
   response.headers = offset;
   return response;

@@ -57,7 +57,7 @@ ServerKeys PreparedKeyStore::get(const std::string& id, const std::string& path,
   const std::lock_guard loading(load_mutex_);
   if (find(id, needed, keys)) return keys;  // another thread has just read the file
   keys = prepare_keys(load_evaluation_keys(path, {.needed = needed}), needed, limits,
-                      prepared_keys_);
+                      prepared_keys_.empty() ? "" : prepared_keys_ + "/" + id);
   const std::lock_guard lock(mutex_);
   for (const auto& set : keys.sets) {
     std::erase_if(entries_, [&](const Entry& e) {

@@ -3,7 +3,7 @@
 //
 //   ServerKeys keys = prepare_keys(load_evaluation_keys("eval.key"), needed_key_sets(model), {});
 //
-//   PreparedKeyStore store(4'000'000'000, "/var/lib/torusml/prepared");
+//   PreparedKeyStore store(4'000'000'000, "/var/lib/torusml/prepared");   // a folder of folders
 //   ServerKeys keys = store.get(id, "eval.key", needed_key_sets(model), {});   // once from the file
 //
 // Cost: expanding and transforming the keys (under a second at 4 bits), or mapping their file.
@@ -42,6 +42,7 @@ ServerKeys prepare_keys(const EvaluationKeySet& keys, const std::vector<TfhePara
 // together exceed the budget. Thread rule: concurrent; files are read one at a time.
 class PreparedKeyStore {
  public:
+  // prepared_keys: a folder that has one of load_prepared_keys for each id; empty: none.
   PreparedKeyStore(std::uint64_t budget_bytes, std::string prepared_keys)
       : budget_bytes_(budget_bytes), prepared_keys_(std::move(prepared_keys)) {}
 
