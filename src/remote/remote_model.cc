@@ -353,7 +353,7 @@ std::string RemoteModel::wait_for(const std::string& id, const CallContext& call
     shown.total = std::max(before.total, before.done + job.total);
     if (job.is_finished()) return id;
     server_.sleep(pause, call);
-    pause = std::min(1.5 * pause, kLongestPoll);
+    pause = std::min(1.25 * pause, kLongestPoll);
   }
 }
 
