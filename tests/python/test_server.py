@@ -313,7 +313,7 @@ def test_a_job_survives_a_killed_server(models, keys, tmp_path):
     server = RunningServer(models / "served", tmp_path / "registry")
     client = torusml.Client(server.url, model="first", **keys["alice"])
     client.infer(*inputs_of("first", 1))
-    x = inputs_of("first", 60)
+    x = inputs_of("first", 30)
     results = []
     waiting = threading.Thread(target=lambda: results.append(client.predict(*x)))
     waiting.start()

@@ -7,8 +7,7 @@
 #include <cstdlib>
 
 int main(int count, char** arguments) try {
-  if (count < 5)
-    return std::fputs("usage: remote_prediction URL MODEL KEY NUMBER...\n", stderr), 2;
+  if (count < 5) return std::fputs("usage: remote_prediction URL MODEL KEY NUMBER...\n", stderr), 2;
   torusml::RemoteSettings settings;
   settings.model = arguments[2];
   if (const char* const token = std::getenv("TORUSML_TOKEN")) settings.token = token;
@@ -18,7 +17,8 @@ int main(int count, char** arguments) try {
 
   torusml::Tensor<double> x{{1, count - 4}, {}};
   for (int i = 4; i < count; ++i) x.data.push_back(std::atof(arguments[i]));
-  for (const double y : client.infer({x})[0].data) std::printf("%.9g ", y);
+  const auto results = client.infer({x});
+  for (const double y : results[0].data) std::printf("%.9g ", y);
   std::printf("\n");
 } catch (const torusml::Error& error) {
   std::fprintf(stderr, "%s\n", error.what());
