@@ -1,11 +1,14 @@
-# libtorusml: one shared library over all rooms; only what include/torusml/ marks is exported.
+# libtorusml, one shared library over all rooms, and libtorusml_client; only what include/torusml/ marks is exported.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-function(torusml_install_library)
-  target_include_directories(torusml PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
-                                            $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-  install(TARGETS torusml EXPORT torusml-targets COMPONENT torusml)
+function(torusml_install_library target)
+  target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+                                              $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  install(TARGETS ${target} EXPORT torusml-targets COMPONENT torusml)
+endfunction()
+
+function(torusml_install_package)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/torusml DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT torusml)
   install(EXPORT torusml-targets NAMESPACE torusml:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/torusml
           COMPONENT torusml)

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "torusml/client.h"
 #include "torusml/export.h"
 #include "torusml/limits.h"
 #include "torusml/progress.h"
@@ -99,35 +100,6 @@ class TORUSML_EXPORT Model {
  private:
   explicit Model(std::shared_ptr<const State> state);
   std::shared_ptr<const State> state_;
-};
-
-// Holds the secret key. It never leaves the client but through save_secret_key (a file of mode
-// 0600, sealed by scrypt and AES-GCM if there is a passphrase).
-class TORUSML_EXPORT Client {
- public:
-  explicit Client(const Model& model);
-  static Client load(const std::string& path);  // of a client's half or of a whole model
-  ~Client();
-  Client(Client&&) noexcept;
-  Client& operator=(Client&&) noexcept;
-
-  // `also`: files of other models, or of clients' halves, that the keys are to serve. Error
-  // wrong_key says which models need different keys.
-  void generate_keys(const ProgressCallback& progress = {}, int threads = 0,
-                     const std::vector<std::string>& also = {});
-  void save_secret_key(const std::string& path, std::string_view passphrase = {}) const;
-  // Afterwards evaluation_keys() is not available. Errors: key_exposed, when others may read the
-  // file; wrong_passphrase.
-  void load_secret_key(const std::string& path, std::string_view passphrase = {});
-
-  std::string evaluation_keys() const;  // bytes for the server
-  std::string encrypt(const std::vector<Tensor<double>>& inputs) const;
-  std::vector<Tensor<double>> decrypt(std::string_view results) const;
-
- private:
-  struct State;
-  explicit Client(std::unique_ptr<State> state);
-  std::unique_ptr<State> state_;
 };
 
 class TORUSML_EXPORT Server {

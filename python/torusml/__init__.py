@@ -15,6 +15,7 @@ from .client import Client, EncryptedInputs, EncryptedOutputs, EvaluationKeys, S
 from .compiled_model import CompiledModel, load
 from .errors import Error
 from .precision import PrecisionSearch
+from .remote import RemoteClient, RemoteJob
 
 __version__ = "0.1.0"
 
@@ -106,6 +107,8 @@ __all__ = [
     "Error",
     "EvaluationKeys",
     "PrecisionSearch",
+    "RemoteClient",
+    "RemoteJob",
     "Server",
     "compile",
     "errors",

@@ -128,27 +128,66 @@ def _bytes_of(passphrase: str | bytes) -> bytes:
     raise WrongDtype(f"text or bytes expected, got {type(passphrase).__name__}", "passphrase")
 
 
-def _source_of(passphrase: Passphrase | None) -> Callable[[], bytes] | None:
+def source_of(passphrase: Passphrase | None) -> Callable[[], bytes] | None:
     if passphrase is None:
         return None
     return lambda: _bytes_of(passphrase() if callable(passphrase) else passphrase)
 
 
-class Client:
+class ModelSide:
+    """Quantizes, dequantizes and names what goes in and out, by a model's client half."""
+
+    def __init__(self, half: _core.ClientHalf):
+        self._half = half
+        self._names = half.input_names
+        self._client = _core.ModelClient(half)
+
+    def quantize(self, *x: Any) -> Any:
+        """Integers of floats."""
+        return one_or_tuple(self._quantize(x)[0])
+
+    def dequantize(self, *q: Any) -> Any:
+        """Floats of the integers that leave the network."""
+        return one_or_tuple(self._client.dequantize([to_integers(value, "dequantize") for value in q]))
+
+    def _quantize(self, x: tuple) -> tuple[list[np.ndarray], int]:
+        return self._client.quantize([to_floats(value, self._name(i)) for i, value in enumerate(x)])
+
+    def _integers(self, x: tuple, function: str) -> tuple[list[np.ndarray], int]:
+        """Of floats, with how many were clipped; integers are taken as quantized."""
+        kinds = {to_numpy(value, self._name(i)).dtype.kind for i, value in enumerate(x)}
+        if len(x) != len(self._names):
+            raise WrongShape(f"{len(x)} inputs given, the network has {len(self._names)}", function)
+        if kinds == {"f"}:
+            return self._quantize(x)
+        return [to_integers(value, self._name(i)) for i, value in enumerate(x)], 0
+
+    def _name(self, i: int) -> str:
+        return self._names[i] if i < len(self._names) else f"input {i}"
+
+
+class Client(ModelSide):
     """Holds a secret key for one model: quantizes and encrypts inputs, decrypts results.
 
     model: a compiled model, or the path of one or of its client's half. secret: the path of a key that save() wrote.
     Without it, keygen() makes one. passphrase: of a sealed key.
+
+    Client("https://host:port", model="net", ...) is a RemoteClient, for a model at a server.
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any):
+        if args and isinstance(args[0], str) and args[0].startswith(("http://", "https://")):
+            from .remote import RemoteClient
+
+            return RemoteClient(*args, **kwargs)
+        return super().__new__(cls)
+
     def __init__(self, model: Any, secret: Path | None = None, *, passphrase: Passphrase | None = None):
-        self._half = half_of(model, _core.ClientHalf)
-        self._names = self._half.input_names
-        self._client = _core.ModelClient(self._half)
+        super().__init__(half_of(model, _core.ClientHalf))
         self._secret: _core.SecretKeySet | None = None
         self._evaluation: EvaluationKeys | None = None
         if secret is not None:
-            self._secret = _core.SecretKeySet.load(os.fspath(secret), _source_of(passphrase))
+            self._secret = _core.SecretKeySet.load(os.fspath(secret), source_of(passphrase))
 
     # Keys.
 
@@ -174,7 +213,7 @@ class Client:
     def save(self, path: Path, replace: bool = False, *, passphrase: Passphrase | None = None) -> None:
         """Writes the secret key, readable by its owner only, and sealed if there is a passphrase. An existing file is kept
         unless replace."""
-        source = _source_of(passphrase)
+        source = source_of(passphrase)
         secret = self._secret_keys()
         if source is None:
             secret.save(os.fspath(path), replace, b"")
@@ -202,25 +241,9 @@ class Client:
 
     # Data.
 
-    def quantize(self, *x: Any) -> Any:
-        """Integers of floats."""
-        return one_or_tuple(self._quantize(x)[0])
-
-    def _quantize(self, x: tuple) -> tuple[list[np.ndarray], int]:
-        return self._client.quantize([to_floats(value, self._name(i)) for i, value in enumerate(x)])
-
-    def _name(self, i: int) -> str:
-        return self._names[i] if i < len(self._names) else f"input {i}"
-
     def encrypt(self, *x: Any) -> EncryptedInputs:
         """One batch per input of the network. Floats are quantized first, integers are taken as quantized."""
-        kinds = {to_numpy(value, self._name(i)).dtype.kind for i, value in enumerate(x)}
-        if len(x) != len(self._names):
-            raise WrongShape(f"{len(x)} inputs given, the network has {len(self._names)}", "encrypt")
-        if kinds == {"f"}:
-            integers, clipped = self._quantize(x)
-        else:
-            integers, clipped = [to_integers(value, self._name(i)) for i, value in enumerate(x)], 0
+        integers, clipped = self._integers(x, "encrypt")
         return EncryptedInputs(self._client.encrypt(self._secret_keys(), integers), clipped)
 
     def decrypt(self, results: EncryptedOutputs | Path, raw: bool = False) -> Any:
@@ -231,10 +254,6 @@ class Client:
             raise WrongDtype(f"encrypted results expected, got {type(results).__name__}", "decrypt")
         integers = self._client.decrypt(self._secret_keys(), results._core)
         return one_or_tuple(integers if raw else self._client.dequantize(integers))
-
-    def dequantize(self, *q: Any) -> Any:
-        """Floats of the integers that leave the network."""
-        return one_or_tuple(self._client.dequantize([to_integers(value, "dequantize") for value in q]))
 
 
 class Server:

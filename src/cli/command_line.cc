@@ -238,25 +238,63 @@ void add_decrypt(CLI::App& app, DecryptArguments& a) {
   command.callback([&a] { run_decrypt(a); });
 }
 
+// A server in the place of a model.
+CLI::Option* add_server(CLI::App& command, ServerArguments& a) {
+  CLI::Option* url =
+      command.add_option("--url", a.url, "Predict at this server, such as https://host:8443");
+  command.add_option("--name", a.name, "Name of the model at the server")->needs(url);
+  command.add_option("--model-version", a.version, "Of the model; the server's choice without it")
+      ->needs(url);
+  command
+      .add_option("--token", a.token,
+                  "Where the server's token is: prompt, env:NAME or file:PATH; env:TORUSML_TOKEN "
+                  "without it, if there is one")
+      ->type_name("SOURCE")
+      ->needs(url);
+  command
+      .add_option("--ca-file", a.ca_file, "Certificates (PEM) to trust in place of the system's")
+      ->type_name("FILE")
+      ->needs(url);
+  command
+      .add_flag("--allow-plain-http", a.allow_plain_http,
+                "Send the token over http to another machine, too")
+      ->needs(url);
+  command
+      .add_flag("--async", a.as_job, "As a job: with progress, and repeated after lost connections")
+      ->needs(url);
+  command.add_option("--deadline", a.deadline_s, "Give up after so many seconds; 0: never")
+      ->capture_default_str()
+      ->needs(url);
+  return url;
+}
+
 void add_predict(CLI::App& app, PredictArguments& a) {
-  CLI::App& command = *app.add_subcommand("predict", "Predict on plain inputs");
-  add_model(command, a.model);
+  CLI::App& command =
+      *app.add_subcommand("predict", "Predict on plain inputs, here or by a server");
+  CLI::Option* model =
+      command.add_option("model", a.model, "Compiled model (.tml)")->type_name("FILE");
+  CLI::Option* url = add_server(command, a.server);
+  model->excludes(url);
   file_list(command, "--input", a.input, "Inputs (.npy), batch axis first");
   command.add_option("--executor", a.executor, "clear, simulated or encrypted")
-      ->capture_default_str();
-  CLI::Option* secret = command.add_option("--secret", a.secret, "Secret key (encrypted)");
-  CLI::Option* evaluation =
-      command.add_option("--evaluation", a.evaluation, "Evaluation keys (encrypted)");
-  secret->needs(evaluation);
-  evaluation->needs(secret);
+      ->capture_default_str()
+      ->excludes(url);
+  CLI::Option* secret = command.add_option(
+      "--secret", a.secret, "Secret key (encrypted); with --url made where it is not there");
+  command
+      .add_option("--evaluation", a.evaluation,
+                  "Evaluation keys (encrypted); with --url beside the secret key without it")
+      ->needs(secret);
   add_passphrase(command, a.passphrase)->needs(secret);
-  command.add_option("--seed", a.seed, "Seed of the noise (simulated)")->capture_default_str();
+  command.add_option("--seed", a.seed, "Seed of the noise (simulated)")
+      ->capture_default_str()
+      ->excludes(url);
   add_threads(command, a.threads);
   add_memory_limit(command, a.memory_limit);
   add_prepared_keys(command, a.prepared_keys);
   command.add_flag("--json", a.json, "Print the summary as JSON");
   file_list(command, "-o,--output", a.output, "Results to write (.npy)");
-  command.callback([&a] { run_predict(a); });
+  command.callback([&a] { a.server.url.empty() ? run_predict(a) : run_remote_predict(a); });
 }
 
 void add_inspect(CLI::App& app, InspectArguments& a) {

@@ -90,19 +90,34 @@ struct DecryptArguments {
 };
 void run_decrypt(const DecryptArguments& arguments);
 
+// Of a prediction by a server.
+struct ServerArguments {
+  std::string url;  // empty: no server
+  std::string name, version;
+  std::string token;  // where it is (cli/hidden_text.h); empty: TORUSML_TOKEN, or none
+  std::string ca_file;
+  bool allow_plain_http = false;
+  bool as_job = false;
+  double deadline_s = 0;  // 0: none
+};
+
 struct PredictArguments {
-  std::string model;
+  std::string model;  // empty, with a server
+  ServerArguments server;
   std::vector<std::string> input, output;
   std::string executor = "clear";
-  std::string secret, evaluation;  // both or none; encrypted only
-  std::string passphrase;          // of the secret key
-  std::uint64_t seed = 0;          // simulated only
-  int threads = 0;                 // 0: all
-  std::string memory_limit;        // encrypted only; empty: none
-  std::string prepared_keys;       // a folder, for keys that are given; empty: none
+  // Both or none, and encrypted only. With a server: made where they are not there, and evaluation
+  // keys have a default name.
+  std::string secret, evaluation;
+  std::string passphrase;     // of the secret key
+  std::uint64_t seed = 0;     // simulated only
+  int threads = 0;            // 0: all
+  std::string memory_limit;   // encrypted only; empty: none
+  std::string prepared_keys;  // a folder, for keys that are given; empty: none
   bool json = false;
 };
 void run_predict(const PredictArguments& arguments);
+void run_remote_predict(const PredictArguments& arguments);  // with a server
 
 struct InspectArguments {
   std::string file;

@@ -89,6 +89,14 @@ Prediction predict(const PredictArguments& arguments, const StoredModel& stored,
 
 void check_executor(const PredictArguments& arguments) {
   const std::string& executor = arguments.executor;
+  if (arguments.model.empty()) {
+    throw Error(ErrorCode::invalid_argument, "there is no model", "",
+                "a compiled model (.tml), or --url and --name of one at a server");
+  }
+  if (arguments.secret.empty() != arguments.evaluation.empty()) {
+    throw Error(ErrorCode::invalid_argument, "a secret key and evaluation keys go together", "",
+                "--secret FILE and --evaluation FILE, or none of them");
+  }
   if (executor != "clear" && executor != "simulated" && executor != "encrypted") {
     throw Error(ErrorCode::unknown_option, fmt::format("there is no executor '{}'", executor),
                 "--executor", "clear, simulated or encrypted");

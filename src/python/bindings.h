@@ -14,5 +14,6 @@ void bind_quantized_module(nb::module_& module);
 void bind_compiled_model(nb::module_& module);
 void bind_estimate(nb::module_& module);
 void bind_client(nb::module_& module);
+void bind_remote(nb::module_& module);
 
 }  // namespace torusml::python

@@ -9,4 +9,5 @@ NB_MODULE(_core, module) {
   torusml::python::bind_quantized_module(module);
   torusml::python::bind_estimate(module);
   torusml::python::bind_client(module);
+  torusml::python::bind_remote(module);
 }
