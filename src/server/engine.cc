@@ -57,11 +57,15 @@ void Engine::check_room() const {
   throw busy(429, fmt::format("{} requests of {} are waiting", waiting, settings_.queue), 2);
 }
 
+void Engine::check_memory(const ServedModel& model, std::size_t samples) const {
+  const ServerSpec& spec = model.half.spec;
+  choose_samples_at_once(spec.circuit, spec.plan, samples, limits_of(settings_));
+}
+
 std::shared_ptr<Work> Engine::submit(NewWork request, bool is_bounded) {
   auto work = std::make_shared<Work>();
-  const ServerHalf& half = request.model->half;
-  work->samples_ = check_inputs(half, request.inputs);
-  choose_samples_at_once(half.spec.circuit, half.spec.plan, work->samples_, limits_of(settings_));
+  work->samples_ = check_inputs(request.model->half, request.inputs);
+  check_memory(*request.model, work->samples_);
   work->total_ = work->samples_ * request.model->sample_lookups;
   work->arrival_ = Clock::now();
   work->request_ = std::move(request);
@@ -143,39 +147,50 @@ void Engine::end_late_work() {
   for (const WorkPointer& work : ended) cancel(*work, late(*work));
 }
 
-// Takes what goes with the first request of a batch out of the queue.
-void Engine::gather(Batch& batch) {
-  std::size_t samples = 0;
-  for (const WorkPointer& work : batch) samples += work->samples_;
+bool Engine::fits(const Batch& batch, const Work& work) const {
   const NewWork& first = batch[0]->request_;
+  std::size_t samples = work.samples_;
+  for (const WorkPointer& other : batch) samples += other->samples_;
+  return work.request_.model == first.model && work.request_.key == first.key &&
+         samples <= settings_.samples_per_batch;
+}
+
+// The first one that no batch which still waits for more will take.
+std::list<Engine::WorkPointer>::iterator Engine::next_first() {
+  return std::ranges::find_if(waiting_, [this](const WorkPointer& work) {
+    return std::ranges::none_of(open_, [&](const Batch* batch) { return fits(*batch, *work); });
+  });
+}
+
+void Engine::take(std::list<WorkPointer>::iterator work, Batch& batch) {
+  (*work)->state_ = Work::State::running;
+  running_.push_back(*work);
+  batch.push_back(*work);
+  waiting_.erase(work);
+}
+
+void Engine::gather(Batch& batch) {
   for (auto work = waiting_.begin(); work != waiting_.end();) {
-    const NewWork& other = (*work)->request_;
-    if (other.model != first.model || other.key != first.key ||
-        samples + (*work)->samples_ > settings_.samples_per_batch) {
-      ++work;
-      continue;
-    }
-    samples += (*work)->samples_;
-    (*work)->state_ = Work::State::running;
-    batch.push_back(*work);
-    running_.push_back(*work);
-    work = waiting_.erase(work);
+    const auto next = std::next(work);
+    if (fits(batch, **work)) take(work, batch);
+    work = next;
   }
 }
 
 Engine::Batch Engine::next_batch() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return is_stopping_ || !waiting_.empty(); });
+  changed_.wait(lock, [this] { return is_stopping_ || next_first() != waiting_.end(); });
   if (is_stopping_) return {};
-  Batch batch{waiting_.front()};
-  waiting_.pop_front();
-  batch[0]->state_ = Work::State::running;
-  running_.push_back(batch[0]);
+  Batch batch;
+  take(next_first(), batch);
   gather(batch);
   // A little later there may be more of them. Whoever waited so long already is not kept.
   const SteadyTime start = batch[0]->arrival_ + settings_.batch_window;
+  open_.push_back(&batch);
   while (!is_stopping_ && changed_.wait_until(lock, start) != std::cv_status::timeout)
     gather(batch);
+  std::erase(open_, &batch);
+  changed_.notify_all();  // what did not fit is for others
   return batch;
 }
 

@@ -75,7 +75,9 @@ class Engine {
 
   // Error server_busy, status 429, when the queue is full.
   void check_room() const;
-  // Errors: those of check_inputs; memory_limit_exceeded; as check_room, if is_bounded.
+  // Error memory_limit_exceeded when so many samples do not fit a run's memory.
+  void check_memory(const ServedModel& model, std::size_t samples) const;
+  // Errors: those of check_inputs and of check_memory; as check_room, if is_bounded.
   std::shared_ptr<Work> submit(NewWork request, bool is_bounded = true);
   // Ends work with this error; no effect if it has ended.
   void cancel(Work& work, const Error& error);
@@ -92,6 +94,10 @@ class Engine {
   void serve();        // one run after the other
   void keep_deadlines();
   Batch next_batch();  // empty: the engine stops
+  // Of next_batch, under the lock.
+  bool fits(const Batch& batch, const Work& work) const;
+  std::list<WorkPointer>::iterator next_first();
+  void take(std::list<WorkPointer>::iterator work, Batch& batch);
   void gather(Batch& batch);
   void run(const Batch& batch);
   void run_together(const Batch& batch, std::vector<std::pair<Stage, double>>& seconds);
@@ -106,6 +112,7 @@ class Engine {
   std::condition_variable changed_;
   std::list<WorkPointer> waiting_;
   std::vector<WorkPointer> running_;
+  std::vector<const Batch*> open_;  // that still wait for more
   bool is_stopping_ = false;
   std::vector<std::thread> threads_;
 };

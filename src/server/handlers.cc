@@ -94,6 +94,18 @@ Json error_json(const Error& error) {
           {"hint", error.hint()}};
 }
 
+// Whether a page in a browser asks: one from elsewhere must not use a server that takes everybody on
+// this machine, nor one whose name was made to point here.
+bool is_of_a_page(const HttpRequest& request) {
+  if (!request.header("Origin").empty()) return true;
+  std::string_view host = request.header("Host");
+  const std::size_t colon = host.rfind(':');
+  if (colon != host.npos && host.find(']', colon) == host.npos) host = host.substr(0, colon);
+  const bool is_number =
+      host.starts_with("127.") && host.find_first_not_of("0123456789.") == host.npos;
+  return !host.empty() && host != "localhost" && host != "[::1]" && !is_number;
+}
+
 HttpError stopping() { return busy(503, "the server is about to stop", 10); }
 
 // Whether a list of preferences has respond-async.
@@ -135,7 +147,9 @@ Identity Handlers::identify(const HttpRequest& request, const EndpointInfo& info
   const std::string_view sent = request.header("Authorization");
   if (sent.starts_with("Bearer ")) return registry_.authenticate(sent.substr(7));
   // Revoked and expired tokens count: when the last one goes, nobody else comes in.
-  if (sent.empty() && takes_everybody_ && registry_.tokens().empty()) return {kLocalTenant, {}};
+  if (sent.empty() && takes_everybody_ && registry_.tokens().empty() &&
+      !(request.is_from_loopback && is_of_a_page(request)))
+    return {kLocalTenant, {}};
   throw Error(ErrorCode::unauthorized, "the server wants a token, and none was sent", "",
               "Authorization: Bearer TOKEN; the operator makes one by torusml token add");
 }
@@ -388,6 +402,7 @@ InferTask Handlers::open_infer(const Call& call, const HttpRequest& request,
                                        task.header.samples, settings_.samples_per_request));
   }
   check_infer_size(*call.model, task.header.samples, bytes);
+  engine_.check_memory(*call.model, task.header.samples);
   if (body_bytes_ > settings_.bodies_bytes)
     throw busy(503, "the bodies of other requests take all the memory that is for them", 2);
   if (!task.is_async) engine_.check_room();

@@ -67,7 +67,7 @@ TEST(Server, OneConnectionServesManyRequests) {
   RunningServer server;
   server.upload();
   PlainHttp http(server.port());
-  const std::string get = "GET /v2/models HTTP/1.1\r\nHost: x\r\n\r\n";
+  const std::string get = "GET /v2/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
   http.send(get + get);  // one behind the other
   EXPECT_EQ(http.receive().status, 200);
   EXPECT_EQ(http.receive().status, 200);

@@ -47,6 +47,7 @@ bool PreparedKeyStore::find(const std::string& id, const std::vector<TfheParamet
     found.are_mapped = found.are_mapped && entry->is_mapped;
     entries_.splice(entries_.begin(), entries_, entry);
   }
+  make_room();
   return true;
 }
 

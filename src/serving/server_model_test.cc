@@ -149,6 +149,77 @@ TEST_F(ServerModelTest, EachKeySetHasItsFile) {
   fs::remove_all(folder);
 }
 
+TEST_F(ServerModelTest, RequestsTogetherGiveTheResultsOfEach) {
+  server_.load_keys(evaluation_);
+  const ServerHalf half = server_half(stored_);
+  const ServerKeys keys = prepare_keys(evaluation_, needed_key_sets(half), {});
+  const std::vector<EncryptedInputs> requests = {encrypt(3), encrypt(1), encrypt(4)};
+  std::size_t lookups = 0;
+  const std::vector<EncryptedOutputs> together =
+      run_model(half, keys, {&requests[0], &requests[1], &requests[2]},
+                [&](std::size_t done, std::size_t) { lookups = done; });
+  ASSERT_EQ(together.size(), requests.size());
+  EXPECT_EQ(lookups, 8u * 3);
+  for (std::size_t r = 0; r < requests.size(); ++r) {
+    const EncryptedOutputs alone = server_.run(requests[r]);
+    EXPECT_EQ(together[r].provenance, alone.provenance);
+    EXPECT_EQ(together[r].tensors[0].shape, alone.tensors[0].shape);
+    EXPECT_TRUE(std::ranges::equal(together[r].tensors[0].ciphertexts.words,
+                                   alone.tensors[0].ciphertexts.words));
+  }
+}
+
+TEST_F(ServerModelTest, WhatProgressThrowsEndsTheRun) {
+  server_.load_keys(evaluation_);
+  const EncryptedInputs x = encrypt(200);
+  for (const int threads : {1, 2}) {
+    std::size_t calls = 0;
+    refusal(
+        [&] {
+          server_.run(
+              x,
+              [&](std::size_t done, std::size_t total) {
+                ++calls;
+                EXPECT_LT(done, total);
+                throw Error(ErrorCode::cancelled, "enough");
+              },
+              {.threads = threads});
+        },
+        ErrorCode::cancelled);
+    EXPECT_GE(calls, 1u);
+    EXPECT_LE(calls, 2u);  // of lookups that were under way
+  }
+  EXPECT_EQ(server_.run(encrypt(2)).tensors[0].shape, (Shape{2, 3}));
+}
+
+TEST_F(ServerModelTest, AStoreReadsEachFileOnceAndMakesRoom) {
+  namespace fs = std::filesystem;
+  const fs::path folder =
+      fs::temp_directory_path() / ("torusml_key_store_" + std::to_string(getpid()));
+  fs::create_directory(folder);
+  const std::string first = (folder / "first.key"), second = (folder / "second.key");
+  save_evaluation_keys(evaluation_, first);
+  save_evaluation_keys(client_.make_evaluation_keys(client_.make_secret_keys(), {}, 1), second);
+  const std::vector<TfheParameters> needed = needed_key_sets(server_half(stored_));
+  const std::size_t one = prepare_keys(evaluation_, needed, {}).bytes();
+  PreparedKeyStore store(one, "");
+  ServerKeys keys = store.get("first", first, needed, {});
+  fs::rename(first, folder / "gone.key");
+  EXPECT_EQ(store.get("first", first, needed, {}).sets[0], keys.sets[0]);
+  // Keys in use stay though the budget is for one.
+  store.get("second", second, needed, {});
+  EXPECT_EQ(store.bytes(), 2 * one);
+  EXPECT_EQ(store.get("first", first, needed, {}).sets[0], keys.sets[0]);
+  EXPECT_EQ(store.bytes(), one);
+  keys = {};
+  store.get("second", second, needed, {});
+  EXPECT_EQ(store.bytes(), one);
+  refusal([&] { store.get("first", first, needed, {}); }, ErrorCode::file_unreadable);
+  store.forget("second");
+  EXPECT_EQ(store.bytes(), 0u);
+  fs::remove_all(folder);
+}
+
 TEST_F(ServerModelTest, WrongUseIsRefused) {
   const EncryptedInputs x = encrypt(2);
   refusal([&] { server_.run(x); }, ErrorCode::wrong_key);
