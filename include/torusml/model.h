@@ -27,7 +27,9 @@
 namespace torusml {
 
 struct CompileSettings {
-  int bits = 8;      // of weights and activations; ignored for QAT networks
+  // Of weights and activations; ignored for QAT networks. 0: for every layer as few as the target
+  // below allows, where that saves time (docs/quantization.md).
+  int bits = 8;
   bool qat = false;  // the network brings its own quantizers
   // Of quantization after training: "minmax", "percentile", "mse", "entropy" or "best"
   // (docs/quantization.md); empty: as Concrete ML does. `seed` is that of "best", too.
@@ -54,7 +56,7 @@ struct CompileSettings {
   // Of single lookups and outputs, by name, in place of `precision`: their precision, and of a
   // tolerant one its tolerance (0: the one above).
   std::map<std::string, std::pair<std::string, double>> layers;
-  // Of precision "auto", one at most: least share of samples with the same largest output (0.995
+  // Of precision "auto", and of bits 0 beside the float network, one at most: least share of samples with the same largest output (0.995
   // for a network with one output of several elements), most relative error (0.01 for others), or a
   // metric of floats by output, (samples, shape...), and of these samples' indices in the
   // calibration data, that may lose max_loss at most; larger is better.

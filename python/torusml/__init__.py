@@ -50,7 +50,7 @@ def compile(
     model: Any,
     calibration: Any,
     *,
-    bits: int | dict[str, int] = 8,
+    bits: int | str | dict[str, int] = 8,
     import_qat: bool | None = None,
     precision: str | None = None,
     rounding: Any = None,
@@ -79,7 +79,9 @@ def compile(
     model: a torch.nn.Module, an onnx.ModelProto or the path of an .onnx file. import_qat: whether the network carries its
     own quantizers; None looks for them. precision: "auto" (the default) finds the fastest one whose simulated results agree
     with exact ones; agreement .. seed say how well (torusml.precision.PrecisionSearch). rounding: accumulators are rounded
-    before their tables, 6 or {"n_bits": 6, "method": "EXACT" or "APPROXIMATE"}, which brings its own precision. method,
+    before their tables, 6 or {"n_bits": 6, "method": "EXACT" or "APPROXIMATE"}, which brings its own precision. bits: of
+    weights and activations; "auto" takes for every layer as few as keep the same target between the float network and the
+    quantized one in the clear, where that saves time (QuantizedModule.bits_report). method,
     percentile, accumulator_bits: of post-training quantization, see quantize; None quantizes as Concrete ML does. The
     other arguments are those of torusml.torch.compile.
     """
@@ -89,10 +91,10 @@ def compile(
         precision = "auto"
     search = PrecisionSearch(agreement, relative_error, metric, labels, max_loss, max_trials, seed)
     return compile_any(
-        model, calibration, bits, import_qat, margin, rounding, Method(method, percentile, accumulator_bits, seed),
+        model, calibration, bits, import_qat, margin, rounding, Method(method, percentile, accumulator_bits, seed), search,
         precision=precision, p_error=p_error, global_p_error=global_p_error, tolerance=tolerance, profile=profile,
         security_level=security_level, parameters=parameters, max_key_sets=max_key_sets, layers=layers,
-        search=search if precision == "auto" or search != PrecisionSearch() else None,
+        search=search if precision == "auto" or (bits != "auto" and search != PrecisionSearch()) else None,
     )  # fmt: skip
 
 

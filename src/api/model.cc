@@ -16,6 +16,7 @@ namespace {
 
 CompileOptions compile_options(const CompileSettings& settings) {
   CompileOptions options;
+  options.choose_bits = settings.bits == 0;
   options.quantization.bits = QuantizationBits::uniform(settings.bits);
   options.quantization.import_qat = settings.qat;
   options.quantization.method = parse_quantization_method(settings.method);
@@ -35,8 +36,9 @@ CompileOptions compile_options(const CompileSettings& settings) {
   options.plan.max_key_sets = settings.max_key_sets;
   for (const auto& [name, layer] : settings.layers)
     options.plan.layers[name] = {parse_precision(layer.first), layer.second};
-  options.search.target = make_target(options.plan.precision, settings.agreement,
-                                      settings.relative_error, settings.metric, settings.max_loss);
+  options.search.target =
+      make_target(options.choose_bits || options.plan.precision == Precision::automatic,
+                  settings.agreement, settings.relative_error, settings.metric, settings.max_loss);
   options.search.max_trials = settings.max_trials;
   options.search.seed = settings.seed;
   options.search.progress = settings.progress;

@@ -82,7 +82,11 @@ void add_prepared_keys(CLI::App& command, std::string& folder) {
 void add_compile_options(CLI::App& command, CompileArguments& a) {
   file(command, "model", a.model, "Network (.onnx)");
   file_list(command, "--calibration", a.calibration, "Typical inputs (.npy), batch axis first");
-  command.add_option("--bits", a.bits, "Bits of weights and activations")->capture_default_str();
+  command
+      .add_option("--bits", a.bits,
+                  "Bits of weights and activations: a number, or auto for as few as the target "
+                  "allows, layer by layer")
+      ->capture_default_str();
   command.add_flag("--qat", a.qat, "The network brings its own quantizers");
   command.add_option("--method", a.method,
                      "Of quantization after training: minmax, percentile, mse, entropy or best "

@@ -17,7 +17,7 @@ struct CompileArguments {
   std::string model;
   std::vector<std::string> calibration;  // FILE, or NAME=FILE
   std::string output;
-  int bits = 8;
+  std::string bits = "8";  // a number, or auto
   bool qat = false;
   std::string method;  // of post-training quantization; empty: compatible
   double percentile = 99.9;

@@ -14,6 +14,7 @@
 #include "cli/named_files.h"
 #include "cli/progress_bar.h"
 #include "cli/warning.h"
+#include "compiler/bits_search.h"
 #include "compiler/quantized_module.h"
 #include "importer/onnx.h"
 #include "torusml/error.h"
@@ -31,7 +32,8 @@ nlohmann::json precision_json(const PrecisionReport& report) {
           {"exact_ms_per_core", report.exact_ms_per_core}};
 }
 
-void print_summary(const CompileArguments& arguments, const CompiledModel& model, double seconds) {
+void print_summary(const CompileArguments& arguments, const CompiledModel& model,
+                   const std::optional<BitsReport>& bits, double seconds) {
   const Plan& plan = model.plan;
   const KeyBytes key = key_bytes(plan.key_sets);
   const std::uint64_t bytes = std::filesystem::file_size(arguments.output);
@@ -57,6 +59,7 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
         {"key_wire_bytes", key.wire},
         {"layers", decision_json(model)},
     };
+    if (bits) summary["bits_search"] = bits_json(*bits);
     if (model.precision) summary["precision_search"] = precision_json(*model.precision);
     fmt::print("{}\n", summary.dump(2));
     return;
@@ -82,6 +85,7 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
              human_bytes(static_cast<std::uint64_t>(key.memory)),
              human_bytes(static_cast<std::uint64_t>(key.wire)));
   if (plan.one_key_set) fmt::print("  {}\n", one_key_set_text(*plan.one_key_set));
+  if (bits) fmt::print("{}", bits_text(*bits));
   if (!model.precision) return;
   fmt::print("  {}", precision_text(*model.precision));
   if (model.precision->exact_ms_per_core > 0)
@@ -98,8 +102,10 @@ void run_compile(const CompileArguments& arguments) {
   FloatGraph graph = import_onnx(arguments.model);
   const std::vector<Tensor<double>> calibration =
       read_named_arrays(arguments.calibration, input_names(graph), "--calibration");
+  std::optional<BitsReport> bits;
   const CompiledModel model = [&] {
-    ProgressBar quantization("quantization"), bar("trials of precision");
+    ProgressBar trials("trials of bits"), quantization("quantization"), bar("trials of precision");
+    if (options.choose_bits) bits = choose_bits(graph, calibration, options, trials.callback());
     options.progress = quantization.callback();
     options.search.progress = bar.callback();
     return compile_model(std::move(graph), calibration, options);
@@ -111,7 +117,7 @@ void run_compile(const CompileArguments& arguments) {
         output));
   }
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  print_summary(arguments, model, elapsed.count());
+  print_summary(arguments, model, bits, elapsed.count());
 }
 
 }  // namespace torusml

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "artifact/cost_table_file.h"
@@ -51,14 +52,23 @@ std::map<std::string, LayerPrecision> layer_precisions(const std::vector<std::st
   return layers;
 }
 
-PrecisionSearch precision_search(const CompileArguments& arguments, Precision precision) {
+constexpr const char* kAutoBits = "auto";
+
+int number_of_bits(const std::string& text) {
+  const double value = parse_number(text, "--bits");
+  if (value == std::floor(value) && std::abs(value) < 1e6) return static_cast<int>(value);
+  throw Error(ErrorCode::invalid_argument, fmt::format("--bits is {}", text), "--bits",
+              "a whole number, or auto");
+}
+
+PrecisionSearch precision_search(const CompileArguments& arguments, bool has_search) {
   PrecisionSearch search;
   search.max_trials = arguments.max_trials;
   search.seed = arguments.seed;
   const auto given = [](const std::string& text, const char* option) {
     return text.empty() ? 0 : parse_number(text, option);
   };
-  search.target = make_target(precision, given(arguments.agreement, "--agreement"),
+  search.target = make_target(has_search, given(arguments.agreement, "--agreement"),
                               given(arguments.relative_error, "--relative-error"), {}, 0);
   return search;
 }
@@ -104,15 +114,19 @@ CompileHooks printing_hooks(const std::string& stage) {
 
 CompileOptions compile_options(const CompileArguments& arguments) {
   CompileOptions options;
-  options.quantization = {QuantizationBits::uniform(arguments.bits),
+  options.choose_bits = arguments.bits == kAutoBits;
+  const int bits = options.choose_bits ? 8 : number_of_bits(arguments.bits);
+  options.quantization = {QuantizationBits::uniform(bits),
                           arguments.qat,
                           parse_quantization_method(arguments.method),
                           arguments.percentile,
                           arguments.accumulator_bits,
-                          arguments.seed};
+                          arguments.seed,
+                          {}};
   options.rounding = parse_rounding(arguments.rounding, "--rounding");
   options.plan = plan_options(arguments, options.rounding);
-  options.search = precision_search(arguments, options.plan.precision);
+  options.search = precision_search(
+      arguments, options.choose_bits || options.plan.precision == Precision::automatic);
   options.margin = arguments.margin;
   check_stage(arguments.print_after);
   options.hooks = printing_hooks(arguments.print_after);

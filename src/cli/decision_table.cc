@@ -4,68 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <vector>
 
 #include "cli/human.h"
+#include "plan/reader_facts.h"
 
 namespace torusml {
 namespace {
 
-struct Decision {
-  std::string name;
-  bool is_lookup = false;
-  std::int64_t tables = 0;
-  int bits = 0;
-  Precision policy = Precision::exact;
-  double tolerance = 0;
-  std::optional<double> effective_bits;
-  double step = 0, far = 0, flip = 0, wrap = 0;
-  std::optional<double> measured_flip;
-  double ms = 0;
-  std::string key_set;
-};
-
-std::vector<Decision> decisions(const CompiledModel& model) {
-  const Circuit& circuit = model.circuit;
-  const Plan& plan = model.plan;
-  const std::map<std::size_t, double> costs = cost_by_lookup(circuit, plan);
-  std::vector<Decision> all;
-  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
-    Decision d;
-    d.name = circuit.nodes[n].name;
-    if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
-      const LookupPlan& lookup = plan.lookups.at(n);
-      const TensorType& type = circuit.values[lut->operand];
-      d.is_lookup = true;
-      d.tables = number_of_elements(type.shape) * static_cast<std::int64_t>(lut->tables.size());
-      d.bits = bit_width(type.interval);
-      d.policy = lookup.policy;
-      d.tolerance = lookup.tolerance;
-      d.step = lookup.step_probability;
-      d.far = lookup.far_probability;
-      d.flip = lookup.flip_probability;
-      d.wrap = lookup.wrap_probability;
-      d.ms = costs.at(n);
-      d.key_set = plan.key_set_of(lookup).name;
-      if (model.precision && model.precision->flip_rates.contains(n))
-        d.measured_flip = model.precision->flip_rates.at(n);
-    } else if (const auto* output = std::get_if<Output>(&circuit.nodes[n].op)) {
-      const OutputPlan& planned = plan.outputs.at(n);
-      d.bits = bit_width(circuit.values[output->operand].interval);
-      d.policy = planned.policy;
-      d.tolerance = planned.tolerance;
-      d.flip = planned.flip_probability;
-      d.wrap = planned.wrap_probability;
-    } else {
-      continue;
-    }
-    d.effective_bits = effective_bits(circuit, plan, n);
-    all.push_back(std::move(d));
-  }
-  return all;
-}
-
-std::string policy_text(const Decision& d) {
+std::string policy_text(const ReaderFacts& d) {
   if (d.policy == Precision::exact) return "exact";
   return fmt::format("tolerant 2^{:.1f}", std::log2(d.tolerance));
 }
@@ -74,7 +22,7 @@ std::string share(double value) {
   return value < 5e-5 ? "< 0.01 %" : fmt::format("{:.2f} %", 100 * value);
 }
 
-std::vector<std::string> row_of(const Decision& d) {
+std::vector<std::string> row_of(const ReaderFacts& d) {
   const std::string flip = share(d.measured_flip.value_or(d.flip));
   return {d.is_lookup ? d.name : d.name + " (output)",
           d.is_lookup ? std::to_string(d.tables) : "",
@@ -86,12 +34,10 @@ std::vector<std::string> row_of(const Decision& d) {
           d.key_set};
 }
 
-}  // namespace
-
-std::string decision_table(const CompiledModel& model) {
-  std::vector<std::vector<std::string>> rows{
-      {"layer", "tables", "bits", "precision", "effective bits", "flips", "one core", "key set"}};
-  for (const Decision& d : decisions(model)) rows.push_back(row_of(d));
+// Rows below a heading, columns as wide as they need; `is_text`: of the columns that are not
+// numbers.
+std::string table_of(const std::vector<std::vector<std::string>>& rows,
+                     const std::set<std::size_t>& is_text) {
   std::vector<std::size_t> widths(rows[0].size(), 0);
   for (const std::vector<std::string>& row : rows) {
     for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
@@ -100,9 +46,8 @@ std::string decision_table(const CompiledModel& model) {
   for (const std::vector<std::string>& row : rows) {
     std::string line = " ";
     for (std::size_t c = 0; c < row.size(); ++c) {
-      const bool is_text = c == 0 || c == 3 || c + 1 == row.size();
-      line += is_text ? fmt::format(" {:<{}}", row[c], widths[c])
-                      : fmt::format(" {:>{}}", row[c], widths[c]);
+      line += is_text.contains(c) ? fmt::format(" {:<{}}", row[c], widths[c])
+                                  : fmt::format(" {:>{}}", row[c], widths[c]);
       if (c + 1 < row.size()) line += " ";
     }
     line.erase(line.find_last_not_of(' ') + 1);
@@ -111,9 +56,58 @@ std::string decision_table(const CompiledModel& model) {
   return text;
 }
 
+// How near a search came to its target, and how near it was to come. `how`: on which samples.
+std::string outcome_text(Criterion criterion, double loss, double most_loss,
+                         const std::string& beside, const std::string& how) {
+  if (criterion == Criterion::argmax) {
+    return fmt::format("{:.4g} % of predictions as {}, {} (asked for {:.4g} %)", 100 * (1 - loss),
+                       beside, how, 100 * (1 - most_loss));
+  }
+  return fmt::format("{} {:.3g} beside {}, {} (at most {:.3g})",
+                     criterion == Criterion::metric ? "the metric loses" : "relative error", loss,
+                     beside, how, most_loss);
+}
+
+}  // namespace
+
+std::string bits_text(const BitsReport& report) {
+  const std::string how =
+      fmt::format("in the clear on {} held out", counted(report.samples, "sample"));
+  std::string text = fmt::format(
+      "  bits auto: {}\n",
+      outcome_text(report.criterion, report.loss, report.most_loss, "the float network's", how));
+  std::vector<std::vector<std::string>> rows{{"layer", "bits of inputs", "of weights"}};
+  for (const BitsReport::Layer& layer : report.layers) {
+    rows.push_back(
+        {layer.name, std::to_string(layer.bits.inputs), std::to_string(layer.bits.weights)});
+  }
+  return text + table_of(rows, {0});
+}
+
+nlohmann::json bits_json(const BitsReport& report) {
+  nlohmann::json layers = nlohmann::json::array();
+  for (const BitsReport::Layer& layer : report.layers) {
+    layers.push_back(
+        {{"name", layer.name}, {"inputs", layer.bits.inputs}, {"weights", layer.bits.weights}});
+  }
+  return {{"criterion", to_string(report.criterion)},
+          {"most_loss", report.most_loss},
+          {"loss", report.loss},
+          {"samples", report.samples},
+          {"trials", report.trials},
+          {"layers", std::move(layers)}};
+}
+
+std::string decision_table(const CompiledModel& model) {
+  std::vector<std::vector<std::string>> rows{
+      {"layer", "tables", "bits", "precision", "effective bits", "flips", "one core", "key set"}};
+  for (const ReaderFacts& d : describe_readers(model)) rows.push_back(row_of(d));
+  return table_of(rows, {0, 3, 7});
+}
+
 nlohmann::json decision_json(const CompiledModel& model) {
   nlohmann::json layers = nlohmann::json::array();
-  for (const Decision& d : decisions(model)) {
+  for (const ReaderFacts& d : describe_readers(model)) {
     nlohmann::json layer{{"name", d.name},
                          {"kind", d.is_lookup ? "lookup" : "output"},
                          {"bits", d.bits},
@@ -136,17 +130,12 @@ nlohmann::json decision_json(const CompiledModel& model) {
 }
 
 std::string precision_text(const PrecisionReport& report) {
-  const std::string asked = fmt::format("asked for {:.4g} %", 100 * (1 - report.most_loss));
   if (report.draws == 0) return "auto: exact everywhere";
-  const std::string samples =
+  const std::string how =
       fmt::format("simulated on {} held out", counted(report.samples, "sample"));
-  if (report.criterion == Criterion::argmax) {
-    return fmt::format("auto: {:.4g} % of predictions as under exact, {} ({})",
-                       100 * (1 - report.loss), samples, asked);
-  }
-  return fmt::format("auto: {} {:.3g}, {} (at most {:.3g})",
-                     report.criterion == Criterion::metric ? "the metric loses" : "relative error",
-                     report.loss, samples, report.most_loss);
+  return "auto: " + outcome_text(report.criterion, report.loss, report.most_loss,
+                                 report.criterion == Criterion::argmax ? "under exact" : "exact",
+                                 how);
 }
 
 }  // namespace torusml

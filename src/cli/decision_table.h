@@ -11,9 +11,14 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "compiler/bits_search.h"
 #include "plan/compiled_model.h"
 
 namespace torusml {
+
+// One line for each layer of a choice of bits, and how it was judged.
+std::string bits_text(const BitsReport& report);
+nlohmann::json bits_json(const BitsReport& report);
 
 std::string decision_table(const CompiledModel& model);
 nlohmann::json decision_json(const CompiledModel& model);

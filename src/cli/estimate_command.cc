@@ -12,6 +12,7 @@
 #include "cli/named_files.h"
 #include "cli/npy.h"
 #include "cli/progress_bar.h"
+#include "compiler/bits_search.h"
 #include "estimate/estimate.h"
 #include "importer/onnx.h"
 #include "runtime/executors.h"
@@ -67,7 +68,8 @@ Estimated make_estimate(const EstimateArguments& arguments) {
       read_named_arrays(arguments.compile.calibration, input_names(graph), "--calibration");
   Estimated result;
   {
-    ProgressBar bar("trials of precision");
+    ProgressBar bits("trials of bits"), bar("trials of precision");
+    if (options.choose_bits) choose_bits(graph, calibration, options, bits.callback());
     options.search.progress = bar.callback();
     result.model = compile_model(graph, calibration, options);
     options.search.progress = {};

@@ -98,6 +98,8 @@ std::optional<Variant> with_fewer_bits(const FloatGraph& graph, const CompileOpt
   Variant variant{fmt::format("1 bit less for weights and activations ({})", least - 1), graph,
                   options};
   variant.options.quantization.bits = bits;
+  for (auto& [layer, own] : variant.options.quantization.layers)
+    own = {std::max(own.inputs - 1, 2), std::max(own.weights - 1, 2)};
   return variant;
 }
 

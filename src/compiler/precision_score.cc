@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
+#include <utility>
 
 #include "torusml/error.h"
 
@@ -82,6 +84,34 @@ std::size_t PrecisionScore::least_samples() const {
   if (criterion_ != Criterion::argmax) return kLeastSamples;
   // One sample that differs is within the target.
   return std::max(kLeastSamples, static_cast<std::size_t>(std::ceil(1 / most_loss_ - 1e-6)));
+}
+
+std::string PrecisionScore::loss_text() const {
+  return criterion_ == Criterion::argmax ? "a share of differing predictions"
+                                         : "a loss of the " + to_string(criterion_);
+}
+
+SampleSplit PrecisionScore::split(std::size_t samples, std::size_t most, std::uint64_t seed) const {
+  std::vector<std::size_t> all(samples);
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
+  std::mt19937_64 random(seed);
+  for (std::size_t i = all.size(); i > 1; --i) std::swap(all[i - 1], all[random() % i]);
+  const std::size_t first = all.size() / 3;
+  const std::size_t needed = least_samples();
+  if (all.size() - first < needed || first == 0) {
+    std::size_t enough = std::max<std::size_t>(needed, 3);
+    while (enough - enough / 3 < needed) ++enough;
+    throw Error(ErrorCode::calibration_too_small,
+                fmt::format("{} calibration samples are too few to judge {} of {:.4g}: {} would do",
+                            all.size(), loss_text(), most_loss(), enough),
+                "precision \"auto\"",
+                "more samples, a looser target, or precision \"exact\" or \"tolerant\"");
+  }
+  const auto take = [&](std::size_t from, std::size_t count) {
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(from);
+    return std::vector(begin, begin + static_cast<std::ptrdiff_t>(count));
+  };
+  return {take(0, std::min(first, most)), take(first, std::min(all.size() - first, 2 * most))};
 }
 
 double PrecisionScore::metric_of(const std::vector<Tensor<double>>& outputs,

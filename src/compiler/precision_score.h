@@ -6,6 +6,8 @@
 // Const use is concurrent, unless the caller's metric forbids it.
 #pragma once
 
+#include <cstdint>
+#include <string>
 #include <vector>
 
 #include "compiler/precision_search.h"
@@ -35,6 +37,11 @@ std::vector<Tensor<T>> take_samples(const std::vector<Tensor<T>>& tensors,
   return taken;
 }
 
+// Indices of calibration samples to choose by and, of the others, to judge the choice by.
+struct SampleSplit {
+  std::vector<std::size_t> chosen_by, held_out;
+};
+
 class PrecisionScore {
  public:
   // exact: floats of all calibration samples, by output. Error invalid_argument: a target out of
@@ -45,6 +52,13 @@ class PrecisionScore {
   double most_loss() const { return most_loss_; }
   // So many samples at least tell whether the target is met.
   std::size_t least_samples() const;
+
+  // A third and the rest, but no more than `most` and twice as many; drawn by the seed. Error
+  // calibration_too_small says how many samples would do.
+  SampleSplit split(std::size_t samples, std::size_t most, std::uint64_t seed) const;
+
+  // "a loss of the relative error": what the target is about, for errors.
+  std::string loss_text() const;
 
   // Of simulated outputs of these samples. Error invalid_argument: the metric is not finite.
   double loss(const std::vector<Tensor<double>>& simulated,

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <map>
 #include <optional>
-#include <random>
 #include <utility>
 
 #include "compiler/precision_score.h"
@@ -109,37 +108,15 @@ class Searcher {
     return floats;
   }
 
-  // A third to choose by, two thirds to judge the choice by; of many samples some thousand.
+  // Of many samples some thousand. Other samples tell more than other noise on the same ones.
   void split_samples() {
-    std::vector<std::size_t> all(static_cast<std::size_t>(inputs_[0].shape[0]));
-    for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
-    std::mt19937_64 random(search_.seed);
-    for (std::size_t i = all.size(); i > 1; --i) std::swap(all[i - 1], all[random() % i]);
-    const std::size_t first = all.size() / 3;
-    const std::size_t needed = score_.least_samples();
-    if (all.size() - first < needed || first == 0) {
-      std::size_t enough = std::max<std::size_t>(needed, 3);
-      while (enough - enough / 3 < needed) ++enough;
-      throw Error(
-          ErrorCode::calibration_too_small,
-          fmt::format("{} calibration samples are too few to judge {} of {:.4g}: {} would do",
-                      all.size(), criterion_text(), score_.most_loss(), enough),
-          "precision \"auto\"",
-          "more samples, a looser target, or precision \"exact\" or \"tolerant\"");
-    }
-    const std::size_t most = std::max(kWantedDraws, 4 * needed);
-    const auto take = [&](std::size_t from, std::size_t count) {
-      const auto begin = all.begin() + static_cast<std::ptrdiff_t>(from);
-      return std::vector(begin, begin + static_cast<std::ptrdiff_t>(count));
-    };
-    chosen_by_ = take(0, std::min(first, most));
-    held_out_ = take(first, std::min(all.size() - first, 2 * most));
-  }
-
-  std::string criterion_text() const {
-    return score_.criterion() == Criterion::argmax
-               ? "a share of differing predictions"
-               : "a loss of the " + to_string(score_.criterion());
+    const auto affordable = static_cast<std::size_t>(kMostLookupsDrawn / lookups());
+    const std::size_t most =
+        std::max({kWantedDraws, 4 * score_.least_samples(), std::min(wanted_draws(), affordable)});
+    const auto samples = static_cast<std::size_t>(inputs_[0].shape[0]);
+    SampleSplit split = score_.split(samples, most, search_.seed);
+    chosen_by_ = std::move(split.chosen_by);
+    held_out_ = std::move(split.held_out);
   }
 
   Rungs uniform(int rung) const { return Rungs(parts_.size(), rung); }
@@ -175,12 +152,17 @@ class Searcher {
     return entry->second;
   }
 
+  double lookups() const {
+    return std::max<double>(1, static_cast<double>(lookup_count(circuit_)));
+  }
+
+  std::size_t wanted_draws() const {
+    return score_.criterion() == Criterion::metric ? kWantedMetricDraws : kWantedDraws;
+  }
+
   std::size_t draws_of(std::size_t samples) const {
-    const double lookups = std::max<double>(1, static_cast<double>(lookup_count(circuit_)));
-    const double affordable = kMostLookupsDrawn / lookups / static_cast<double>(samples);
-    const std::size_t all =
-        score_.criterion() == Criterion::metric ? kWantedMetricDraws : kWantedDraws;
-    const auto wanted = static_cast<double>((all + samples - 1) / samples);
+    const double affordable = kMostLookupsDrawn / lookups() / static_cast<double>(samples);
+    const auto wanted = static_cast<double>((wanted_draws() + samples - 1) / samples);
     return static_cast<std::size_t>(std::max(1.0, std::min(affordable, wanted)));
   }
 
@@ -288,25 +270,28 @@ class Searcher {
     }
   }
 
-  PrecisionFound verified(int base) {
+  // What is judged on the samples held out, by cost: the cheapest candidates, and the finer uniform
+  // rungs in case that none of them passes, exact the last of them.
+  std::vector<Candidate> finalists(int base) {
+    std::erase_if(candidates_, [&](const Candidate& c) { return c.rungs == uniform(kExactRung); });
     std::ranges::stable_sort(candidates_, {}, &Candidate::cost);
-    for (int rung = base + 1; rung <= kExactRung; ++rung) fallbacks_.push_back(rung);
-    std::optional<double> best;
-    std::size_t tried = 0;
-    const auto accept = [&](const Rungs& rungs, double& loss) {
-      flips_.clear();
-      loss = is_exact(rungs) ? 0 : loss_of(*plan_at(rungs), held_out_, 1, &flips_);
-      best = std::min(best.value_or(loss), loss);
-      return loss <= score_.most_loss();
-    };
-    double loss = 0;
-    for (const Candidate& candidate : candidates_) {
-      if (tried++ >= kMostVerified && !is_exact(candidate.rungs)) continue;
-      if (accept(candidate.rungs, loss)) return found(candidate.rungs, loss);
+    if (candidates_.size() > kMostVerified) candidates_.resize(kMostVerified);
+    for (int rung = std::min(base + 1, kExactRung); rung <= kExactRung; ++rung) {
+      const std::optional<Plan>& plan = plan_at(uniform(rung));
+      if (plan) candidates_.push_back({uniform(rung), plan->cost_ms_per_core});
     }
-    for (const int rung : fallbacks_) {
-      if (!plan_at(uniform(rung))) continue;
-      if (accept(uniform(rung), loss)) return found(uniform(rung), loss);
+    std::ranges::stable_sort(candidates_, {}, &Candidate::cost);
+    return std::move(candidates_);
+  }
+
+  // The first finalist that passes.
+  PrecisionFound verified(int base) {
+    std::optional<double> best;
+    for (const auto& [rungs, cost] : finalists(base)) {
+      flips_.clear();
+      const double loss = is_exact(rungs) ? 0 : loss_of(*plan_at(rungs), held_out_, 1, &flips_);
+      if (loss <= score_.most_loss()) return found(rungs, loss);
+      best = std::min(best.value_or(loss), loss);
     }
     fail(best);
   }
@@ -320,7 +305,7 @@ class Searcher {
                                   : "the layers whose precision is fixed allow no better";
     throw Error(ErrorCode::target_not_met,
                 fmt::format("no tolerance meets {} of {:.4g}; the best has {:.4g}, and {}",
-                            criterion_text(), score_.most_loss(), least, limit),
+                            score_.loss_text(), score_.most_loss(), least, limit),
                 failure_ ? failure_->where() : "",
                 "a looser target, fewer bits for weights and activations, or pruning");
   }
@@ -353,8 +338,7 @@ class Searcher {
   std::map<Rungs, std::optional<Plan>> plans_;
   std::map<std::string, double> losses_;  // by identity_of a plan
   std::vector<Candidate> candidates_;     // that pass on the samples to choose by
-  std::vector<int> fallbacks_;
-  FlipCounts flips_;  // of the candidate that is judged
+  FlipCounts flips_;                      // of the candidate that is judged
   std::optional<Error> failure_;
   double exact_cost_ = 0;
   int trials_ = 0;
@@ -362,17 +346,17 @@ class Searcher {
 
 }  // namespace
 
-PrecisionTarget make_target(Precision precision, double agreement, double relative_error,
-                            Metric metric, double max_loss) {
+PrecisionTarget make_target(bool has_search, double agreement, double relative_error, Metric metric,
+                            double max_loss) {
   const int given = (agreement != 0 ? 1 : 0) + (relative_error != 0 ? 1 : 0) + (metric ? 1 : 0);
   if (given > 1) {
     throw Error(ErrorCode::invalid_argument,
                 "agreement, relative_error and metric exclude each other", "precision \"auto\"",
                 "give one of them");
   }
-  if (given == 1 && precision != Precision::automatic) {
+  if (given == 1 && !has_search) {
     throw Error(ErrorCode::invalid_argument,
-                fmt::format("a target is for precision \"auto\", not \"{}\"", to_string(precision)),
+                "a target is for precision \"auto\" or bits \"auto\", and neither was asked for",
                 agreement != 0        ? "agreement"
                 : relative_error != 0 ? "relative_error"
                                       : "metric",

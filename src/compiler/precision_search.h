@@ -51,9 +51,10 @@ struct PrecisionSearch {
 };
 
 // Of what a caller gave: a criterion and its limit, one at most; 0 and an empty metric are not
-// given. Errors invalid_argument: several, or a target beside another precision than automatic.
-PrecisionTarget make_target(Precision precision, double agreement, double relative_error,
-                            Metric metric, double max_loss);
+// given. has_search: precision is automatic, or bits are. Errors invalid_argument: several, or a
+// target that nothing is searched for.
+PrecisionTarget make_target(bool has_search, double agreement, double relative_error, Metric metric,
+                            double max_loss);
 
 // Error invalid_argument: one tolerance for all layers beside precision automatic.
 void check_own_tolerance(Precision precision, const char* where);

@@ -205,7 +205,7 @@ TEST(PrecisionSearch, FollowsAMetric) {
       positive += outputs[0].data[i] > 0 ? 1 : 0;
     return positive / static_cast<double>(samples.size());
   };
-  const PrecisionTarget target = make_target(Precision::automatic, 0, 0, metric, 0.05);
+  const PrecisionTarget target = make_target(true, 0, 0, metric, 0.05);
   const PrecisionFound found =
       search_precision(net.circuit, net.client, net.inputs, {}, {.target = target});
   EXPECT_GT(calls, 0u);
@@ -213,6 +213,34 @@ TEST(PrecisionSearch, FollowsAMetric) {
                                                  {.target = {.least_agreement = 0.995}});
   EXPECT_LE(make_plan(net.circuit, found.options).cost_ms_per_core,
             make_plan(net.circuit, strict.options).cost_ms_per_core);
+}
+
+// Samples that the choice is judged by may be harder than those that it was made by. What comes
+// next is a finer tolerance, not exact lookups at several times the cost.
+TEST(PrecisionSearch, TriesFinerTolerancesBeforeExact) {
+  const Classifier net = ClassifierBuilder(9, 15).make(900);
+  const std::vector<double> exact =
+      dequantize_output(net.client.outputs[0], run_clear(net.circuit, net.inputs)[0]).data;
+  // Minus the relative error; ten times that where more than a third of the samples is looked at.
+  const Metric metric = [&](const std::vector<Tensor<double>>& outputs,
+                            const std::vector<std::size_t>& samples) {
+    const std::size_t width = outputs[0].data.size() / samples.size();
+    double error = 0, norm = 0;
+    for (std::size_t s = 0; s < samples.size(); ++s) {
+      for (std::size_t c = 0; c < width; ++c) {
+        const double value = exact[samples[s] * width + c];
+        error += std::pow(outputs[0].data[s * width + c] - value, 2);
+        norm += value * value;
+      }
+    }
+    return (samples.size() > 300 ? -10 : -1) * std::sqrt(error / norm);
+  };
+  const PrecisionTarget target = make_target(true, 0, 0, metric, 1);
+  const PrecisionFound found =
+      search_precision(net.circuit, net.client, net.inputs, {}, {.target = target});
+  EXPECT_FALSE(found.is_exact);
+  EXPECT_LE(found.report.loss, 1);
+  EXPECT_LT(make_plan(net.circuit, found.options).cost_ms_per_core, found.report.exact_ms_per_core);
 }
 
 TEST(PrecisionSearch, LeavesFixedLayersAlone) {
@@ -261,8 +289,8 @@ TEST(PrecisionSearch, SaysHowManySamplesWouldDo) {
 
 TEST(PrecisionSearch, SaysHowNearItCame) {
   const Classifier net = ClassifierBuilder(13, 100).make(300, 1);
-  const Error error = error_of(net, {.max_exact_bits = 3},
-                               {.target = make_target(Precision::automatic, 0, 1e-6, {}, 0)});
+  const Error error =
+      error_of(net, {.max_exact_bits = 3}, {.target = make_target(true, 0, 1e-6, {}, 0)});
   EXPECT_EQ(error.code(), ErrorCode::target_not_met);
   EXPECT_THAT(error.message(), testing::HasSubstr("the best has 0.0"));
   EXPECT_THAT(error.where(), testing::HasSubstr("layer '"));
@@ -283,13 +311,12 @@ TEST(PrecisionSearch, RefusesWhatCannotBe) {
   const Classifier one = ClassifierBuilder(14).make(600, 1);
   EXPECT_EQ(error_of(one, {}, {.target = {.criterion = Criterion::argmax}}).code(),
             ErrorCode::invalid_argument);
-  const auto refuses = [](Precision precision, double agreement, double error,
-                          const Metric& metric) {
-    EXPECT_THROW(make_target(precision, agreement, error, metric, 0.01), Error);
+  const auto refuses = [](bool has_search, double agreement, double error, const Metric& metric) {
+    EXPECT_THROW(make_target(has_search, agreement, error, metric, 0.01), Error);
   };
-  refuses(Precision::exact, 0.9, 0, {});
-  refuses(Precision::tolerant, 0, 0, nan);
-  refuses(Precision::automatic, 0.9, 0.1, {});
+  refuses(false, 0.9, 0, {});
+  refuses(false, 0, 0, nan);
+  refuses(true, 0.9, 0.1, {});
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "circuit/passes.h"
 #include "circuit/separate_scales.h"
+#include "compiler/bits_search.h"
 #include "quantization/quantize.h"
 #include "torusml/error.h"
 
@@ -122,7 +123,9 @@ std::optional<double> cost_of(const Circuit& circuit, const PlanOptions& options
   try {
     return make_plan(circuit, options).cost_ms_per_core;
   } catch (const Error& error) {
-    if (error.code() != ErrorCode::no_parameters) throw;
+    const bool is_too_demanding = error.code() == ErrorCode::no_parameters ||
+                                  error.code() == ErrorCode::accumulator_too_wide;
+    if (!is_too_demanding) throw;
     return std::nullopt;
   }
 }
@@ -187,9 +190,27 @@ CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs
   return model;
 }
 
+BitsReport choose_bits(const FloatGraph& graph, const std::vector<Tensor<double>>& calibration,
+                       CompileOptions& options, const ProgressCallback& progress) {
+  BitsFound found = search_bits(graph, calibration,
+                                {.request = options.quantization,
+                                 .plan = options.plan,
+                                 .target = options.search.target,
+                                 .margin = options.margin,
+                                 .rounding = options.rounding,
+                                 .max_trials = options.search.max_trials,
+                                 .seed = options.search.seed,
+                                 .progress = progress});
+  options.quantization = std::move(found.request);
+  options.choose_bits = false;
+  return std::move(found.report);
+}
+
 CompiledModel compile_model(FloatGraph graph, const std::vector<Tensor<double>>& calibration,
-                            const CompileOptions& options) {
-  with_rounding(options.plan, options.rounding);  // refuses before work begins
+                            const CompileOptions& wanted) {
+  with_rounding(wanted.plan, wanted.rounding);  // refuses before work begins
+  CompileOptions options = wanted;
+  if (options.choose_bits) choose_bits(graph, calibration, options, options.progress);
   return QuantizedModule::build(std::move(graph), calibration, options.quantization, options.margin,
                                 options.rounding, options.progress)
       .compile(calibration, options.plan, options.search, options.hooks);

@@ -102,12 +102,19 @@ class QuantizedModule {
 struct CompileOptions {
   QuantizationRequest quantization;
   PlanOptions plan;
-  PrecisionSearch search;  // of precision automatic
+  PrecisionSearch search;    // of precision automatic, and of bits
+  bool choose_bits = false;  // compiler/bits_search.h; those of the request do not count
   double margin = 0.05;
   CompileHooks hooks;
   std::optional<Rounding> rounding;
   ProgressCallback progress;  // of quantization by method best
 };
+
+// Replaces the bits of the request by those that a search finds, under the options' own target,
+// trials and seed. Errors: those of search_bits.
+struct BitsReport;
+BitsReport choose_bits(const FloatGraph& graph, const std::vector<Tensor<double>>& calibration,
+                       CompileOptions& options, const ProgressCallback& progress = {});
 
 // Quantize, lower, plan. Reproducible to the byte for the same model, calibration and options.
 CompiledModel compile_model(FloatGraph graph, const std::vector<Tensor<double>>& calibration,

@@ -1,5 +1,6 @@
 // Plans, and compiled models with their clear and simulated executors.
 #include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -12,6 +13,7 @@
 #include "circuit/text.h"
 #include "long_call.h"
 #include "plan/compiled_model.h"
+#include "plan/reader_facts.h"
 #include "plan/wire_size.h"
 #include "report/model_report.h"
 #include "runtime/executors.h"
@@ -138,48 +140,29 @@ nb::dict describe(const Circuit& circuit, const Plan& plan) {
   return result;
 }
 
-// Of one lookup or output, by its place in the circuit.
-template <class Read>
-nb::dict describe_layer(const Circuit& circuit, const Plan& plan, std::size_t node,
-                        const Read& read, const std::string& kind, ValueId operand) {
-  const Interval interval = circuit.values[operand].interval;
-  const double sigma = std::sqrt(read.noise.value) / plan.tensors[operand].scale;
-  nb::dict layer;
-  layer["name"] = circuit.nodes[node].name;
-  layer["kind"] = kind;
-  layer["range"] = to_python(interval);
-  layer["bits"] = bit_width(interval);
-  layer["policy"] = to_string(read.policy);
-  layer["tolerance"] = read.tolerance;
-  layer["sigma"] = sigma;
-  const std::optional<double> bits = effective_bits(circuit, plan, node);
-  layer["effective_bits"] = bits ? nb::cast(*bits) : nb::none();
-  layer["flip_probability"] = read.flip_probability;
-  layer["wrap_probability"] = read.wrap_probability;
-  return layer;
-}
-
 nb::list describe_layers(const CompiledModel& model) {
-  const Circuit& circuit = model.circuit;
-  const Plan& plan = model.plan;
-  const std::map<std::size_t, double> costs = cost_by_lookup(circuit, plan);
   nb::list layers;
-  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
-    if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
-      const LookupPlan& lookup = plan.lookups.at(n);
-      nb::dict layer = describe_layer(circuit, plan, n, lookup, "lookup", lut->operand);
-      layer["key_set"] = plan.key_set_of(lookup).name;
-      layer["lookup_count"] = tables_of(circuit, *lut);
-      layer["step_probability"] = lookup.step_probability;
-      layer["far_probability"] = lookup.far_probability;
-      layer["cost_ms_per_core"] = costs.at(n);
-      if (model.precision && model.precision->flip_rates.contains(n))
-        layer["flip_rate"] = model.precision->flip_rates.at(n);
-      layers.append(layer);
-    } else if (const auto* output = std::get_if<Output>(&circuit.nodes[n].op)) {
-      layers.append(
-          describe_layer(circuit, plan, n, plan.outputs.at(n), "output", output->operand));
+  for (const ReaderFacts& reader : describe_readers(model)) {
+    nb::dict layer;
+    layer["name"] = reader.name;
+    layer["kind"] = reader.is_lookup ? "lookup" : "output";
+    layer["range"] = to_python(reader.interval);
+    layer["bits"] = reader.bits;
+    layer["policy"] = to_string(reader.policy);
+    layer["tolerance"] = reader.tolerance;
+    layer["sigma"] = reader.sigma;
+    layer["effective_bits"] = reader.effective_bits;
+    layer["flip_probability"] = reader.flip;
+    layer["wrap_probability"] = reader.wrap;
+    if (reader.is_lookup) {
+      layer["key_set"] = reader.key_set;
+      layer["lookup_count"] = reader.tables;
+      layer["step_probability"] = reader.step;
+      layer["far_probability"] = reader.far;
+      layer["cost_ms_per_core"] = reader.ms;
+      if (reader.measured_flip) layer["flip_rate"] = *reader.measured_flip;
     }
+    layers.append(layer);
   }
   return layers;
 }

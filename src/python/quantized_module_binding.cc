@@ -1,4 +1,6 @@
 // Quantized modules: the compiler's door.
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -7,6 +9,7 @@
 #include "arrays.h"
 #include "bindings.h"
 #include "circuit/text.h"
+#include "compiler/bits_search.h"
 #include "compiler/quantized_module.h"
 #include "long_call.h"
 #include "precision.h"
@@ -59,6 +62,9 @@ nb::dict run_clear_layers(const QuantizedModule& module,
   return layers;
 }
 
+// (inputs, weights) by layer output.
+using LayerBitsMap = std::map<std::string, std::pair<int, int>>;
+
 CompileHooks to_hooks(const nb::object& after_pass) {
   if (after_pass.is_none()) {
     return {};
@@ -70,6 +76,29 @@ CompileHooks to_hooks(const nb::object& after_pass) {
 }
 
 }  // namespace
+
+// What a search for bits found: the arguments of QuantizedModule.build, and a report.
+static nb::dict describe(const BitsFound& found) {
+  const QuantizationBits& bits = found.request.bits;
+  LayerBitsMap layers;
+  for (const auto& [layer, own] : found.request.layers) layers[layer] = {own.inputs, own.weights};
+  nb::dict by_name;
+  for (const BitsReport::Layer& layer : found.report.layers)
+    by_name[nb::str(layer.name.c_str())] = nb::make_tuple(layer.bits.inputs, layer.bits.weights);
+  nb::dict report;
+  report["criterion"] = to_string(found.report.criterion);
+  report["most_loss"] = found.report.most_loss;
+  report["loss"] = found.report.loss;
+  report["samples"] = found.report.samples;
+  report["trials"] = found.report.trials;
+  report["layers"] = by_name;
+  nb::dict result;
+  result["bits"] =
+      std::vector<int>{bits.op_inputs, bits.op_weights, bits.model_inputs, bits.model_outputs};
+  result["layers"] = layers;
+  result["report"] = report;
+  return result;
+}
 
 // A metric of lists of arrays, and of the samples' indices; called on any thread.
 static Metric to_metric(const nb::object& metric) {
@@ -88,7 +117,8 @@ PrecisionSearch to_search(Precision precision, double agreement, double relative
                           const nb::object& metric, double max_loss, int max_trials,
                           std::uint64_t seed) {
   PrecisionSearch search;
-  search.target = make_target(precision, agreement, relative_error, to_metric(metric), max_loss);
+  search.target = make_target(precision == Precision::automatic, agreement, relative_error,
+                              to_metric(metric), max_loss);
   search.max_trials = max_trials;
   search.seed = seed;
   return search;
@@ -102,20 +132,55 @@ void bind_quantized_module(nb::module_& module) {
   module.def("check_rounding", [](const PlanOptions& options, const std::string& rounding) {
     with_rounding(options, parse_rounding(rounding, "rounding_threshold_bits"));
   });
+  module.def(
+      "search_bits",
+      [](const FloatGraph& graph, const FloatArrays& calibration, bool import_qat, double margin,
+         const std::string& rounding, const std::string& method, double percentile,
+         int accumulator_bits, std::uint64_t seed, const PlanOptions& plan, double agreement,
+         double relative_error, const nb::object& metric, double max_loss, int max_trials,
+         std::uint64_t search_seed, const nb::object& progress) {
+        const auto inputs = to_tensors(calibration);
+        BitsSearch search{
+            .request = {{},
+                        import_qat,
+                        parse_quantization_method(method),
+                        percentile,
+                        accumulator_bits,
+                        seed,
+                        {}},
+            .plan = plan,
+            .target = make_target(true, agreement, relative_error, to_metric(metric), max_loss),
+            .margin = margin,
+            .rounding = parse_rounding(rounding, "rounding"),
+            .max_trials = max_trials,
+            .seed = search_seed,
+            .progress = {}};
+        return describe(long_call(progress, [&](const ProgressCallback& report) {
+          search.progress = report;
+          return search_bits(graph, inputs, search);
+        }));
+      },
+      nb::arg("graph"), nb::arg("calibration"), nb::arg("import_qat"), nb::arg("margin"),
+      nb::arg("rounding"), nb::arg("method"), nb::arg("percentile"), nb::arg("accumulator_bits"),
+      nb::arg("quantization_seed"), nb::arg("plan"), nb::arg("agreement"),
+      nb::arg("relative_error"), nb::arg("metric").none(), nb::arg("max_loss"),
+      nb::arg("max_trials"), nb::arg("seed"), nb::arg("progress").none());
   nb::class_<QuantizedModule>(module, "QuantizedModule")
       .def_static(
           "build",
           [](const FloatGraph& graph, const FloatArrays& calibration, const std::vector<int>& bits,
              bool import_qat, double margin, const std::string& rounding, const std::string& method,
              double percentile, int accumulator_bits, std::uint64_t seed,
-             const nb::object& progress) {
+             const LayerBitsMap& layers, const nb::object& progress) {
             const auto inputs = to_tensors(calibration);
-            const QuantizationRequest request{{bits.at(0), bits.at(1), bits.at(2), bits.at(3)},
-                                              import_qat,
-                                              parse_quantization_method(method),
-                                              percentile,
-                                              accumulator_bits,
-                                              seed};
+            QuantizationRequest request{{bits.at(0), bits.at(1), bits.at(2), bits.at(3)},
+                                        import_qat,
+                                        parse_quantization_method(method),
+                                        percentile,
+                                        accumulator_bits,
+                                        seed,
+                                        {}};
+            for (const auto& [layer, own] : layers) request.layers[layer] = {own.first, own.second};
             return long_call(progress, [&](const ProgressCallback& report) {
               return QuantizedModule::build(graph, inputs, request, margin,
                                             parse_rounding(rounding, "rounding"), report);
@@ -123,7 +188,8 @@ void bind_quantized_module(nb::module_& module) {
           },
           nb::arg("graph"), nb::arg("calibration"), nb::arg("bits"), nb::arg("import_qat"),
           nb::arg("margin"), nb::arg("rounding"), nb::arg("method"), nb::arg("percentile"),
-          nb::arg("accumulator_bits"), nb::arg("seed"), nb::arg("progress").none())
+          nb::arg("accumulator_bits"), nb::arg("seed"), nb::arg("layers"),
+          nb::arg("progress").none())
       .def_prop_ro("inputs", [](const QuantizedModule& self) { return to_python(self.inputs()); })
       .def_prop_ro("outputs", [](const QuantizedModule& self) { return to_python(self.outputs()); })
       .def_prop_ro("ranges", [](const QuantizedModule& self) { return to_python(self.ranges()); })

@@ -59,8 +59,9 @@ std::optional<QuantizedLayer> FittedWalk::try_fit(LinearLayer& layer) {
     quantizer = **input_quantizer(term.tensor);
   } else {
     const std::string& root = network_.root(term.tensor);
-    OperandChoice choice = choose_operand(*tied, values, graph_.shapes.at(root), targets,
-                                          bits_.op_inputs, can_be_equalized(term), request_.seed);
+    OperandChoice choice =
+        choose_operand(*tied, values, graph_.shapes.at(root), targets, bits_of(layer).inputs,
+                       can_be_equalized(term), request_.seed);
     quantizer = std::move(choice.quantizer);
     if (std::ranges::any_of(choice.divisor, [](double d) { return d != 1; })) {
       term.map.scale_columns(choice.divisor);
@@ -74,7 +75,7 @@ std::optional<QuantizedLayer> FittedWalk::try_fit(LinearLayer& layer) {
   std::vector<double> integers(q.begin(), q.end());
   for (double& v : integers) v -= static_cast<double>(quantizer.parameters().zero_point[0]);
   FittedLayer numbers = fit_layer(*tied, integers, quantizer.parameters().scale[0], targets,
-                                  {.bits = bits_.op_weights,
+                                  {.bits = bits_of(layer).weights,
                                    .has_one_scale = is_output,
                                    .most_width = is_output ? 0 : most_width()},
                                   request_.seed);
@@ -126,8 +127,8 @@ void FittedWalk::divide_root(const std::string& root, std::vector<double> diviso
 }
 
 bool FittedWalk::tune(const OutputLoss& loss, const ProgressCallback& progress) {
-  if (layers_.empty() || bits_.op_inputs > kMostTunedBits || graph_.inputs.size() != 1 ||
-      graph_.outputs.size() != 1 || fitted_.size() != layers_.size())
+  if (layers_.empty() || !request_.layers.empty() || bits_.op_inputs > kMostTunedBits ||
+      graph_.inputs.size() != 1 || graph_.outputs.size() != 1 || fitted_.size() != layers_.size())
     return false;
   std::vector<TunedStage> stages;
   for (std::size_t i = 0; i < layers_.size(); ++i) {

@@ -111,6 +111,11 @@ void LayerWalk::add_outputs() {
     result_.inputs.push_back({graph_.inputs[i].name, *input_quantizers_[i]});
 }
 
+LayerBits LayerWalk::bits_of(const LinearLayer& layer) const {
+  const auto own = request_.layers.find(layer.output);
+  return own == request_.layers.end() ? LayerBits{bits_.op_inputs, bits_.op_weights} : own->second;
+}
+
 std::optional<QuantizedLayer> LayerWalk::try_fit(LinearLayer& /*layer*/) { return std::nullopt; }
 
 QuantizedLayer LayerWalk::quantize(LinearLayer& layer) {
@@ -125,12 +130,12 @@ QuantizedLayer LayerWalk::quantize(LinearLayer& layer) {
     if (in_sum) continue;
     is_free.push_back(!is_read_as_input(term.tensor) && !rules_.contains(term.tensor) &&
                       !own_or_none(term.tensor));
-    quantizers.push_back(quantizer_of(term.tensor, values.back()));
+    quantizers.push_back(quantizer_of(term.tensor, values.back(), bits_of(layer).inputs));
   }
   if (in_sum)
     quantizers = quantize_sum(layer, values);
   else
-    align_moves(layer, values, is_free, bits_.op_weights, quantizers);
+    align_moves(layer, values, is_free, bits_of(layer).weights, quantizers);
   QuantizedLayer quantized = layer.custom ? custom_layer(layer, graph_, quantizers)
                                           : with_weights(layer, quantizers, values);
   if (is_read_later(layer.output)) root_values_[layer.output] = compute(quantized, values);
@@ -141,9 +146,10 @@ QuantizedLayer LayerWalk::with_weights(const LinearLayer& layer,
                                        const std::vector<UniformQuantizer>& quantizers,
                                        const std::vector<std::vector<double>>& values) {
   const Shape& shape = graph_.shapes.at(layer.output);
-  if (is_compatible()) return quantize_layer(layer, shape, quantizers, bits_.op_weights);
+  const int weight_bits = bits_of(layer).weights;
+  if (is_compatible()) return quantize_layer(layer, shape, quantizers, weight_bits);
   const bool is_plain = request_.method == QuantizationMethod::minmax;
-  QuantizedLayer quantized = quantize_layer_by_channel(layer, shape, quantizers, bits_.op_weights,
+  QuantizedLayer quantized = quantize_layer_by_channel(layer, shape, quantizers, weight_bits,
                                                        leaves_circuit(layer.output), !is_plain);
   if (!is_plain) correct_bias(quantized, compute(quantized, values));
   return quantized;
@@ -169,7 +175,7 @@ void LayerWalk::correct_bias(QuantizedLayer& quantized, const FloatTensor& found
 
 std::vector<UniformQuantizer> LayerWalk::quantize_sum(
     const LinearLayer& layer, const std::vector<std::vector<double>>& values) {
-  std::vector<UniformQuantizer> quantizers = sum_quantizers(layer, values, bits_.op_inputs);
+  std::vector<UniformQuantizer> quantizers = sum_quantizers(layer, values, bits_of(layer).inputs);
   for (std::size_t i = 0; i < quantizers.size(); ++i) {
     std::optional<UniformQuantizer>* input = input_quantizer(layer.terms[i].tensor);
     if (input != nullptr && !input->has_value()) *input = quantizers[i];

@@ -59,6 +59,7 @@ class LayerWalk {
                       const std::vector<std::vector<double>>& values) const;
   // nullptr for tensors that no input is the root of.
   std::optional<UniformQuantizer>* input_quantizer(const std::string& tensor);
+  LayerBits bits_of(const LinearLayer& layer) const;
   // An input whose integers are the operand's own.
   bool is_read_as_input(const std::string& tensor) const;
   bool is_read_later(const std::string& root) const;
@@ -117,7 +118,8 @@ class LayerWalk {
   UniformQuantizer grid_or_throw(const std::string& tensor, const std::vector<double>& values,
                                  const std::string& layer) const;
   std::optional<UniformQuantizer> own_or_none(const std::string& tensor) const;
-  UniformQuantizer quantizer_of(const std::string& tensor, const std::vector<double>& values);
+  UniformQuantizer quantizer_of(const std::string& tensor, const std::vector<double>& values,
+                                int bits);
   QuantizedLayer quantize_own(const LinearLayer& layer);
 
   const Mode mode_;

@@ -125,14 +125,13 @@ std::optional<UniformQuantizer> LayerWalk::own_or_none(const std::string& tensor
 }
 
 UniformQuantizer LayerWalk::quantizer_of(const std::string& tensor,
-                                         const std::vector<double>& values) {
+                                         const std::vector<double>& values, int bits) {
   const std::string& giver = step_giver(tensor);
-  if (giver != tensor) return of_difference(quantizer_of(giver, values_at(giver)));
+  if (giver != tensor) return of_difference(quantizer_of(giver, values_at(giver), bits));
   if (const std::optional<UniformQuantizer> own = own_or_none(tensor)) return *own;
   if (is_read_as_input(tensor)) return **input_quantizer(tensor);
   const auto more = rules_.more_bits.find(tensor);
-  return fit_activation(values,
-                        bits_.op_inputs + (more == rules_.more_bits.end() ? 0 : more->second));
+  return fit_activation(values, bits + (more == rules_.more_bits.end() ? 0 : more->second));
 }
 
 QuantizedLayer LayerWalk::quantize_own(const LinearLayer& layer) {

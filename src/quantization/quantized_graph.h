@@ -14,6 +14,7 @@
 // Thread rule: a value type; const use is concurrent.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -36,6 +37,12 @@ struct QuantizationBits {
   static QuantizationBits uniform(int bits);
 };
 
+// Of one layer, in place of op_inputs and op_weights.
+struct LayerBits {
+  int inputs = 8, weights = 8;
+  friend bool operator==(const LayerBits&, const LayerBits&) = default;
+};
+
 struct QuantizationRequest {
   QuantizationBits bits;
   bool import_qat = false;  // take the quantizers that the network brings along
@@ -46,6 +53,7 @@ struct QuantizationRequest {
   // they like.
   int accumulator_bits = 0;
   std::uint64_t seed = 0;  // of method best: which samples are held out, and which are looked at
+  std::map<std::string, LayerBits> layers;  // by the layer's output, where they differ
 };
 
 struct QuantizedOperand {

@@ -42,14 +42,27 @@ _FHE_MODES = ("disable", "simulate", "execute")
 class QuantizedModule:
     """Made by torusml.torch.compile.build_quantized_module and by the functions that compile."""
 
-    def __init__(self, core: _core.QuantizedModule, onnx_bytes: bytes | None = None, rounding: str = ""):
+    def __init__(
+        self,
+        core: _core.QuantizedModule,
+        onnx_bytes: bytes | None = None,
+        rounding: str = "",
+        bits_report: dict[str, Any] | None = None,
+    ):
         self._core = core
+        self._bits_report = bits_report
         self._rounding = rounding  # "" or "6:exact"
         self._onnx_bytes = onnx_bytes
         self._compiled: CompiledModel | None = None
         self._compilation: tuple | None = None  # inputs, options, target
 
     # What is inside.
+
+    @property
+    def bits_report(self) -> dict[str, Any] | None:
+        """What bits "auto" chose: layers {name: (bits of inputs, of weights)}, criterion, loss on held out samples,
+        most_loss, samples, trials; None where bits were given."""
+        return self._bits_report
 
     @property
     def input_quantizers(self) -> list[UniformQuantizer]:

@@ -64,6 +64,28 @@ class Method:
         }
 
 
+AUTO_BITS = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class BitsSearch:
+    """Bits of every layer by a target between the float and the quantized network, and by the plan's predicted time."""
+
+    plan: _core.PlanOptions
+    target: PrecisionSearch
+
+    def run(
+        self, graph: Any, calibration: list, import_qat: bool, margin: float, rounding: str, method: Method
+    ) -> dict[str, Any]:
+        arguments = method.arguments()
+        arguments["quantization_seed"] = arguments.pop("seed")
+        with progress.bar("trials of bits") as shown:
+            return _core.search_bits(
+                graph, calibration, import_qat, margin, rounding, **arguments, plan=self.plan,
+                **self.target.arguments(len(calibration[0])), progress=shown,
+            )  # fmt: skip
+
+
 def build_quantized_module(
     model: Any,
     torch_inputset: Any,
@@ -209,17 +231,22 @@ def compile_brevitas_qat_model(
 def compile_any(
     model: Any,
     inputset: Any,
-    bits: int | dict[str, int],
+    bits: int | str | dict[str, int],
     import_qat: bool | None,
     margin: float,
     rounding: Any,
     method: Method,
+    bits_target: PrecisionSearch,
     **options: Any,
 ) -> QuantizedModule:
-    """torusml.compile."""
+    """torusml.compile. bits_target: of bits "auto"."""
     text = rounding_text(rounding, "rounding")
-    plan_options(**options, rounding=text)
-    module = _build(model, inputset, import_qat, bits_of(bits), True, margin, text, method=method)
+    plan = plan_options(**options, rounding=text)
+    if isinstance(bits, str) and bits == AUTO_BITS:
+        search = BitsSearch(plan, bits_target)
+        module = _build(model, inputset, import_qat, bits_of(8), True, margin, text, method=method, search=search)
+    else:
+        module = _build(model, inputset, import_qat, bits_of(bits), True, margin, text, method=method)
     module.compile(inputset, **options)
     return module
 
@@ -270,6 +297,7 @@ def _build(
     rounding: str = "",
     output_onnx_file: Any = None,
     method: Method = Method(),
+    search: BitsSearch | None = None,
 ) -> QuantizedModule:
     inputs = inputset if isinstance(inputset, tuple) else (inputset,)
     calibration = [to_floats(value, f"torch_inputset[{i}]") for i, value in enumerate(inputs)]
@@ -287,11 +315,24 @@ def _build(
         with open(output_onnx_file, "wb") as file:
             file.write(onnx_bytes)
     import_qat = graph.has_quantizers if import_qat is None else bool(import_qat)
+    layers: dict[str, tuple[int, int]] = {}
+    report = None
+    if search is not None:
+        found = search.run(graph, calibration, import_qat, float(margin), rounding, method)
+        bits, layers, report = found["bits"], found["layers"], found["report"]
     with progress.bar("quantization") as shown:
         core = _core.QuantizedModule.build(
-            graph, calibration, bits, import_qat, float(margin), rounding, **method.arguments(), progress=shown
+            graph,
+            calibration,
+            bits,
+            import_qat,
+            float(margin),
+            rounding,
+            **method.arguments(),
+            layers=layers,
+            progress=shown,
         )
-    return QuantizedModule(core, onnx_bytes if keep_onnx else None, rounding)
+    return QuantizedModule(core, onnx_bytes if keep_onnx else None, rounding, report)
 
 
 def _to_onnx_bytes(model: Any, inputs: tuple) -> bytes:
