@@ -69,6 +69,7 @@ CASES = {
     "nn-50-ptq": Case("nn-50", qat=False, by_hand=DEEP, max_loss=0.005, options=IMAGES),
     "mlp-qat": Case("mlp", qat=True, options=IMAGES),
     "digits-cnn-qat": Case("digits-cnn", qat=True, options=IMAGES),
+    "resnet-fashion-qat": Case("resnet-fashion", qat=True, max_loss=0.005, options=IMAGES),
     "fashion-cnn-qat": Case("fashion-cnn", qat=True, max_loss=0.01, options=IMAGES),
 }
 

@@ -88,7 +88,7 @@ def load(network: str, mnist_path: Path | None, fashion_folder: Path) -> Data:
     """The images that a network of models.py is for."""
     if network == "digits-cnn":
         return small_digits()
-    return fashion(fashion_folder) if network == "fashion-cnn" else mnist(mnist_path)
+    return fashion(fashion_folder) if "fashion" in network else mnist(mnist_path)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:

@@ -32,11 +32,14 @@ class FloatLayers:
     def linear(self, inputs: int, outputs: int, bias: bool = False) -> nn.Module:
         return nn.Linear(inputs, outputs, bias=bias)
 
-    def convolution(self, inputs: int, outputs: int, stride: int = 1, padding: int = 0) -> nn.Module:
-        return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=padding, bias=False)
+    def convolution(self, inputs: int, outputs: int, stride: int = 1, padding: int = 0, kernel: int = 3) -> nn.Module:
+        return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
 
     def activation(self) -> nn.Module:
         return nn.ReLU()
+
+    def stream(self) -> nn.Module:
+        return nn.Identity()
 
 
 class QuantLayers:
@@ -46,7 +49,7 @@ class QuantLayers:
 
     def __init__(self, weight_bits: int, activation_bits: int, input_bits: int):
         from brevitas import nn as quantized
-        from brevitas.quant import Int8WeightPerTensorFloat, Uint8ActPerTensorFloat
+        from brevitas.quant import Int8ActPerTensorFloat, Int8WeightPerTensorFloat, Uint8ActPerTensorFloat
 
         self._nn = quantized
         self._weights = {
@@ -56,6 +59,7 @@ class QuantLayers:
             "bias_quant": None,
         }
         self._activations = {"act_quant": Uint8ActPerTensorFloat, "act_collect_stats_steps": self.CALIBRATION_BATCHES}
+        self._stream = {**self._activations, "act_quant": Int8ActPerTensorFloat, "bit_width": activation_bits + 1}
         self._activation_bits, self._input_bits = activation_bits, input_bits
 
     def input(self) -> nn.Module:
@@ -64,11 +68,15 @@ class QuantLayers:
     def linear(self, inputs: int, outputs: int, bias: bool = False) -> nn.Module:
         return self._nn.QuantLinear(inputs, outputs, bias=bias, **self._weights)
 
-    def convolution(self, inputs: int, outputs: int, stride: int = 1, padding: int = 0) -> nn.Module:
-        return self._nn.QuantConv2d(inputs, outputs, 3, stride=stride, padding=padding, bias=False, **self._weights)
+    def convolution(self, inputs: int, outputs: int, stride: int = 1, padding: int = 0, kernel: int = 3) -> nn.Module:
+        return self._nn.QuantConv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False, **self._weights)
 
     def activation(self) -> nn.Module:
         return self._nn.QuantReLU(bit_width=self._activation_bits, **self._activations)
+
+    def stream(self) -> nn.Module:
+        """Of the operands of sums, which need one step and a sign. What passed a ReLU has a bit less."""
+        return self._nn.QuantIdentity(**self._stream)
 
 
 Layers = FloatLayers | QuantLayers
@@ -126,12 +134,53 @@ def fashion_cnn(layers: Layers) -> list[nn.Module]:
     ]
 
 
+class Residual(nn.Module):
+    """relu(branch(x) + x), for x [n, inputs, h, w] that has passed `stream` already; where shapes differ, x passes a
+    convolution of 1x1. Operands and sum have passed the same quantizer, so the bits of sums do not grow with depth."""
+
+    def __init__(self, layers: Layers, stream: nn.Module, inputs: int, outputs: int, stride: int = 1):
+        super().__init__()
+        self.branch = nn.Sequential(
+            *_convolved(layers, inputs, outputs, stride=stride, padding=1),
+            layers.convolution(outputs, outputs, padding=1),
+            nn.BatchNorm2d(outputs),
+        )
+        self.shortcut = None
+        if stride > 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                layers.convolution(inputs, outputs, stride=stride, kernel=1), nn.BatchNorm2d(outputs)
+            )
+        self.relu = nn.ReLU()
+        self.stream = stream
+
+    def forward(self, x):
+        straight = x if self.shortcut is None else self.stream(self.shortcut(x))
+        return self.stream(self.relu(self.stream(self.branch(x)) + straight))
+
+
+def resnet_fashion(layers: Layers) -> list[nn.Module]:
+    """On 28x28 pixels: 12 channels of 7x7 and a residual block of them, a second block to 24 channels of 4x4. Of each value
+    of a block there are three lookups (four where the shortcut has a convolution): 3,888 in all."""
+    first, second = layers.stream(), layers.stream()
+    return [
+        layers.convolution(1, 12, stride=4, padding=3, kernel=7),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        first,
+        Residual(layers, first, 12, 12),
+        Residual(layers, second, 12, 24, stride=2),
+        nn.Flatten(),
+        layers.linear(384, CLASSES, bias=True),
+    ]
+
+
 NETWORKS: dict[str, Callable[[Layers], list[nn.Module]]] = {
     "nn-20": lambda layers: deep(layers, 20),
     "nn-50": lambda layers: deep(layers, 50),
     "mlp": mlp,
     "digits-cnn": digits_cnn,
     "fashion-cnn": fashion_cnn,
+    "resnet-fashion": resnet_fashion,
 }
 
 
@@ -153,13 +202,20 @@ def _start_almost_linear(network: nn.Sequential) -> None:
 
 
 def activations(name: str, image_shape: tuple[int, ...]) -> int:
-    """Table lookups of one sample: activations that one image passes."""
+    """Table lookups of one sample: values of activations and, in residual networks, of quantized summands."""
     import torch
 
     counts: list[int] = []
     network = build(name, FloatLayers()).eval()
-    for module in network:
+
+    def count(_, __, output: torch.Tensor) -> None:
+        counts.append(output.numel())
+
+    for module in network.modules():
         if isinstance(module, nn.ReLU):
-            module.register_forward_hook(lambda _, __, output: counts.append(output.numel()))
+            module.register_forward_hook(count)
+        elif isinstance(module, Residual):
+            for summand in filter(None, (module.branch, module.shortcut)):
+                summand.register_forward_hook(count)
     network(torch.zeros(1, *image_shape))
     return sum(counts)

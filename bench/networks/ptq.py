@@ -1,6 +1,6 @@
 """Accuracy of post-training quantization, by method and bits, of the networks that train.py made.
 
-    .venv/bin/python bench/networks/ptq.py --models MODELS                           # all networks, 4 and 3 bits
+    .venv/bin/python bench/networks/ptq.py --models MODELS                           # all networks, 5, 4 and 3 bits
     .venv/bin/python bench/networks/ptq.py --models MODELS mlp --methods mse best --bits 3
 
 Calibration is on training images only; accuracy is that of the integer circuit in the clear on the test images. Prints a
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NETWORKS))
     parser.add_argument("--models", type=Path, required=True, help="the folder of the trained networks")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--bits", nargs="+", type=int, default=[4, 3])
+    parser.add_argument("--bits", nargs="+", type=int, default=[5, 4, 3])
     parser.add_argument("--json", type=Path, help="a file for the result")
     args = parser.parse_args()
     unknown = sorted(set(args.names) - set(NETWORKS))

@@ -12,6 +12,7 @@ The same seed, machine and versions give the same networks. Minutes for each.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import json
 import time
@@ -29,17 +30,25 @@ OPSET = 14  # which the peers read, too
 CALIBRATION_SAMPLES = 8000  # of the training images; an accumulator of a test image must not leave their range
 
 
-def folded(network: nn.Sequential) -> nn.Sequential:
-    """The same function without batch normalisation: it becomes part of the weights before it."""
+def folded(network: nn.Module) -> nn.Module:
+    """A copy that computes the same without batch normalisation: it becomes part of the weights before it."""
+    return _fold(copy.deepcopy(network)).eval()
+
+
+def _fold(module: nn.Module) -> nn.Module:
+    if not isinstance(module, nn.Sequential):
+        for name, child in module.named_children():
+            setattr(module, name, _fold(child))
+        return module
     modules: list[nn.Module] = []
-    for module in network:
-        if isinstance(module, nn.BatchNorm1d):
-            modules[-1] = fuse_linear_bn_eval(modules[-1], module)
-        elif isinstance(module, nn.BatchNorm2d):
-            modules[-1] = fuse_conv_bn_eval(modules[-1], module)
-        elif not isinstance(module, nn.Identity):
-            modules.append(module)
-    return nn.Sequential(*modules).eval()
+    for child in module:
+        if isinstance(child, nn.BatchNorm1d):
+            modules[-1] = fuse_linear_bn_eval(modules[-1], child)
+        elif isinstance(child, nn.BatchNorm2d):
+            modules[-1] = fuse_conv_bn_eval(modules[-1], child)
+        elif not isinstance(child, nn.Identity):
+            modules.append(_fold(child))
+    return nn.Sequential(*modules)
 
 
 def export_options() -> dict:
@@ -51,23 +60,23 @@ def export_options() -> dict:
     }
 
 
-def export_floats(network: nn.Sequential, image: torch.Tensor, path: Path) -> None:
+def export_floats(network: nn.Module, image: torch.Tensor, path: Path) -> None:
     torch.onnx.export(folded(network), image, str(path), **export_options())
 
 
-def export_quantized(network: nn.Sequential, image: torch.Tensor, path: Path) -> None:
+def export_quantized(network: nn.Module, image: torch.Tensor, path: Path) -> None:
     from brevitas.export import export_qonnx
 
     export_qonnx(network, args=image, export_path=str(path), keep_initializers_as_inputs=False, **export_options())
 
 
-def train(name: str, data: Data, folder: Path, seed: int) -> dict:
+def train(name: str, data: Data, folder: Path, seed: int, device: str = "cpu") -> dict:
     """Trains and writes one network; the description that NAME.json holds."""
     recipe = RECIPES[name]
     start = time.perf_counter()
-    network = train_floats(name, data, recipe, seed)
+    network = train_floats(name, data, recipe, seed, device)
     floats_done = time.perf_counter()
-    quantized = train_quantized(name, network, data, recipe, seed)
+    quantized = train_quantized(name, network, data, recipe, seed, device)
     quantized_done = time.perf_counter()
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +100,7 @@ def train(name: str, data: Data, folder: Path, seed: int) -> dict:
         "qat_accuracy": accuracy(quantized, data.test),
         "float_train_s": floats_done - start,
         "qat_train_s": quantized_done - floats_done,
+        "device": device,
         "torch": torch.__version__,
     }
     (folder / f"{name}.json").write_text(json.dumps(description, indent=2) + "\n")
@@ -101,11 +111,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=[*NETWORKS, "all"], metavar="NAME", help=", ".join([*NETWORKS, "all"]))
     parser.add_argument("--output", type=Path, required=True, help="the folder for the networks")
+    parser.add_argument("--device", default="cpu", help="where torch trains: cpu, cuda")
     add_data_arguments(parser)
     args = parser.parse_args()
     for name in NETWORKS if "all" in args.names else args.names:
         data = load(name, args.mnist, args.fashion)
-        print(json.dumps(train(name, data, args.output, args.seed)), flush=True)
+        print(json.dumps(train(name, data, args.output, args.seed, args.device)), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,16 @@
     quantized = train_quantized("nn-20", net, data, recipe, seed=0)
 
 Images are moved by a pixel at random, so that few of them teach more. The quantized twin learns the teacher's
-outputs, which deep networks need: labels alone say too little about fifty layers.
+outputs, which deep networks need: labels alone say too little about fifty layers. `device="cuda"` trains on a GPU; networks
+come back to the CPU.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,31 +58,49 @@ RECIPES = {
     "mlp": Recipe(epochs=40, quantized_epochs=25),
     "digits-cnn": Recipe(epochs=60, quantized_epochs=40, batch_size=32, quantized_batch_size=32),
     "fashion-cnn": Recipe(epochs=12, quantized_epochs=6, quantized_batch_size=256, max_shift=0),
+    "resnet-fashion": Recipe(epochs=30, quantized_epochs=15, quantized_batch_size=256, max_shift=1),
 }
 
 
-def train_floats(name: str, data: Data, recipe: Recipe, seed: int) -> nn.Module:
-    with _reproducible(seed):
+def train_floats(name: str, data: Data, recipe: Recipe, seed: int, device: str = "cpu") -> nn.Module:
+    with _reproducible(seed, device):
         network = build(name, FloatLayers())
         phase = Phase(f"{name}, floats", recipe.epochs, recipe.learning_rate, recipe.batch_size)
-        _fit(network, data.train, recipe, phase)
-    return network.eval()
+        _fit(network.to(device), data.train, recipe, phase)
+    return network.cpu().eval()
 
 
-def train_quantized(name: str, teacher: nn.Module, data: Data, recipe: Recipe, seed: int) -> nn.Module:
-    with _reproducible(seed):
-        network = build(name, QuantLayers(recipe.weight_bits, recipe.activation_bits, recipe.input_bits))
+def train_quantized(
+    name: str,
+    teacher: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    seed: int,
+    device: str = "cpu",
+    around: Callable[[nn.Module], AbstractContextManager] = nullcontext,
+) -> nn.Module:
+    """`around` gives a context to train in."""
+    with _reproducible(seed, device):
+        network = quantized_twin(name, recipe)
         network.load_state_dict(teacher.state_dict(), strict=False)
         epochs, rate, batch = recipe.quantized_epochs, recipe.quantized_learning_rate, recipe.quantized_batch_size
-        _fit(network, data.train, recipe, Phase(f"{name}, quantized", epochs, rate, batch), teacher)
-    return network.eval()
+        phase = Phase(f"{name}, quantized", epochs, rate, batch)
+        with around(network.to(device)):
+            _fit(network, data.train, recipe, phase, teacher.to(device))
+    teacher.cpu()
+    return network.cpu().eval()
+
+
+def quantized_twin(name: str, recipe: Recipe) -> nn.Module:
+    """Not trained yet."""
+    return build(name, QuantLayers(recipe.weight_bits, recipe.activation_bits, recipe.input_bits))
 
 
 @contextmanager
-def _reproducible(seed: int) -> Iterator[None]:
+def _reproducible(seed: int, device: str) -> Iterator[None]:
     """The same weights for the same seed; torch's global state is left as it was."""
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[] if device == "cpu" else [device]):
         torch.manual_seed(seed)
         torch.set_num_threads(1)
         try:
@@ -97,7 +116,8 @@ def _fit(
     phase: Phase,
     teacher: nn.Module | None = None,
 ) -> None:
-    images, labels = torch.from_numpy(samples.images), torch.from_numpy(samples.labels)
+    device = next(network.parameters()).device
+    images, labels = torch.from_numpy(samples.images).to(device), torch.from_numpy(samples.labels).to(device)
     steps = len(samples) // phase.batch_size  # the rest of an epoch is left out
     total_steps = steps * phase.epochs
     optimizer = torch.optim.AdamW(network.parameters(), phase.learning_rate, weight_decay=recipe.weight_decay)
@@ -105,8 +125,8 @@ def _fit(
     network.train()
     start = time.perf_counter()
     for epoch in range(phase.epochs):
-        total = 0.0
-        for batch in torch.randperm(len(samples)).split(phase.batch_size)[:steps]:
+        total = torch.zeros((), device=device)
+        for batch in torch.randperm(len(samples)).to(device).split(phase.batch_size)[:steps]:
             moved = shifted(images[batch], recipe.max_shift)
             optimizer.zero_grad()
             loss = _loss(network(moved), labels[batch], teacher, moved)
@@ -114,20 +134,22 @@ def _fit(
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            total += loss.item()
+            total += loss.detach()
         seconds = time.perf_counter() - start
-        _show(f"{phase.title}: epoch {epoch + 1} of {phase.epochs}, loss {total / steps:.3f}, {seconds:.0f} s")
+        _show(f"{phase.title}: epoch {epoch + 1} of {phase.epochs}, loss {total.item() / steps:.3f}, {seconds:.0f} s")
 
 
 def shifted(images: torch.Tensor, most: int) -> torch.Tensor:
-    """Each image [n, 1, h, w] moved by up to `most` pixels in both directions; black comes in."""
+    """Each image [n, c, h, w] moved by up to `most` pixels in both directions; black comes in."""
     if most == 0:
         return images
     count, _, height, width = images.shape
-    padded = nn.functional.pad(images, (most, most, most, most))[:, 0]
+    padded = nn.functional.pad(images, (most, most, most, most)).movedim(1, -1)
     rows = torch.randint(0, 2 * most + 1, (count, 1)) + torch.arange(height)
     columns = torch.randint(0, 2 * most + 1, (count, 1)) + torch.arange(width)
-    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]][:, None]
+    every = torch.arange(count, device=images.device)[:, None, None]
+    moved = padded[every, rows.to(images.device)[:, :, None], columns.to(images.device)[:, None, :]]
+    return moved.movedim(-1, 1).contiguous()
 
 
 def _loss(outputs: torch.Tensor, labels: torch.Tensor, teacher: nn.Module | None, images: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ from encrypted import PRECISION, classes, compile_network, make_keys, run_encryp
 from experiments import BITS, CASES, Case, trained
 from integers import accumulator_bits, accumulator_ranges, layer_integers, nonzero_weights
 from report import circuit_facts, machine, sizes
-from table import DEMO_SEED, FOLDER, KEY_SETS, SEEDS, write_table
+from table import DEMO_POINTS, DEMO_SEED, FOLDER, KEY_SETS, SEEDS, write_table
 from training import accuracy
 
 from torusml.quantization import QuantizedModule
@@ -127,7 +127,7 @@ def run(case: Case, seed: int) -> None:
     if case not in CASES["b"]:
         return
     key_sets = KEY_SETS if seed == DEMO_SEED else 1
-    count = len(experiment.board.test) if seed == DEMO_SEED else FEW_POINTS
+    count = DEMO_POINTS if seed == DEMO_SEED else FEW_POINTS
     for number in range(key_sets):
         step(FOLDER / f"{stem}-keys{number}.json", lambda: experiment.encrypted(count))
 

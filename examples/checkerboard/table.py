@@ -12,9 +12,10 @@ from report import human_bytes, human_probability
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "out" / "checkerboard"
 DOCUMENT = ROOT / "docs" / "checkerboard.md"
-SEEDS = range(10)
-DEMO_SEED = 0
-KEY_SETS = 3
+SEEDS = range(10, 20)
+DEMO_SEED = 10
+DEMO_POINTS = 100  # encrypted
+KEY_SETS = 1
 
 # What Concrete ML's guide prints: accuracies in percent, bits of the widest accumulator.
 GUIDE_A = {10: (68.70, 56.44, 6.6), 30: (83.32, 55.54, 6.9), 100: (88.06, 56.50, 7.4)}
@@ -35,7 +36,12 @@ done again with TorusML.
   training and 500 test points. Noise, split and training follow from the seed ({first_seed} to
   {last_seed}); other versions of PyTorch and other processors train slightly other networks.
 - What was tried: the bounds of (b) and (c) and the epochs at which they set in are the best of about a
-  dozen settings, compared by accuracy on test points of seeds 0 to 9. So (b) and (c) flatter a little.
+  dozen settings, compared by accuracy on test points of seeds 0 to 9. Seeds here are others. Those that were
+  chosen by gave, in the clear, (b) 95.80 (94.4 to 97.4)% at a mean of 7.2 bits, and (c) 91.60, 87.34, 96.40
+  and 92.22% in the order of the table: (b) had been chosen 1.3 points too well.
+- *Brevitas* is the network as torch computes it. The bias of the last layer is rounded to an integer of its sums when it is
+  compiled: the two scores of a point can then be equal, which is where (b) loses 0.4 points (27 of 500 points of
+  seed 13, 22 of seed 16).
 - Precision `auto`, chosen on the training points. *Clear* is the integer circuit without
   encryption, *simulated* adds the noise that encryption brings, *encrypted* is the real thing.
 - Bits: the widest integer anywhere in the circuit, results included, with its sign; of the interval

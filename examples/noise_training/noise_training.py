@@ -1,7 +1,8 @@
 """What training with noise buys: accuracy under small, fast keys of networks that were trained with their noise and without.
 
-python examples/noise_training/noise_training.py               # some minutes; prints the tables of README.md
-python examples/noise_training/noise_training.py --seeds 2 --networks digits
+python examples/noise_training/noise_training.py               # prints the tables of README.md
+python examples/noise_training/noise_training.py --seeds 2 --tasks digits
+python examples/noise_training/noise_training.py --trained FOLDER --train-only --jobs 16    # and later without --train-only
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ import data as board_data  # noqa: E402
 import networks as board_networks  # noqa: E402
 from training import TrainingSettings, train  # noqa: E402
 
-from torusml.torch import noise  # noqa: E402
-from torusml.torch.compile import compile_brevitas_qat_model  # noqa: E402
+from torusml.torch import finish_pruning, noise, to_qat  # noqa: E402
 
 # Standard deviations of the noise over the interval: 5.7 / N for N = 1024, 512 and half of that, about.
 SIGMAS = {"2^-7.5": 2**-7.5, "2^-6.5": 2**-6.5, "2^-5.5": 2**-5.5}
@@ -69,6 +69,27 @@ class DigitNet(nn.Module):
         return self.fc3(x)
 
 
+def digits_cnn() -> nn.Module:
+    """digits-cnn of bench/networks, at 3 bits: convolutions to 16 channels of 6x6 and 32 of 4x4, 64 neurons, 10 classes."""
+    return to_qat(
+        nn.Sequential(
+            nn.Conv2d(1, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+            nn.Conv2d(16, 32, 3, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+            nn.Flatten(), nn.Linear(512, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10),
+        ),
+        bits=3,
+    )  # fmt: skip
+
+
+def digit_images(seed: int) -> board_data.Checkerboard:
+    board = digits(seed)
+
+    def images(samples: board_data.Samples) -> board_data.Samples:
+        return board_data.Samples(samples.points.reshape(-1, 1, 8, 8), samples.labels)
+
+    return board_data.Checkerboard(train=images(board.train), test=images(board.test))
+
+
 def digits(seed: int) -> board_data.Checkerboard:
     """scikit-learn's 1,797 digits, a third of them for tests."""
     from sklearn.datasets import load_digits
@@ -87,9 +108,12 @@ TASKS = {
     "checkerboard": Task(
         make=lambda: board_networks.PrunedQuantNet(hidden=100, bits=3, max_nonzero=30),
         samples=lambda seed: board_data.checkerboard(seed, test_count=2500),
-        settings=TrainingSettings(epochs=30),
+        settings=TrainingSettings(epochs=100),
     ),
     "digits": Task(make=DigitNet, samples=digits, settings=TrainingSettings(epochs=40, batch_size=64)),
+    "digits-cnn": Task(
+        make=digits_cnn, samples=digit_images, settings=TrainingSettings(epochs=60, batch_size=64, learning_rate=5e-3)
+    ),
 }
 
 
@@ -107,12 +131,29 @@ def around(trained_with: str) -> Callable[[nn.Module], AbstractContextManager]:
     return lambda net: noise.inject(net, SIGMAS[trained_with] * (1 + 2 * MARGIN))
 
 
-def measure(name: str, trained_with: str, seed: int) -> tuple[dict[str, float], dict[str, str]]:
-    """Accuracies by the noise of the keys, "clear" among them, and what the keys are."""
+def trained(name: str, trained_with: str, seed: int, folder: Path | None) -> nn.Module:
+    """The network from its file in `folder`, or trained and stored there."""
     torch.set_num_threads(1)
     task = TASKS[name]
-    samples = task.samples(seed)
-    network = train(task.make, samples.train, seed, task.settings, f"seed {seed}, {trained_with}", around(trained_with))
+    path = folder / f"{name}-{trained_with}-seed{seed}.pt" if folder else None
+    if path is not None and path.exists():
+        network = finish_pruning(task.make())
+        network.load_state_dict(torch.load(path, weights_only=True))
+        return network.eval()
+    title = f"{name}, seed {seed}, {trained_with}"
+    network = train(task.make, task.samples(seed).train, seed, task.settings, title, around(trained_with))
+    if path is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(network.state_dict(), path)
+    return network
+
+
+def measure(name: str, trained_with: str, seed: int, folder: Path | None) -> tuple[dict[str, float], dict[str, str]]:
+    """Accuracies by the noise of the keys, "clear" among them, and what the keys are."""
+    from torusml.torch.compile import compile_brevitas_qat_model
+
+    network = trained(name, trained_with, seed, folder)
+    samples = TASKS[name].samples(seed)
     found, keys = {}, {}
     for sigma in SIGMAS:
         module = compile_brevitas_qat_model(
@@ -122,42 +163,54 @@ def measure(name: str, trained_with: str, seed: int) -> tuple[dict[str, float], 
         found[sigma] = accuracy(module, samples.test, seed)
         plan = module.fhe_circuit.statistics
         degree = plan["key_sets"][0]["parameters"]["polynomial_size"]
-        reached = " and ".join(f"2^{np.log2(value):.1f}" for value in noise.sigma_of(module).values())
+        reached = ", ".join(f"2^{np.log2(value):.1f}" for value in noise.sigma_of(module).values())
         keys[sigma] = f"N = {degree}, {plan['complexity'] / plan['table_lookup_count']:.1f} ms a lookup, noise {reached}"
     print(f"{name}, {trained_with}, seed {seed}: {found}", file=sys.stderr, flush=True)
     return found, keys
 
 
-def table(name: str, seeds: int, jobs: int) -> str:
-    """Mean and standard deviation over the seeds, in per cent."""
-    cases = [(name, trained_with, seed) for seed in range(seeds) for trained_with in TRAINED_WITH]
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        results = list(pool.map(measure, *zip(*cases, strict=True)))
+def table(name: str, results: list[tuple[dict[str, float], dict[str, str]]]) -> str:
+    """Mean and standard deviation over the seeds, in per cent; of what noise costs, too, seed by seed."""
     columns = ["clear", *SIGMAS]
-    lines = [f"| {name}, trained with | " + " | ".join(["clear", *(f"keys of {s}" for s in SIGMAS)]) + " |"]
-    lines.append("| --- |" + " --- |" * len(columns))
+    header = ["clear", *(f"keys of {sigma}" for sigma in SIGMAS), *(f"lost at {sigma}" for sigma in SIGMAS)]
+    lines = [f"| {name}, trained with | " + " | ".join(header) + " |", "| --- |" + " --- |" * len(header)]
     for i, trained_with in enumerate(TRAINED_WITH):
         runs = [found for found, _ in results[i :: len(TRAINED_WITH)]]
-        cells = []
-        for column in columns:
-            values = 100 * np.array([run[column] for run in runs])
-            cells.append(f"{values.mean():.2f} ± {values.std(ddof=1) if seeds > 1 else 0:.2f}")
-        lines.append(f"| {trained_with} | " + " | ".join(cells) + " |")
+        values = [np.array([run[column] for run in runs]) for column in columns]
+        values += [np.array([run["clear"] - run[sigma] for run in runs]) for sigma in SIGMAS]
+        lines.append(f"| {trained_with} | " + " | ".join(map(spread, values)) + " |")
     keys = results[0][1]
     lines += ["", *(f"- keys of {sigma}, seed 0: {text}" for sigma, text in keys.items())]
     return "\n".join(lines)
 
 
+def spread(values: np.ndarray) -> str:
+    return f"{100 * values.mean():.2f} ± {100 * values.std(ddof=1) if len(values) > 1 else 0:.2f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--networks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--jobs", type=int, default=2, help="networks at a time, each on one thread")
+    parser.add_argument("--trained", type=Path, help="a folder that keeps the trained networks")
+    parser.add_argument("--train-only", action="store_true", help="train into that folder, and measure nothing")
     arguments = parser.parse_args()
+    if arguments.train_only and arguments.trained is None:
+        parser.error("--train-only needs --trained FOLDER")
     start = time.perf_counter()
-    for name in arguments.networks:
-        print(table(name, arguments.seeds, arguments.jobs), "\n", flush=True)
+    with ProcessPoolExecutor(arguments.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for name in arguments.tasks:
+            cases = [(name, w, seed, arguments.trained) for seed in range(arguments.seeds) for w in TRAINED_WITH]
+            if arguments.train_only:
+                list(pool.map(_train, cases))
+            else:
+                print(table(name, list(pool.map(measure, *zip(*cases, strict=True)))), "\n", flush=True)
     print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
+
+
+def _train(case: tuple[str, str, int, Path]) -> None:
+    trained(*case)
 
 
 if __name__ == "__main__":
