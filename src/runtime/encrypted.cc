@@ -63,8 +63,8 @@ std::size_t check_ciphertexts(const Circuit& circuit, const Plan& plan,
 class EncryptedRun {
  public:
   EncryptedRun(const Circuit& circuit, const Plan& plan,
-               std::span<const EvaluationKeys* const> keys,
-               ProgressCounter& progress, const LookupObserver& observer)
+               std::span<const EvaluationKeys* const> keys, ProgressCounter& progress,
+               const LookupObserver& observer)
       : circuit_(circuit),
         plan_(plan),
         keys_(keys),

@@ -34,8 +34,7 @@ class AccessTest : public testing::Test {
     EXPECT_EQ(accepted.status, 202) << accepted.body;
     job_ = accepted.headers.at("location").substr(std::string("/v2/jobs/").size());
     for (int i = 0; i < 500; ++i) {
-      const json job =
-          json::parse(server_.request("GET", "/v2/jobs/" + job_, bearer(owner_)).body);
+      const json job = json::parse(server_.request("GET", "/v2/jobs/" + job_, bearer(owner_)).body);
       if (job["state"] == "done") break;
       usleep(10000);
     }

@@ -114,9 +114,9 @@ struct ConnectionLost {};
 HttpError bad_header(const error_code& error) {
   const bool is_too_large =
       error == http::error::header_limit || error == http::error::buffer_overflow;
-  return bad_request(is_too_large ? 431 : 400,
-                     is_too_large ? "the request's header is too large"
-                                  : "the request is not HTTP: " + error.message());
+  return bad_request(is_too_large ? 431 : 400, is_too_large
+                                                   ? "the request's header is too large"
+                                                   : "the request is not HTTP: " + error.message());
 }
 
 HttpError too_slow(const char* what) {
@@ -127,7 +127,9 @@ HttpError too_slow(const char* what) {
 class Connection {
  public:
   Connection(tcp::socket socket, asio::ssl::context* tls, ConnectionContext& context)
-      : context_(context), settings_(context.settings), socket_(std::move(socket)),
+      : context_(context),
+        settings_(context.settings),
+        socket_(std::move(socket)),
         timeout_(socket_) {
     if (tls != nullptr) tls_.emplace(socket_, *tls);
     error_code error;
@@ -168,8 +170,8 @@ class Connection {
     error_code error;
     std::size_t bytes = 0;
     if (tls_)
-      bytes = co_await tls_->async_read_some(buffer,
-                                             asio::redirect_error(asio::use_awaitable, error));
+      bytes =
+          co_await tls_->async_read_some(buffer, asio::redirect_error(asio::use_awaitable, error));
     else
       bytes = co_await socket_.async_read_some(buffer,
                                                asio::redirect_error(asio::use_awaitable, error));
@@ -182,8 +184,7 @@ class Connection {
     error_code error;
     timeout_.start(time_for(head.size() + body.size()));
     if (tls_)
-      co_await asio::async_write(*tls_, buffers,
-                                 asio::redirect_error(asio::use_awaitable, error));
+      co_await asio::async_write(*tls_, buffers, asio::redirect_error(asio::use_awaitable, error));
     else
       co_await asio::async_write(socket_, buffers,
                                  asio::redirect_error(asio::use_awaitable, error));
@@ -412,15 +413,14 @@ class Connection {
 
   std::string head_of(const HttpResponse& response, const HttpRequest& request) const {
     const bool has_body = response.status != 204;
-    std::string head = fmt::format(
-        "HTTP/1.1 {} {}\r\nX-Request-Id: {}\r\nConnection: {}\r\n", response.status,
-        std::string(http::obsolete_reason(static_cast<http::status>(response.status))), request.id,
-        keeps_open_ ? "keep-alive" : "close");
+    std::string head =
+        fmt::format("HTTP/1.1 {} {}\r\nX-Request-Id: {}\r\nConnection: {}\r\n", response.status,
+                    std::string(http::obsolete_reason(static_cast<http::status>(response.status))),
+                    request.id, keeps_open_ ? "keep-alive" : "close");
     if (has_body) {
-      head += fmt::format("Content-Length: {}\r\n",
-                          request.method == "HEAD" && response.status == 200
-                              ? 0
-                              : response.body.size());
+      head += fmt::format(
+          "Content-Length: {}\r\n",
+          request.method == "HEAD" && response.status == 200 ? 0 : response.body.size());
     }
     if (!response.body.empty()) head += fmt::format("Content-Type: {}\r\n", response.content_type);
     for (const auto& [name, value] : response.headers)
@@ -435,13 +435,10 @@ class Connection {
         info == nullptr ? "none" : fmt::format("{} {}", info->method, info->pattern);
     context_.metrics.count_request(route, response.status, seconds, bytes_in_,
                                    response.body.size());
-    nlohmann::ordered_json fields = {{"request_id", request.id},
-                                     {"tenant", call.who.tenant},
-                                     {"route", route},
-                                     {"status", response.status},
-                                     {"ms", round_to_ms(seconds)},
-                                     {"bytes_in", bytes_in_},
-                                     {"bytes_out", response.body.size()}};
+    nlohmann::ordered_json fields = {
+        {"request_id", request.id},         {"tenant", call.who.tenant},  {"route", route},
+        {"status", response.status},        {"ms", round_to_ms(seconds)}, {"bytes_in", bytes_in_},
+        {"bytes_out", response.body.size()}};
     if (call.model) fields["model"] = call.model->name;
     if (!stages_.empty()) fields["stages_ms"] = stages_;
     if (error) {

@@ -2,18 +2,17 @@
 //
 //   asio::co_spawn(executor, serve_connection(std::move(socket), tls, context), asio::detached);
 //
-// Headers are read with Boost.Beast's parser, bodies by their announced length. What handlers do runs
-// in the context's pool, the connection itself on its strand. While a run is under way the connection
-// looks whether its client is still there. Thread rule: one connection, one strand.
+// Headers are read with Boost.Beast's parser, bodies by their announced length. What handlers do
+// runs in the context's pool, the connection itself on its strand. While a run is under way the
+// connection looks whether its client is still there. Thread rule: one connection, one strand.
 #pragma once
 
 #include <atomic>
-#include <utility>  // awaitable.hpp of Boost 1.74 needs it
-
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <utility>  // awaitable.hpp of Boost 1.74 needs it
 
 #include "server/engine.h"
 #include "server/handlers.h"

@@ -37,7 +37,8 @@ TEST(Models, AreFollowedWhileTheyChange) {
   EXPECT_TRUE(comes_true([&] { return hash("net") == to_hex(second.hash); }));
   // What is wrong changes nothing, and the log says so.
   std::ofstream(server.file("models/net.tml")) << "no model";
-  EXPECT_TRUE(comes_true([&] { return server.log().find("\"level\":\"error\"") != std::string::npos; }));
+  EXPECT_TRUE(
+      comes_true([&] { return server.log().find("\"level\":\"error\"") != std::string::npos; }));
   EXPECT_EQ(hash("net"), to_hex(second.hash));
   // Versions by number; a server's half without and with its client's.
   std::filesystem::create_directory(server.file("models/many"));
@@ -49,7 +50,8 @@ TEST(Models, AreFollowedWhileTheyChange) {
   EXPECT_TRUE(comes_true([&] { return hash("half") == to_hex(third.hash); }));
   EXPECT_EQ(server.request("GET", "/v2/models/half/client").status, 404);
   save_client_half(client_half(third), server.file("models/half.tmc"));
-  EXPECT_TRUE(comes_true([&] { return server.request("GET", "/v2/models/half/client").status == 200; }));
+  EXPECT_TRUE(
+      comes_true([&] { return server.request("GET", "/v2/models/half/client").status == 200; }));
   std::filesystem::remove(server.file("models/half.tms"));
   EXPECT_TRUE(comes_true([&] { return server.request("GET", "/v2/models/half").status == 404; }));
   EXPECT_EQ(json::parse(server.request("GET", "/v2/models").body)["models"],
@@ -67,8 +69,8 @@ TEST(Models, OneKeyServesSeveral) {
   const Tensor<std::int64_t> x{{1, 2}, {3, 4}};
   ASSERT_TRUE(comes_true([&] { return server.request("GET", "/v2/models/other").status == 200; }));
   EXPECT_EQ(server.infer(to_bytes(client.client.encrypt(client.secret, {x})), 1).status, 200);
-  const HttpReply reply = server.infer(to_bytes(second.encrypt(client.secret, {x})), 1, "", client,
-                                       "other");
+  const HttpReply reply =
+      server.infer(to_bytes(second.encrypt(client.secret, {x})), 1, "", client, "other");
   ASSERT_EQ(reply.status, 200) << reply.body;
   const auto outputs = encrypted_outputs_from_bytes(RunningServer::outputs_of(reply));
   EXPECT_EQ(second.decrypt(client.secret, outputs)[0].data, (std::vector<std::int64_t>{1, 1, 0}));
@@ -89,8 +91,7 @@ TEST(Drain, RequestsEndAndNewOnesAreRefused) {
   const SmallClient& client = shared_client();
   running.send(RunningServer::infer_text(to_bytes(client.encrypt(2)), 2));
   EXPECT_TRUE(comes_true([&] {
-    return server.request("GET", "/metrics").body.find("running_requests 1\n") !=
-           std::string::npos;
+    return server.request("GET", "/metrics").body.find("running_requests 1\n") != std::string::npos;
   }));
   server.server().drain();
   EXPECT_TRUE(comes_true([&] { return server.request("GET", "/v2/health/ready").status == 503; }));
@@ -110,11 +111,10 @@ TEST(Drain, WhatTakesTooLongIsRefusedAndJobsRunAgain) {
   });
   server.upload();
   PlainHttp running(server.port());
-  running.send(RunningServer::infer_text(to_bytes(shared_client().encrypt(kManySamples)),
-                                         kManySamples));
+  running.send(
+      RunningServer::infer_text(to_bytes(shared_client().encrypt(kManySamples)), kManySamples));
   EXPECT_TRUE(comes_true([&] {
-    return server.request("GET", "/metrics").body.find("running_requests 1\n") !=
-           std::string::npos;
+    return server.request("GET", "/metrics").body.find("running_requests 1\n") != std::string::npos;
   }));
   submit_long_job(server);
   const HttpReply small = server.infer(to_bytes(shared_client().encrypt(1)), 1,
@@ -128,9 +128,8 @@ TEST(Drain, WhatTakesTooLongIsRefusedAndJobsRunAgain) {
   EXPECT_NE(server.log().find("\"event\":\"jobs_resumed\",\"jobs\":2"), std::string::npos)
       << server.log();
   const std::string path = small.headers.at("location");
-  EXPECT_TRUE(comes_true([&] {
-    return json::parse(server.request("GET", path).body)["state"] == "done";
-  }));
+  EXPECT_TRUE(
+      comes_true([&] { return json::parse(server.request("GET", path).body)["state"] == "done"; }));
 }
 
 TEST(Drain, AServerThatEndsAtOnceLeavesItsJobs) {

@@ -73,8 +73,8 @@ std::shared_ptr<Work> Engine::submit(NewWork request, bool is_bounded) {
     const std::lock_guard lock(mutex_);
     if (is_stopping_) throw busy(503, "the server stops", 10);
     if (is_bounded && waiting_.size() >= settings_.queue) {
-      throw busy(429, fmt::format("{} requests of {} are waiting", waiting_.size(), settings_.queue),
-                 2);
+      throw busy(429,
+                 fmt::format("{} requests of {} are waiting", waiting_.size(), settings_.queue), 2);
     }
     waiting_.push_back(work);
   }

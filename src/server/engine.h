@@ -1,13 +1,13 @@
-// Runs requests for inference: a bounded queue, some runs at a time, requests under the same key and
-// model in one run.
+// Runs requests for inference: a bounded queue, some runs at a time, requests under the same key
+// and model in one run.
 //
 //   Engine engine(settings, keys, metrics, log);
 //   std::shared_ptr<Work> work = engine.submit({.model = model, .key = ..., .done = ...});
 //   engine.cancel(*work, Error(ErrorCode::cancelled, "the client went away"));
 //
-// done is called once, from whatever thread ended the work: with the file of encrypted outputs or an
-// error. A run ends early when nobody waits for any of its requests any more: between two lookups.
-// Thread rule: concurrent.
+// done is called once, from whatever thread ended the work: with the file of encrypted outputs or
+// an error. A run ends early when nobody waits for any of its requests any more: between two
+// lookups. Thread rule: concurrent.
 #pragma once
 
 #include <atomic>
@@ -43,9 +43,9 @@ struct WorkResult {
 
 struct NewWork {
   ModelPointer model;
-  std::string key;                // its id
-  std::shared_ptr<KeyUse> use;    // keeps its file
-  EncryptedInputs inputs;         // checked against the model
+  std::string key;              // its id
+  std::shared_ptr<KeyUse> use;  // keeps its file
+  EncryptedInputs inputs;       // checked against the model
   SteadyTime deadline;
   std::function<void(WorkResult)> done;
 };
@@ -91,7 +91,7 @@ class Engine {
   using WorkPointer = std::shared_ptr<Work>;
   using Batch = std::vector<WorkPointer>;
 
-  void serve();        // one run after the other
+  void serve();  // one run after the other
   void keep_deadlines();
   Batch next_batch();  // empty: the engine stops
   // Of next_batch, under the lock.

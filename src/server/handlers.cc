@@ -94,8 +94,8 @@ Json error_json(const Error& error) {
           {"hint", error.hint()}};
 }
 
-// Whether a page in a browser asks: one from elsewhere must not use a server that takes everybody on
-// this machine, nor one whose name was made to point here.
+// Whether a page in a browser asks: one from elsewhere must not use a server that takes everybody
+// on this machine, nor one whose name was made to point here.
 bool is_of_a_page(const HttpRequest& request) {
   if (!request.header("Origin").empty()) return true;
   std::string_view host = request.header("Host");
@@ -165,9 +165,9 @@ void Handlers::check_body(const HttpRequest& request, Call& call) const {
   }
   call.body_bytes = request.content_length.value_or(0);
   if (call.body_bytes > most) {
-    throw bad_request(413, fmt::format("the body has {} bytes, at most {} are taken for {} {}",
-                                       call.body_bytes, most, call.route.info->method,
-                                       call.route.info->pattern));
+    throw bad_request(
+        413, fmt::format("the body has {} bytes, at most {} are taken for {} {}", call.body_bytes,
+                         most, call.route.info->method, call.route.info->pattern));
   }
   if (endpoint != Endpoint::infer) return;
   const auto json_bytes = parse_number(request.header("Inference-Header-Content-Length"));
@@ -370,8 +370,7 @@ HttpResponse Handlers::describe_job(const JobRecord& job) const {
 HttpResponse Handlers::job_result(const JobRecord& job) const {
   if (job.error) throw as_http(*job.error);
   return with_status(ErrorCode::request_invalid, 409, {}, [&] {
-    return infer_response(job.id, job.model, job.version,
-                          registry_.job_result(job.tenant, job.id));
+    return infer_response(job.id, job.model, job.version, registry_.job_result(job.tenant, job.id));
   });
 }
 
@@ -392,8 +391,12 @@ InferTask Handlers::open_infer(const Call& call, const HttpRequest& request,
                                std::string_view json) {
   if (is_draining_) throw stopping();
   const std::uint64_t bytes = call.body_bytes - call.json_bytes;
-  InferTask task{call, parse_infer_header(json, bytes), prefers_async(request.header("Prefer")),
-                 std::string(request.header("Idempotency-Key")), nullptr, bytes,
+  InferTask task{call,
+                 parse_infer_header(json, bytes),
+                 prefers_async(request.header("Prefer")),
+                 std::string(request.header("Idempotency-Key")),
+                 nullptr,
+                 bytes,
                  BodyBytes(body_bytes_, bytes)};
   if (!task.idempotency_key.empty() && !is_plain_id(task.idempotency_key))
     throw bad_request(400, "it is not 1 to 64 letters, digits and '-'", "Idempotency-Key");
@@ -416,8 +419,8 @@ Started Handlers::start(InferTask task, std::string_view bytes,
   EncryptedInputs inputs = encrypted_inputs_from_bytes(bytes, bytes.size());
   const std::size_t samples = check_inputs(model->half, inputs);
   if (samples != task.header.samples) {
-    throw bad_request(422, fmt::format("{} samples were announced, {} came", task.header.samples,
-                                       samples));
+    throw bad_request(
+        422, fmt::format("{} samples were announced, {} came", task.header.samples, samples));
   }
   if (!task.is_async) {
     auto counted = std::make_shared<BodyBytes>(std::move(task.in_memory));
@@ -475,8 +478,8 @@ UploadTask Handlers::open_upload(const Call& call, const HttpRequest& request) {
 
 HttpResponse Handlers::finish(UploadTask& task) {
   if (!task.upload_) return json_response({{"id", task.id_}});
-  const KeyRecord key = with_status(ErrorCode::request_invalid, 422, {},
-                                    [&] { return task.upload_->finish(); });
+  const KeyRecord key =
+      with_status(ErrorCode::request_invalid, 422, {}, [&] { return task.upload_->finish(); });
   task.upload_.reset();
   const HttpHeaders offset = {{"Upload-Offset", std::to_string(key.received)},
                               {"Upload-Length", std::to_string(key.bytes)}};

@@ -3,8 +3,9 @@
 //   Call call = handlers.open(request);                  // route, token, limits: before any body
 //   HttpResponse response = handlers.answer(call);       // endpoints that take no body
 //
-//   InferTask task = handlers.open_infer(call, request, json);       // before the ciphertext is read
-//   Started started = handlers.start(std::move(task), bytes, done);  // a run, or a job's answer
+//   InferTask task = handlers.open_infer(call, request, json);       // before the ciphertext is
+//   read Started started = handlers.start(std::move(task), bytes, done);  // a run, or a job's
+//   answer
 //
 //   UploadTask upload = handlers.open_upload(call, request);
 //   upload.write(bytes);

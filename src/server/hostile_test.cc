@@ -98,15 +98,15 @@ TEST_F(HostileTest, Json) {
   EXPECT_EQ(status(good), 422);  // JSON as it should be, bytes that are no ciphertext
   for (const std::string& text :
        {std::string(), std::string("{"), std::string("[]"), std::string("null"), std::string("1"),
-        std::string("{}"), std::string(1, '\0'), std::string("\xff\xfe{}"),
-        std::string(20000, '['), std::string("{\"inputs\":[]}")})
+        std::string("{}"), std::string(1, '\0'), std::string("\xff\xfe{}"), std::string(20000, '['),
+        std::string("{\"inputs\":[]}")})
     EXPECT_EQ(status(text), 400) << text.substr(0, 50);
   // Every member away, and of another type.
   const json parsed = json::parse(good);
   const json flat = parsed.flatten();
   for (const auto& [pointer, value] : flat.items()) {
-    for (const json& wrong : {json(), json(-1), json(1.5), json("text"), json::array(),
-                              json(std::string(70, 'a'))}) {
+    for (const json& wrong :
+         {json(), json(-1), json(1.5), json("text"), json::array(), json(std::string(70, 'a'))}) {
       json changed = parsed;
       changed[json::json_pointer(pointer)] = wrong;
       const int found = status(changed.dump());
@@ -136,13 +136,12 @@ TEST_F(HostileTest, Ciphertexts) {
 
 TEST_F(HostileTest, Ranges) {
   const std::string path = "/v2/keys/" + std::string(64, 'b');
-  for (const char* range :
-       {"bytes 0-3", "0-3/10", "bytes 0-4/10", "bytes 3-0/10", "bytes 0-3/3", "bytes -3/10",
-        "bytes 0-3/x", "bytes 0-3/99999999999999999999", "bytes 0-18446744073709551615/10",
-        "bytes 18446744073709551615-2/10"})
-    EXPECT_EQ(server_.request("PUT", path, fmt::format("Content-Range: {}\r\n", range), "body")
-                  .status,
-              416)
+  for (const char* range : {"bytes 0-3", "0-3/10", "bytes 0-4/10", "bytes 3-0/10", "bytes 0-3/3",
+                            "bytes -3/10", "bytes 0-3/x", "bytes 0-3/99999999999999999999",
+                            "bytes 0-18446744073709551615/10", "bytes 18446744073709551615-2/10"})
+    EXPECT_EQ(
+        server_.request("PUT", path, fmt::format("Content-Range: {}\r\n", range), "body").status,
+        416)
         << range;
 }
 
@@ -156,8 +155,8 @@ TEST_F(HostileTest, HeadersOfAMegabyte) {
 }
 
 TEST_F(HostileTest, IdsOfRequests) {
-  for (const std::string& id : {std::string("a b"), std::string(65, 'a'), std::string("<script>"),
-                                std::string("a\tb")}) {
+  for (const std::string& id :
+       {std::string("a b"), std::string(65, 'a'), std::string("<script>"), std::string("a\tb")}) {
     const HttpReply reply = server_.request("GET", "/v2", "X-Request-Id: " + id + "\r\n");
     EXPECT_EQ(reply.status, 200);
     EXPECT_EQ(reply.headers.at("x-request-id").size(), 16u);

@@ -20,8 +20,7 @@ std::string_view HttpRequest::header(std::string_view name) const {
   const std::string* found = nullptr;
   for (const auto& [key, value] : headers) {
     if (!same_name(key, name)) continue;
-    if (found != nullptr)
-      throw bad_request(400, fmt::format("the header {} was sent twice", name));
+    if (found != nullptr) throw bad_request(400, fmt::format("the header {} was sent twice", name));
     found = &value;
   }
   return found == nullptr ? std::string_view() : *found;
@@ -70,17 +69,14 @@ HttpResponse error_response(const Error& error, const std::string& request_id) {
   HttpResponse response;
   response.status = http.status();
   response.headers = http.headers();
-  const Error shown = response.status != 500
-                          ? Error(error)
-                          : Error(ErrorCode::internal, "the server failed", "",
-                                  "its log, under the request's id, says why");
+  const Error shown = response.status != 500 ? Error(error)
+                                             : Error(ErrorCode::internal, "the server failed", "",
+                                                     "its log, under the request's id, says why");
   if (response.status == 401) response.headers.push_back({"WWW-Authenticate", "Bearer"});
-  const nlohmann::json body = {{"error", shown.what()},
-                               {"code", error_code_name(shown.code())},
-                               {"message", shown.message()},
-                               {"where", shown.where()},
-                               {"hint", shown.hint()},
-                               {"request_id", request_id}};
+  const nlohmann::json body = {
+      {"error", shown.what()},      {"code", error_code_name(shown.code())},
+      {"message", shown.message()}, {"where", shown.where()},
+      {"hint", shown.hint()},       {"request_id", request_id}};
   response.body = body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return response;
 }
@@ -91,10 +87,10 @@ HttpError bad_request(int status, const std::string& message, const std::string&
 }
 
 HttpError busy(int status, const std::string& message, int retry_after_seconds) {
-  return {status,
-          Error(ErrorCode::server_busy, message, "",
-                fmt::format("again in {} s", retry_after_seconds)),
-          {{"Retry-After", std::to_string(retry_after_seconds)}}};
+  return {
+      status,
+      Error(ErrorCode::server_busy, message, "", fmt::format("again in {} s", retry_after_seconds)),
+      {{"Retry-After", std::to_string(retry_after_seconds)}}};
 }
 
 bool is_plain_id(std::string_view text) {

@@ -66,9 +66,8 @@ void check_is_safe(const ServerSettings& settings, const tcp::endpoint& address,
                 "--certificate and --private-key, or --insecure behind a proxy that does it");
   }
   if (!registry.has_tokens()) {
-    throw Error(ErrorCode::invalid_argument,
-                "other machines could use the server without a token", "--listen",
-                "torusml token add, or --insecure");
+    throw Error(ErrorCode::invalid_argument, "other machines could use the server without a token",
+                "--listen", "torusml token add, or --insecure");
   }
 }
 
@@ -135,10 +134,9 @@ struct HttpServer::State {
     engine = std::make_unique<Engine>(settings, keys, metrics, log);
     jobs = std::make_unique<JobRunner>(settings, registry, models, *engine, log);
     const bool takes_everybody = address.address().is_loopback() || settings.is_insecure;
-    handlers = std::make_unique<Handlers>(settings, registry, models, keys, *engine, *jobs,
-                                          metrics, takes_everybody);
-    context.reset(
-        new ConnectionContext{settings, *handlers, *engine, metrics, log, network->pool});
+    handlers = std::make_unique<Handlers>(settings, registry, models, keys, *engine, *jobs, metrics,
+                                          takes_everybody);
+    context.reset(new ConnectionContext{settings, *handlers, *engine, metrics, log, network->pool});
   }
 
   // Threads first, then what they use: connections hold keys and uploads until io is gone.
@@ -205,8 +203,7 @@ struct HttpServer::State {
     while (is_busy() && std::chrono::steady_clock::now() < end) {
       error_code ignored;
       network->drain_timer.expires_after(kDrainCheck);
-      co_await network->drain_timer.async_wait(
-          asio::redirect_error(asio::use_awaitable, ignored));
+      co_await network->drain_timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
     }
   }
 
@@ -214,7 +211,8 @@ struct HttpServer::State {
     if (handlers->is_draining()) co_return;
     handlers->drain();
     jobs->stop_starting();
-    log.write("info", "drain", {{"requests", context->active.load()}, {"jobs", jobs->unfinished()}});
+    log.write("info", "drain",
+              {{"requests", context->active.load()}, {"jobs", jobs->unfinished()}});
     co_await wait_while_busy(settings.drain);
     jobs->stop();
     engine->cancel_all(busy(503, "the server stopped before the request had ended", 10));
@@ -298,9 +296,7 @@ void HttpServer::stop_on_signals() {
   });
 }
 
-void HttpServer::drain() {
-  asio::co_spawn(state_->network->io, state_->drain(), asio::detached);
-}
+void HttpServer::drain() { asio::co_spawn(state_->network->io, state_->drain(), asio::detached); }
 
 void HttpServer::wait() {
   for (std::thread& thread : state_->threads) thread.join();

@@ -6,9 +6,10 @@
 //   server.stop_on_signals();   // SIGINT and SIGTERM drain it
 //   server.wait();              // until it has drained
 //
-// drain(): not ready, no new work; what runs may end within settings.drain; then it stops. Jobs that
-// have not ended stay in the registry. Errors of the constructor: invalid_argument (address, or one
-// that is not safe), file_unreadable and those of models and of the registry. Thread rule: concurrent.
+// drain(): not ready, no new work; what runs may end within settings.drain; then it stops. Jobs
+// that have not ended stay in the registry. Errors of the constructor: invalid_argument (address,
+// or one that is not safe), file_unreadable and those of models and of the registry. Thread rule:
+// concurrent.
 #pragma once
 
 #include <cstdint>

@@ -22,8 +22,8 @@ struct InferHeader {
   std::uint64_t samples = 0;
 };
 
-// `bytes`: of the body after the JSON. Errors request_invalid: 400 for what is no such JSON, 422 for
-// numbers that contradict each other.
+// `bytes`: of the body after the JSON. Errors request_invalid: 400 for what is no such JSON, 422
+// for numbers that contradict each other.
 InferHeader parse_infer_header(std::string_view json, std::uint64_t bytes);
 
 // Whether so many samples of the model can be a file of so many bytes. Error request_invalid, 422.

@@ -28,9 +28,8 @@ JobRecord JobRunner::add(const NewJob& job) {
   JobRecord record = registry_.add_job(job);
   const std::lock_guard lock(mutex_);
   // The same idempotency key gives a job that is here already, or has ended.
-  const bool is_known =
-      running_.contains(record.id) ||
-      std::ranges::find(waiting_, record.id, &JobRecord::id) != waiting_.end();
+  const bool is_known = running_.contains(record.id) ||
+                        std::ranges::find(waiting_, record.id, &JobRecord::id) != waiting_.end();
   if (record.state == JobState::queued && !is_known) {
     waiting_.push_back(record);
     changed_.notify_all();
@@ -95,9 +94,8 @@ void JobRunner::feed() {
   const std::size_t most = std::max<std::size_t>(settings_.queue / 2, settings_.concurrent_runs);
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] {
-      return starts_none_ || (!waiting_.empty() && running_.size() < most);
-    });
+    changed_.wait(lock,
+                  [&] { return starts_none_ || (!waiting_.empty() && running_.size() < most); });
     if (starts_none_) return;
     const JobRecord job = waiting_.front();
     waiting_.pop_front();
@@ -125,14 +123,14 @@ void JobRunner::start(const JobRecord& job) {
   }
   auto use = std::make_shared<KeyUse>(registry_.use_key(job.tenant, job.key));
   registry_.start_job(job.id);
-  const std::shared_ptr<Work> work = engine_.submit(
-      {.model = model,
-       .key = job.key,
-       .use = std::move(use),
-       .inputs = encrypted_inputs_from_bytes(registry_.job_request(job.id)),
-       .deadline = std::chrono::steady_clock::now() + settings_.job_deadline,
-       .done = [this, id = job.id](const WorkResult& result) { end(id, result); }},
-      /*is_bounded=*/false);
+  const std::shared_ptr<Work> work =
+      engine_.submit({.model = model,
+                      .key = job.key,
+                      .use = std::move(use),
+                      .inputs = encrypted_inputs_from_bytes(registry_.job_request(job.id)),
+                      .deadline = std::chrono::steady_clock::now() + settings_.job_deadline,
+                      .done = [this, id = job.id](const WorkResult& result) { end(id, result); }},
+                     /*is_bounded=*/false);
   const std::lock_guard lock(mutex_);
   const auto running = running_.find(job.id);
   if (running != running_.end()) running->second = work;  // unless it has ended already

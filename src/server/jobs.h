@@ -4,7 +4,8 @@
 //   JobRecord job = jobs.add({.tenant = "alice", .model = "net", ...});
 //   jobs.remove("alice", job.id);
 //
-// A job whose run a stop or a crash cut short runs again at the next start. Thread rule: concurrent.
+// A job whose run a stop or a crash cut short runs again at the next start. Thread rule:
+// concurrent.
 #pragma once
 
 #include <condition_variable>

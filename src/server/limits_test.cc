@@ -19,9 +19,8 @@ void expect_refusal(const HttpReply& reply, int status, const std::string& code,
   ASSERT_TRUE(body.is_object()) << reply.body;
   EXPECT_EQ(body.value("code", ""), code);
   EXPECT_NE(body.value("message", "").find(text), std::string::npos) << reply.body;
-  EXPECT_EQ(body.value("request_id", ""), reply.headers.contains("x-request-id")
-                                              ? reply.headers.at("x-request-id")
-                                              : "");
+  EXPECT_EQ(body.value("request_id", ""),
+            reply.headers.contains("x-request-id") ? reply.headers.at("x-request-id") : "");
 }
 
 const char* const kInvalid = "TML-E039 request-invalid";
@@ -50,8 +49,9 @@ TEST(Limits, BodyOfInference) {
   RunningServer server([](ServerSettings& s) { s.infer_bytes = 1000; });
   // Refused by its length alone: there is no body.
   PlainHttp http(server.port());
-  http.send("POST /v2/models/net/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
-            "1001\r\nInference-Header-Content-Length: 100\r\n\r\n");
+  http.send(
+      "POST /v2/models/net/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+      "1001\r\nInference-Header-Content-Length: 100\r\n\r\n");
   expect_refusal(http.receive(), 413, kInvalid, "the body has 1001 bytes, at most 1000 are taken");
 }
 
@@ -59,8 +59,8 @@ TEST(Limits, BodyOfAKey) {
   RunningServer server([](ServerSettings& s) { s.registry.one_key_bytes = 1000; });
   const std::string path = "/v2/keys/" + shared_client().key_id;
   expect_refusal(server.upload(), 413, kInvalid, "at most 1000 are taken for PUT /v2/keys/{id}");
-  expect_refusal(server.request("PUT", path, "Content-Range: bytes 0-9/1001\r\n", "0123456789"), 413,
-                 kInvalid, "the key has 1001 bytes, at most 1000");
+  expect_refusal(server.request("PUT", path, "Content-Range: bytes 0-9/1001\r\n", "0123456789"),
+                 413, kInvalid, "the key has 1001 bytes, at most 1000");
 }
 
 TEST(Limits, BodyWhereNoneBelongs) {
@@ -148,9 +148,8 @@ TEST(Limits, DeadlineOfAJob) {
     s.job_deadline = Seconds(0);
   });
   server.upload();
-  const HttpReply accepted =
-      server.infer(to_bytes(shared_client().encrypt(kManySamples)), kManySamples,
-                   "Prefer: respond-async\r\n");
+  const HttpReply accepted = server.infer(to_bytes(shared_client().encrypt(kManySamples)),
+                                          kManySamples, "Prefer: respond-async\r\n");
   ASSERT_EQ(accepted.status, 202);
   json job;
   for (int i = 0; i < 1000 && job["state"] != "failed"; ++i) {
@@ -177,9 +176,8 @@ TEST(Limits, AClientThatGoesAwayEndsItsRun) {
 TEST(Limits, ADeletedJobEndsItsRun) {
   RunningServer server(allow_long_requests);
   server.upload();
-  const HttpReply accepted =
-      server.infer(to_bytes(shared_client().encrypt(kManySamples)), kManySamples,
-                   "Prefer: respond-async\r\n");
+  const HttpReply accepted = server.infer(to_bytes(shared_client().encrypt(kManySamples)),
+                                          kManySamples, "Prefer: respond-async\r\n");
   wait_until_running(server);
   const std::string path = accepted.headers.at("location");
   expect_refusal(server.request("GET", path + "/result"), 409, kInvalid, "");
@@ -229,9 +227,8 @@ TEST(Limits, BytesOfATenant) {
 TEST(Limits, Jobs) {
   RunningServer server([](ServerSettings& s) { s.jobs = 0; });
   server.upload();
-  expect_refusal(
-      server.infer(to_bytes(shared_client().encrypt(1)), 1, "Prefer: respond-async\r\n"), 429,
-      kBusy, "jobs of 0 are unfinished");
+  expect_refusal(server.infer(to_bytes(shared_client().encrypt(1)), 1, "Prefer: respond-async\r\n"),
+                 429, kBusy, "jobs of 0 are unfinished");
 }
 
 TEST(Limits, SlowClients) {

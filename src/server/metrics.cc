@@ -84,7 +84,8 @@ std::string Metrics::text(const Gauges& gauges) {
     sum.bytes_out += requests.bytes_out;
     sum.seconds += requests.seconds;
   }
-  begin(text, "request_seconds", "summary", "Time from a request's header to the end of its answer.");
+  begin(text, "request_seconds", "summary",
+        "Time from a request's header to the end of its answer.");
   for (const auto& [route, sum] : by_route) {
     fmt::format_to(text,
                    "torusml_request_seconds_sum{{route=\"{0}\"}} {1}\n"

@@ -19,8 +19,8 @@
 
 namespace torusml {
 
-// Of a request for inference: body from the network, checks and decoding, waiting, keys into memory,
-// lookups and sums, encoding of results, answer to the network.
+// Of a request for inference: body from the network, checks and decoding, waiting, keys into
+// memory, lookups and sums, encoding of results, answer to the network.
 enum class Stage { read, decode, queue, keys, run, encode, write };
 inline constexpr std::array kStageNames = {"read", "decode", "queue", "keys",
                                            "run",  "encode", "write"};

@@ -78,8 +78,7 @@ ModelPointer load(const std::string& name, const std::string& version, const std
 
 bool ModelStore::VersionOrder::operator()(const std::string& a, const std::string& b) const {
   const auto order = [](const std::string& text) {
-    const bool is_number =
-        std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+    const bool is_number = std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
     const std::size_t zeros = is_number ? std::min(text.find_first_not_of('0'), text.size()) : 0;
     return std::tuple(!is_number, is_number ? text.size() - zeros : 0, text.substr(zeros), text);
   };
@@ -135,10 +134,9 @@ void ModelStore::update(const std::map<Name, Files>& found, bool must_succeed) {
     ModelPointer model;
     try {
       model = load(name.first, name.second, files.model, files.client);
-      log_.write("info", "model",
-                 {{"model", name.first},
-                  {"version", name.second},
-                  {"hash", short_hex(model->half.hash)}});
+      log_.write(
+          "info", "model",
+          {{"model", name.first}, {"version", name.second}, {"hash", short_hex(model->half.hash)}});
     } catch (const std::exception& error) {
       if (must_succeed) throw;
       log_.write("error", "model",

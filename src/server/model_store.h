@@ -5,11 +5,11 @@
 //   store.poll();                  // every second or two
 //
 // The place is one file, or a folder of NAME.tms and NAME.tml (version 1) and of folders NAME with
-// VERSION.tms and VERSION.tml. Beside a server's half X.tms lies the client's half X.tmc, if clients
-// are to get it here; a whole model X.tml has both. Names and versions are letters, digits, '-', '_'
-// and '.', 64 at most, not '.' first. A file that is wrong is reported and what was there before
-// stays; write a new file under another name and rename it. Thread rule: concurrent; poll is called
-// by one thread.
+// VERSION.tms and VERSION.tml. Beside a server's half X.tms lies the client's half X.tmc, if
+// clients are to get it here; a whole model X.tml has both. Names and versions are letters, digits,
+// '-', '_' and '.', 64 at most, not '.' first. A file that is wrong is reported and what was there
+// before stays; write a new file under another name and rename it. Thread rule: concurrent; poll is
+// called by one thread.
 #pragma once
 
 #include <cstdint>
@@ -28,15 +28,17 @@ namespace torusml {
 struct ServedModel {
   std::string name, version;
   ServerHalf half;
-  std::string client;           // the client's half as a file; empty: none
-  std::uint64_t sample_bytes = 0;  // of one sample's inputs on the wire, without what surrounds them
+  std::string client;  // the client's half as a file; empty: none
+  std::uint64_t sample_bytes =
+      0;  // of one sample's inputs on the wire, without what surrounds them
   std::uint64_t sample_lookups = 0;
 };
 using ModelPointer = std::shared_ptr<const ServedModel>;
 
 class ModelStore {
  public:
-  // Errors: file_unreadable, when the place is not there; all errors of reading when it is one file.
+  // Errors: file_unreadable, when the place is not there; all errors of reading when it is one
+  // file.
   ModelStore(std::string place, Log& log);
 
   // version empty: the latest; nullptr: there is none.

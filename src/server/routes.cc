@@ -73,10 +73,10 @@ Route find_route(std::string_view method, std::string_view target) {
   if (allowed.empty())
     throw Error(ErrorCode::not_found, "the server has nothing at this path", "",
                 "GET /v2/openapi.json lists what it has");
-  throw HttpError(405,
-                  Error(ErrorCode::request_invalid,
-                        fmt::format("this path takes {}, not {}", allowed, method)),
-                  {{"Allow", allowed}});
+  throw HttpError(
+      405,
+      Error(ErrorCode::request_invalid, fmt::format("this path takes {}, not {}", allowed, method)),
+      {{"Allow", allowed}});
 }
 
 }  // namespace torusml

@@ -35,7 +35,7 @@ enum class Endpoint {
 struct EndpointInfo {
   Endpoint endpoint;
   const char* method;
-  const char* pattern;  // {m}: a model, {v}: its version, {id}: of a key or job
+  const char* pattern;     // {m}: a model, {v}: its version, {id}: of a key or job
   bool is_public = false;  // takes no token
 };
 
@@ -47,8 +47,8 @@ struct Route {
   std::string model, version, id;  // version empty: the latest
 };
 
-// What follows '?' is ignored. Errors: request_invalid, status 400 for a target that is no path, 405
-// with Allow; not_found.
+// What follows '?' is ignored. Errors: request_invalid, status 400 for a target that is no path,
+// 405 with Allow; not_found.
 Route find_route(std::string_view method, std::string_view target);
 
 }  // namespace torusml

@@ -52,8 +52,9 @@ TEST(Server, AClientsWay) {
   }
   const std::string metrics = server.request("GET", "/metrics").body;
   EXPECT_NE(metrics.find("torusml_lookups_total 30\n"), std::string::npos) << metrics;
-  EXPECT_NE(metrics.find("torusml_requests_total{route=\"POST /v2/models/{m}/infer\",status=\"200\"} 2"),
-            std::string::npos)
+  EXPECT_NE(
+      metrics.find("torusml_requests_total{route=\"POST /v2/models/{m}/infer\",status=\"200\"} 2"),
+      std::string::npos)
       << metrics;
   EXPECT_EQ(server.request("DELETE", "/v2/keys/" + client.key_id).status, 204);
   EXPECT_EQ(server.request("DELETE", "/v2/keys/" + client.key_id).status, 404);
@@ -99,10 +100,10 @@ TEST(Server, UploadsInParts) {
   // A connection that ends in the middle: what came stays.
   {
     PlainHttp http(server.port());
-    http.send(fmt::format("PUT {} HTTP/1.1\r\nContent-Length: {}\r\nContent-Range: bytes "
-                          "{}-{}/{}\r\n\r\n{}",
-                          path, total - half, half, total - 1, total,
-                          client.keys.substr(half, 1000)));
+    http.send(
+        fmt::format("PUT {} HTTP/1.1\r\nContent-Length: {}\r\nContent-Range: bytes "
+                    "{}-{}/{}\r\n\r\n{}",
+                    path, total - half, half, total - 1, total, client.keys.substr(half, 1000)));
   }
   std::size_t offset = half;
   for (int i = 0; i < 200 && offset == half; ++i) {

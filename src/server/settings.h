@@ -10,8 +10,8 @@
 namespace torusml {
 
 struct ServerSettings {
-  std::string models;                   // a file, or a folder (model_store.h)
-  std::string data;                     // the registry's folder
+  std::string models;                     // a file, or a folder (model_store.h)
+  std::string data;                       // the registry's folder
   std::string listen = "127.0.0.1:8080";  // port 0: any that is free
   std::string certificate, private_key;   // PEM; both or none
   bool is_insecure = false;               // beyond loopback without TLS or without tokens

@@ -38,9 +38,8 @@ bool PreparedKeyStore::find(const std::string& id, const std::vector<TfheParamet
   const std::lock_guard lock(mutex_);
   found = {{}, {}, true, ""};
   for (const TfheParameters& p : needed) {
-    const auto entry = std::ranges::find_if(entries_, [&](const Entry& e) {
-      return e.id == id && e.keys->parameters() == p;
-    });
+    const auto entry = std::ranges::find_if(
+        entries_, [&](const Entry& e) { return e.id == id && e.keys->parameters() == p; });
     if (entry == entries_.end()) return false;
     found.key = entry->key;
     found.sets.push_back(entry->keys);

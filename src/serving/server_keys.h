@@ -4,7 +4,8 @@
 //   ServerKeys keys = prepare_keys(load_evaluation_keys("eval.key"), needed_key_sets(model), {});
 //
 //   PreparedKeyStore store(4'000'000'000, "/var/lib/torusml/prepared");   // a folder of folders
-//   ServerKeys keys = store.get(id, "eval.key", needed_key_sets(model), {});   // once from the file
+//   ServerKeys keys = store.get(id, "eval.key", needed_key_sets(model), {});   // once from the
+//   file
 //
 // Cost: expanding and transforming the keys (under a second at 4 bits), or mapping their file.
 #pragma once
@@ -38,8 +39,8 @@ ServerKeys prepare_keys(const EvaluationKeySet& keys, const std::vector<TfhePara
                         const Limits& limits, const std::string& prepared_keys = "",
                         std::size_t held = 0);
 
-// Keys of many clients. Those in use stay; others, the least recently used first, make room when all
-// together exceed the budget. Thread rule: concurrent; files are read one at a time.
+// Keys of many clients. Those in use stay; others, the least recently used first, make room when
+// all together exceed the budget. Thread rule: concurrent; files are read one at a time.
 class PreparedKeyStore {
  public:
   // prepared_keys: a folder that has one of load_prepared_keys for each id; empty: none.

@@ -105,8 +105,7 @@ std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKey
   std::vector<const EvaluationKeys*> sets;
   for (const auto& set : keys.sets) sets.push_back(set.get());
   std::vector<LweBatch> inputs;
-  for (std::size_t i = 0; i < spec.inputs.size(); ++i)
-    inputs.push_back(expand_input(requests, i));
+  for (std::size_t i = 0; i < spec.inputs.size(); ++i) inputs.push_back(expand_input(requests, i));
   std::vector<LweBatch> results =
       run_encrypted(spec.circuit, spec.plan, std::span<const EvaluationKeys* const>(sets), inputs,
                     progress, limits);
@@ -119,9 +118,8 @@ std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKey
       Shape shape{static_cast<std::int64_t>(samples[r])};
       shape.insert(shape.end(), spec.outputs[o].shape.begin(), spec.outputs[o].shape.end());
       const auto elements = static_cast<std::size_t>(number_of_elements(spec.outputs[o].shape));
-      outputs[r].tensors.push_back(
-          {spec.outputs[o].name, std::move(shape), wire_bits[o],
-           rows(results[o], first * elements, samples[r] * elements)});
+      outputs[r].tensors.push_back({spec.outputs[o].name, std::move(shape), wire_bits[o],
+                                    rows(results[o], first * elements, samples[r] * elements)});
     }
   }
   return outputs;

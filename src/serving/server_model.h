@@ -23,8 +23,8 @@ namespace torusml {
 
 std::vector<TfheParameters> needed_key_sets(const ServerHalf& model);
 
-// Samples of a request that fits the model. Errors: wrong_model, wrong_shape, wrong_key (ciphertexts
-// of another dimension).
+// Samples of a request that fits the model. Errors: wrong_model, wrong_shape, wrong_key
+// (ciphertexts of another dimension).
 std::size_t check_inputs(const ServerHalf& model, const EncryptedInputs& inputs);
 
 // Requests under the same keys, worked on as one batch; results by request. progress counts lookups

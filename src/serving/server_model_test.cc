@@ -176,14 +176,13 @@ TEST_F(ServerModelTest, WhatProgressThrowsEndsTheRun) {
     std::size_t calls = 0;
     refusal(
         [&] {
-          server_.run(
-              x,
-              [&](std::size_t done, std::size_t total) {
-                ++calls;
-                EXPECT_LT(done, total);
-                throw Error(ErrorCode::cancelled, "enough");
-              },
-              {.threads = threads});
+          server_.run(x,
+                      [&](std::size_t done, std::size_t total) {
+                        ++calls;
+                        EXPECT_LT(done, total);
+                        throw Error(ErrorCode::cancelled, "enough");
+                      },
+                      {.threads = threads});
         },
         ErrorCode::cancelled);
     EXPECT_GE(calls, 1u);

@@ -20,7 +20,7 @@
 namespace torusml {
 
 struct HttpReply {
-  int status = 0;  // 0: the connection was closed before there was one
+  int status = 0;                              // 0: the connection was closed before there was one
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
 };
@@ -70,10 +70,9 @@ class PlainHttp {
       reply.headers[name] = head.substr(colon + 2, line_end - colon - 2);
       line = line_end + 2;
     }
-    const std::size_t length =
-        has_body && reply.headers.contains("content-length")
-            ? std::stoul(reply.headers["content-length"])
-            : 0;
+    const std::size_t length = has_body && reply.headers.contains("content-length")
+                                   ? std::stoul(reply.headers["content-length"])
+                                   : 0;
     while (received_.size() < length && more()) {
     }
     reply.body = received_.substr(0, length);

@@ -66,7 +66,8 @@ class RunningServer {
                     const std::string& headers = "", const std::string& body = "",
                     bool announces_length = true) {
     PlainHttp http(port());
-    std::string text = fmt::format("{} {} HTTP/1.1\r\nHost: localhost\r\n{}", method, target, headers);
+    std::string text =
+        fmt::format("{} {} HTTP/1.1\r\nHost: localhost\r\n{}", method, target, headers);
     if (announces_length && (!body.empty() || method == "POST" || method == "PUT"))
       text += fmt::format("Content-Length: {}\r\n", body.size());
     http.send(text + "\r\n" + body);

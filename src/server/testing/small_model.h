@@ -1,5 +1,5 @@
-// A model that a server can run in a moment, far below any security level, and a client of it. Tests
-// only.
+// A model that a server can run in a moment, far below any security level, and a client of it.
+// Tests only.
 #pragma once
 
 #include <unistd.h>
@@ -7,9 +7,9 @@
 #include <filesystem>
 #include <string>
 
+#include "artifact/codecs.h"
 #include "artifact/sample_model.h"
 #include "client/model_client.h"
-#include "artifact/codecs.h"
 
 namespace torusml {
 
