@@ -123,8 +123,8 @@ std::optional<double> cost_of(const Circuit& circuit, const PlanOptions& options
   try {
     return make_plan(circuit, options).cost_ms_per_core;
   } catch (const Error& error) {
-    const bool is_too_demanding = error.code() == ErrorCode::no_parameters ||
-                                  error.code() == ErrorCode::accumulator_too_wide;
+    const bool is_too_demanding =
+        error.code() == ErrorCode::no_parameters || error.code() == ErrorCode::accumulator_too_wide;
     if (!is_too_demanding) throw;
     return std::nullopt;
   }
