@@ -4,8 +4,10 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <map>
+#include <utility>
 
 #include "torusml/error.h"
 
@@ -39,56 +41,97 @@ MatrixView matrix_of(const FloatMap& map) { return {map.value.data(), map.rows, 
 
 FloatMap to_sparse(const FloatMap& map) {
   if (map.kind == FloatMap::Kind::sparse) return map;
-  FloatMap sparse = FloatMap::sparse(map.inputs());
+  FloatRows sparse(map.inputs());
   const bool is_diagonal = map.kind == FloatMap::Kind::diagonal;
-  if (!is_diagonal) check_entries(double(map.rows) * double(map.columns) * double(map.blocks));
+  if (!is_diagonal) check_entries(double(map.rows) * double(map.columns));
   for (std::int64_t row = 0; row < map.outputs(); ++row) {
-    const std::int64_t first = is_diagonal ? row : row / map.rows * map.columns;
-    for (std::int64_t c = 0; c < (is_diagonal ? 1 : map.columns); ++c) {
-      const double v =
-          is_diagonal ? map.value[size(row)] : map.value[size(row % map.rows * map.columns + c)];
-      if (v != 0) sparse.add_entry(first + c, v);
+    const std::int64_t block = is_diagonal ? 0 : row / map.rows;
+    if (block > 0) {
+      sparse.repeat_row(row % map.rows, block * map.columns);
+      continue;
     }
-    sparse.add_row();
+    for (std::int64_t c = 0; c < (is_diagonal ? 1 : map.columns); ++c) {
+      const double v = map.value[size(is_diagonal ? row : row * map.columns + c)];
+      if (v != 0) sparse.add(is_diagonal ? row : c, v);
+    }
+    sparse.end_row();
   }
-  return sparse;
+  return sparse.finish();
 }
 
 // Dense if that is cheaper.
 FloatMap settled(FloatMap map) {
   if (map.kind != FloatMap::Kind::sparse) return map;
   const double full = double(map.rows) * double(map.columns);
-  if (double(map.value.size()) * kSparsePays < full || map.shared_magnitude()) return map;
-  std::vector<double> values(size(map.rows * map.columns), 0.0);
-  for (std::int64_t row = 0; row < map.rows; ++row) {
-    for (std::int64_t e = map.row_start[size(row)]; e < map.row_start[size(row + 1)]; ++e)
-      values[size(row * map.columns + map.column[size(e)])] += map.value[size(e)];
-  }
-  FloatMap result = FloatMap::dense(map.rows, map.columns, std::move(values));
+  if (double(map.entries.entries()) * kSparsePays < full || map.shared_magnitude()) return map;
+  FloatMap result = FloatMap::dense(map.rows, map.columns,
+                                    std::vector<double>(size(map.rows * map.columns), 0.0));
   result.weights = std::move(map.weights);
-  if (map.weight_of.empty()) return result;
   result.weight_count = map.weight_count;
-  result.weight_of.assign(result.value.size(), -1);
+  if (!map.weight_of.empty()) result.weight_of.assign(result.value.size(), -1);
   for (std::int64_t row = 0; row < map.rows; ++row) {
-    for (std::int64_t e = map.row_start[size(row)]; e < map.row_start[size(row + 1)]; ++e)
-      result.weight_of[size(row * map.columns + map.column[size(e)])] = map.weight_of[size(e)];
+    map.for_each_in_row(row, [&](std::int64_t column, std::size_t e) {
+      const std::size_t at = size(row * map.columns + column);
+      result.value[at] += map.value[e];
+      if (!map.weight_of.empty()) result.weight_of[at] = map.weight_of[e];
+    });
   }
   return result;
 }
 
-// Rows from a function that adds entries (column -> value) to a row.
-template <class Fill>
-FloatMap by_rows(std::int64_t rows, std::int64_t columns, const Fill& fill) {
-  FloatMap result = FloatMap::sparse(columns);
-  std::map<std::int64_t, double> entries;
+struct Entry {
+  double value = 0;
+  std::int64_t weight = -1;
+};
+using Entries = std::map<std::int64_t, Entry>;  // by column
+
+// Rows from a function that adds entries to a row, once for all rows that have the same key but for
+// a shift: add_key(row, keys) adds what tells rows apart.
+template <class Key, class Fill>
+FloatMap by_rows(std::int64_t rows, std::int64_t columns, const Key& add_key, const Fill& fill) {
+  SparseRows key_rows(columns);
   for (std::int64_t row = 0; row < rows; ++row) {
-    entries.clear();
-    fill(row, entries);
-    for (const auto& [column, value] : entries) {
-      if (value != 0) result.add_entry(column, value);
+    add_key(row, key_rows);
+    key_rows.end_row();
+  }
+  const SparseWeight keys = key_rows.finish();
+  FloatRows result(columns);
+  std::vector<std::int64_t> first(keys.patterns(), -1);  // row of each key
+  for (std::int64_t row = 0; row < rows; ++row) {
+    std::int64_t& like = first[keys.pattern[size(row)]];
+    if (like >= 0) {
+      result.repeat_row(like, keys.shift[size(row)] - keys.shift[size(like)]);
+      continue;
     }
-    check_entries(static_cast<double>(result.value.size()));
-    result.add_row();
+    like = row;
+    Entries entries;
+    fill(row, entries);
+    for (const auto& [column, entry] : entries) {
+      if (entry.value != 0) result.add(column, entry.value, entry.weight);
+    }
+    check_entries(static_cast<double>(result.entries()));
+    result.end_row();
+  }
+  return result.finish();
+}
+
+// A row of `map` as a part of a key. `tag` tells parts apart.
+void add_row_key(const FloatMap& map, std::int64_t row, std::size_t tag, SparseRows& keys) {
+  const std::uint32_t pattern = map.entries.pattern[size(row)];
+  if (map.entries.pattern_size(pattern) > 0)
+    keys.add(map.entries.shift[size(row)], static_cast<std::int64_t>(tag) << 32 | pattern);
+}
+
+// The rows of `distinct`, shifted.
+SparseWeight shifted(SparseWeight distinct, const std::vector<ShiftedRow>& rows) {
+  SparseWeight result = std::move(distinct);
+  const std::vector<std::uint32_t> pattern = std::exchange(result.pattern, {});
+  const std::vector<std::int64_t> shift = std::exchange(result.shift, {});
+  result.rows = static_cast<std::int64_t>(rows.size());
+  for (const ShiftedRow& row : rows) {
+    const std::uint32_t p = pattern[size(row.like)];
+    result.pattern.push_back(p);
+    result.shift.push_back(result.pattern_size(p) == 0 ? 0 : shift[size(row.like)] + row.by);
   }
   return result;
 }
@@ -97,49 +140,82 @@ FloatMap by_rows(std::int64_t rows, std::int64_t columns, const Fill& fill) {
 bool is_selection(const FloatMap& map) {
   if (map.kind == FloatMap::Kind::dense) return false;
   if (!std::ranges::all_of(map.value, [](double v) { return v == 1; })) return false;
-  if (map.kind == FloatMap::Kind::diagonal) return true;
-  for (std::size_t row = 1; row < map.row_start.size(); ++row) {
-    if (map.row_start[row] > map.row_start[row - 1] + 1) return false;
+  for (std::size_t p = 0; p < map.entries.patterns(); ++p) {
+    if (map.entries.pattern_size(p) > 1) return false;
   }
   return true;
 }
 
 FloatMap scaled_columns(FloatMap map, const std::vector<double>& factors) {
-  for (std::size_t e = 0; e < map.value.size(); ++e) map.value[e] *= factors[size(map.column[e])];
-  return map;
+  if (std::ranges::all_of(factors, [](double f) { return f == 1; })) return map;
+  FloatRows rows(map.columns);
+  for (std::int64_t row = 0; row < map.rows; ++row) {
+    map.for_each_in_row(row, [&](std::int64_t column, std::size_t e) {
+      rows.add(column, map.value[e] * factors[size(column)],
+               map.weight_of.empty() ? -1 : map.weight_of[e]);
+    });
+    check_entries(static_cast<double>(rows.entries()));
+    rows.end_row();
+  }
+  FloatMap result = rows.finish();
+  result.weights = std::move(map.weights);
+  result.weight_count = map.weight_count;
+  return result;
 }
 
-FloatMap sparse_product(const FloatMap& a, const FloatMap& b) {
+// `keeps_weights`: entries of the product say which weight of `a` they are; none does where two
+// weights meet in one entry.
+FloatMap sparse_product(const FloatMap& a, const FloatMap& b, bool keeps_weights) {
   const FloatMap outer = to_sparse(a), inner = to_sparse(b);
   if (b.kind == FloatMap::Kind::diagonal) return scaled_columns(outer, b.value);
-  return by_rows(outer.rows, inner.columns, [&](std::int64_t row, auto& entries) {
-    for (std::int64_t e = outer.row_start[size(row)]; e < outer.row_start[size(row + 1)]; ++e) {
-      const std::int64_t k = outer.column[size(e)];
-      for (std::int64_t f = inner.row_start[size(k)]; f < inner.row_start[size(k + 1)]; ++f)
-        entries[inner.column[size(f)]] += outer.value[size(e)] * inner.value[size(f)];
-    }
-  });
+  bool is_tied = keeps_weights;
+  FloatMap result = by_rows(
+      outer.rows, inner.columns,
+      [&](std::int64_t row, SparseRows& keys) {
+        outer.for_each_in_row(
+            row, [&](std::int64_t column, std::size_t e) { add_row_key(inner, column, e, keys); });
+      },
+      [&](std::int64_t row, Entries& entries) {
+        outer.for_each_in_row(row, [&](std::int64_t k, std::size_t e) {
+          inner.for_each_in_row(k, [&](std::int64_t column, std::size_t f) {
+            const auto [at, is_new] = entries.try_emplace(column);
+            at->second.value += outer.value[e] * inner.value[f];
+            if (keeps_weights) at->second.weight = outer.weight_of[e];
+            is_tied &= is_new;
+          });
+        });
+      });
+  if (is_tied)
+    result.weight_count = outer.weight_count;
+  else
+    result.weight_of.clear();
+  return result;
 }
 
-// Which weight each entry of the product of a convolution with a selection is; empty where an entry
-// would be two.
-std::vector<std::int64_t> moved_weights(const FloatMap& convolution, const FloatMap& selection,
-                                        const FloatMap& product) {
-  const FloatMap inner = to_sparse(selection);
-  std::vector<std::int64_t> result;
-  std::map<std::int64_t, std::int64_t> places;
-  for (std::int64_t row = 0; row < convolution.rows; ++row) {
-    places.clear();
-    for (std::int64_t e = convolution.row_start[size(row)];
-         e < convolution.row_start[size(row + 1)]; ++e) {
-      const std::int64_t from = convolution.column[size(e)];
-      if (inner.row_start[size(from)] == inner.row_start[size(from + 1)]) continue;
-      const std::int64_t to = inner.column[size(inner.row_start[size(from)])];
-      if (!places.emplace(to, convolution.weight_of[size(e)]).second) return {};
+// The number that all entries of each pattern share (as `of` gives it), `empty` where there are
+// none; nothing if they differ.
+template <class Of>
+std::optional<std::vector<double>> shared_by_patterns(const FloatMap& map, double empty,
+                                                      const Of& of) {
+  const SparseWeight& entries = map.entries;
+  const auto value_of = [&](std::size_t entry) {
+    return of(map.value[size(entries.value[entry])]);
+  };
+  std::vector<double> result(entries.patterns(), empty);
+  for (std::size_t p = 0; p < result.size(); ++p) {
+    const auto first = size(entries.pattern_start[p]);
+    for (std::size_t e = first; e < first + entries.pattern_size(p); ++e) {
+      if (value_of(e) != value_of(first)) return std::nullopt;
+      result[p] = value_of(first);
     }
-    for (std::int64_t e = product.row_start[size(row)]; e < product.row_start[size(row + 1)]; ++e)
-      result.push_back(places.at(product.column[size(e)]));
   }
+  return result;
+}
+
+std::vector<double> by_row(const FloatMap& map, const std::vector<double>& by_pattern) {
+  std::vector<double> result;
+  result.reserve(map.entries.pattern.size());
+  for (const std::uint32_t p : map.entries.pattern) result.push_back(by_pattern[p]);
   return result;
 }
 
@@ -150,28 +226,53 @@ FloatMap dense_like(const FloatMap& shape, const Matrix& product) {
 
 }  // namespace
 
+std::size_t FloatRows::Hash::operator()(const Number& number) const {
+  const auto bits = static_cast<std::uint64_t>(number.bits);
+  const auto hash = (bits ^ (bits >> 32) ^ static_cast<std::uint64_t>(number.weight) << 20) *
+                    0x9e3779b97f4a7c15ULL;
+  return static_cast<std::size_t>(hash ^ (hash >> 32));
+}
+
+void FloatRows::add(std::int64_t column, double value, std::int64_t weight) {
+  const Number number{std::bit_cast<std::int64_t>(value), weight};
+  const auto [place, is_new] =
+      places_.try_emplace(number, static_cast<std::int64_t>(map_.value.size()));
+  if (is_new) {
+    map_.value.push_back(value);
+    map_.weight_of.push_back(weight);
+  }
+  added_.add(column, place->second);
+  ++entries_;
+}
+
+void FloatRows::end_row() {
+  added_.end_row();
+  rows_.push_back({added_count_++, 0});
+}
+
+void FloatRows::repeat_row(std::int64_t like, std::int64_t by) {
+  const ShiftedRow& row = rows_[size(like)];
+  rows_.push_back({row.like, row.by + by});
+}
+
+FloatMap FloatRows::finish() {
+  map_.kind = FloatMap::Kind::sparse;
+  map_.entries = shifted(added_.finish(), rows_);
+  map_.rows = map_.entries.rows;
+  map_.columns = map_.entries.columns;
+  if (std::ranges::all_of(map_.weight_of, [](std::int64_t w) { return w < 0; }))
+    map_.weight_of.clear();
+  return std::move(map_);
+}
+
 FloatMap FloatMap::dense(std::int64_t rows, std::int64_t columns, std::vector<double> value,
                          std::int64_t blocks) {
-  return {Kind::dense, rows, columns, blocks, {}, {}, std::move(value), {}, {}};
+  return {Kind::dense, rows, columns, blocks, {}, std::move(value), {}, {}};
 }
 
 FloatMap FloatMap::diagonal(std::vector<double> value) {
   const auto elements = static_cast<std::int64_t>(value.size());
-  return {Kind::diagonal, elements, elements, 1, {}, {}, std::move(value), {}, {}};
-}
-
-FloatMap FloatMap::sparse(std::int64_t columns) {
-  return {Kind::sparse, 0, columns, 1, {0}, {}, {}, {}, {}};
-}
-
-void FloatMap::add_entry(std::int64_t at, double v) {
-  column.push_back(at);
-  value.push_back(v);
-}
-
-void FloatMap::add_row() {
-  ++rows;
-  row_start.push_back(static_cast<std::int64_t>(column.size()));
+  return {Kind::diagonal, elements, elements, 1, {}, std::move(value), {}, {}};
 }
 
 FloatMap FloatMap::identity(std::int64_t elements) {
@@ -201,13 +302,10 @@ FloatMap FloatMap::after(const FloatMap& inner) const {
     check_entries(double(rows) * double(inner.columns));
     return dense_like(*this, matrix_of(*this) * matrix_of(inner));
   }
-  FloatMap result = sparse_product(*this, inner);
-  result.weights = is_selection(inner) ? weights : std::vector<double>();
-  if (kind == Kind::sparse && !weight_of.empty() && result.weight_of.empty() &&
-      is_selection(inner)) {
-    result.weight_of = moved_weights(*this, inner, result);
-    result.weight_count = weight_count;
-  }
+  const bool moves = is_selection(inner);
+  FloatMap result =
+      sparse_product(*this, inner, moves && kind == Kind::sparse && !weight_of.empty());
+  result.weights = moves ? weights : std::vector<double>();
   return settled(std::move(result));
 }
 
@@ -221,12 +319,19 @@ FloatMap FloatMap::plus(const FloatMap& other) const {
     return result;
   }
   const FloatMap a = to_sparse(*this), b = to_sparse(other);
-  return settled(by_rows(a.rows, a.columns, [&](std::int64_t row, auto& entries) {
-    for (const FloatMap* map : {&a, &b}) {
-      for (std::int64_t e = map->row_start[size(row)]; e < map->row_start[size(row + 1)]; ++e)
-        entries[map->column[size(e)]] += map->value[size(e)];
-    }
-  }));
+  return settled(by_rows(
+      a.rows, a.columns,
+      [&](std::int64_t row, SparseRows& keys) {
+        add_row_key(a, row, 0, keys);
+        add_row_key(b, row, 1, keys);
+      },
+      [&](std::int64_t row, Entries& entries) {
+        for (const FloatMap* map : {&a, &b}) {
+          map->for_each_in_row(row, [&](std::int64_t column, std::size_t e) {
+            entries[column].value += map->value[e];
+          });
+        }
+      }));
 }
 
 void FloatMap::multiply(double factor) {
@@ -235,11 +340,26 @@ void FloatMap::multiply(double factor) {
 }
 
 void FloatMap::scale_columns(const std::vector<double>& factors) {
-  for (std::size_t e = 0; e < value.size(); ++e) {
-    value[e] *= factors[kind == Kind::sparse ? size(column[e]) : e % factors.size()];
-    if (!weights.empty() && !weight_of.empty() && weight_of[e] >= 0)
-      weights[size(weight_of[e])] = value[e];
+  if (kind == Kind::sparse) {
+    *this = scaled_columns(std::move(*this), factors);
+  } else {
+    for (std::size_t e = 0; e < value.size(); ++e) value[e] *= factors[e % factors.size()];
   }
+  for (std::size_t e = 0; !weights.empty() && e < weight_of.size(); ++e) {
+    if (weight_of[e] >= 0) weights[size(weight_of[e])] = value[e];
+  }
+}
+
+std::vector<std::int64_t> FloatMap::counts_to_scale() const {
+  if (kind != Kind::sparse || !weights.empty()) return {};
+  std::vector<std::int64_t> of_pattern(entries.patterns(), 0), counts(value.size(), 0);
+  for (const std::uint32_t p : entries.pattern) ++of_pattern[p];
+  for (std::size_t p = 0; p < of_pattern.size(); ++p) {
+    const auto first = size(entries.pattern_start[p]);
+    for (std::size_t e = first; e < first + entries.pattern_size(p); ++e)
+      counts[size(entries.value[e])] += of_pattern[p];
+  }
+  return counts;
 }
 
 std::vector<double> FloatMap::apply(const std::vector<double>& x) const {
@@ -250,9 +370,10 @@ std::vector<double> FloatMap::apply(const std::vector<double>& x) const {
     Eigen::Map<Matrix>(y.data(), blocks, rows).noalias() =
         MatrixView(x.data(), blocks, columns) * matrix_of(*this).transpose();
   } else {
+    if (std::ranges::all_of(x, [](double v) { return v == 0; })) return y;
     for (std::int64_t row = 0; row < rows; ++row) {
-      for (std::int64_t e = row_start[size(row)]; e < row_start[size(row + 1)]; ++e)
-        y[size(row)] += value[size(e)] * x[size(column[size(e)])];
+      for_each_in_row(
+          row, [&](std::int64_t at, std::size_t e) { y[size(row)] += value[e] * x[size(at)]; });
     }
   }
   return y;
@@ -267,32 +388,25 @@ std::optional<double> FloatMap::shared_magnitude() const {
 
 std::optional<std::vector<double>> FloatMap::shared_by_rows() const {
   if (kind == Kind::diagonal) return value;
-  std::vector<double> result(size(outputs()), 0.0);
+  if (kind == Kind::sparse) {
+    const auto shared = shared_by_patterns(*this, 0, [](double v) { return v; });
+    return shared ? std::optional(by_row(*this, *shared)) : std::nullopt;
+  }
+  std::vector<double> result;
   for (std::int64_t row = 0; row < outputs(); ++row) {
-    const std::int64_t local = row % rows;
-    const std::int64_t first = kind == Kind::dense ? local * columns : row_start[size(row)];
-    const std::int64_t last = kind == Kind::dense ? first + columns : row_start[size(row + 1)];
-    if (first == last) continue;
-    result[size(row)] = value[size(first)];
-    for (std::int64_t e = first; e < last; ++e) {
-      if (value[size(e)] != value[size(first)]) return std::nullopt;
-    }
+    const auto first = value.begin() + row % rows * columns;
+    if (!std::all_of(first, first + columns, [&](double v) { return v == *first; }))
+      return std::nullopt;
+    result.push_back(*first);
   }
   return result;
 }
 
 std::optional<std::vector<double>> FloatMap::magnitude_of_rows() const {
   if (kind != Kind::sparse) return std::nullopt;
-  std::vector<double> result(size(rows), 1.0);
-  for (std::int64_t row = 0; row < rows; ++row) {
-    const std::int64_t first = row_start[size(row)], last = row_start[size(row + 1)];
-    if (first == last) continue;
-    double& magnitude = result[size(row)] = std::abs(value[size(first)]);
-    for (std::int64_t e = first; e < last; ++e) {
-      if (std::abs(value[size(e)]) != magnitude || magnitude == 0) return std::nullopt;
-    }
-  }
-  return result;
+  const auto shared = shared_by_patterns(*this, 1, [](double v) { return std::abs(v); });
+  if (!shared || std::ranges::find(*shared, 0.0) != shared->end()) return std::nullopt;
+  return by_row(*this, *shared);
 }
 
 Weight FloatMap::with_integers(std::vector<std::int64_t> integers) const {
@@ -302,16 +416,30 @@ Weight FloatMap::with_integers(std::vector<std::int64_t> integers) const {
     return ScaleWeight{integers[0]};
   }
   SparseRows weight(columns);
-  for (std::int64_t row = 0; row < rows; ++row) {
-    const std::int64_t first = kind == Kind::diagonal ? row : row_start[size(row)];
-    const std::int64_t last = kind == Kind::diagonal ? row + 1 : row_start[size(row + 1)];
-    for (std::int64_t e = first; e < last; ++e) {
-      if (integers[size(e)] == 0) continue;
-      weight.add(kind == Kind::diagonal ? row : column[size(e)], integers[size(e)]);
+  if (kind == Kind::diagonal) {
+    for (std::int64_t row = 0; row < rows; ++row) {
+      if (integers[size(row)] != 0) weight.add(row, integers[size(row)]);
+      weight.end_row();
     }
-    weight.end_row();
+    return weight.finish();
   }
-  return weight.finish();
+  std::vector<std::int64_t> first(entries.patterns(), -1);  // row of each pattern
+  std::vector<std::int64_t> place(entries.patterns());      // of it among those that are made
+  std::vector<ShiftedRow> all;
+  std::int64_t made = 0;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const std::uint32_t p = entries.pattern[size(row)];
+    if (first[p] < 0) {
+      first[p] = row;
+      place[p] = made++;
+      for_each_in_row(row, [&](std::int64_t at, std::size_t e) {
+        if (integers[e] != 0) weight.add(at, integers[e]);
+      });
+      weight.end_row();
+    }
+    all.push_back({place[p], entries.shift[size(row)] - entries.shift[size(first[p])]});
+  }
+  return shifted(weight.finish(), all);
 }
 
 }  // namespace torusml

@@ -9,13 +9,13 @@ namespace torusml {
 namespace {
 
 FloatMap random_sparse(std::mt19937_64& random, std::int64_t rows, std::int64_t columns) {
-  FloatMap map{FloatMap::Kind::sparse, rows, columns, 1, {0}, {}, {}};
+  FloatRows made(columns);
   for (std::int64_t row = 0; row < rows; ++row) {
-    map.column.push_back(static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(columns)));
-    map.value.push_back(random_tensor(random, {1}).data[0]);
-    map.row_start.push_back(row + 1);
+    made.add(static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(columns)),
+             random_tensor(random, {1}).data[0]);
+    made.end_row();
   }
-  return map;
+  return made.finish();
 }
 
 // All kinds of maps of 12 numbers.
@@ -76,12 +76,12 @@ TEST(FloatMap, IntegersActAsTheMap) {
 
 // A convolution of scaled pixels: its step is that of the scaled weights.
 TEST(FloatMap, WeightsOfAKernelEndWithItsScale) {
-  FloatMap kernel = FloatMap::sparse(2);
-  kernel.add_entry(0, 3);
-  kernel.add_entry(1, 4);
-  kernel.add_row();
+  FloatRows rows(2);
+  rows.add(0, 3, 0);
+  rows.add(1, 4, 1);
+  rows.end_row();
+  FloatMap kernel = rows.finish();
   kernel.weights = {3, 4};
-  kernel.weight_of = {0, 1};
   kernel.weight_count = 2;
   EXPECT_EQ(kernel.after(FloatMap::identity(2)).to_scale(), (std::vector<double>{3, 4}));
   const FloatMap scaled = kernel.after(FloatMap::diagonal({0.5, 0.5}));
@@ -108,6 +108,48 @@ TEST(FloatMap, ThatIsTooLargeIsRefused) {
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::not_supported);
   }
+}
+
+// Rows of a long window that moves on by one element, 2^27 entries in all.
+TEST(FloatMap, RowsThatRepeatCostOnePattern) {
+  constexpr std::int64_t kRows = 1 << 15, kLength = 1 << 12;
+  FloatRows rows(kRows + kLength);
+  for (std::int64_t e = 0; e < kLength; ++e) rows.add(e, static_cast<double>(e % 7 - 3));
+  rows.end_row();
+  for (std::int64_t row = 1; row < kRows; ++row) rows.repeat_row(row - 1, 1);
+  const FloatMap window = rows.finish();
+  EXPECT_EQ(window.entries.patterns(), 1u);
+  EXPECT_EQ(window.value.size(), 7u);
+  EXPECT_EQ(window.counts_to_scale()[0], kRows * (kLength / 7 + 1));
+  const FloatMap half = FloatMap::diagonal(std::vector<double>(kRows, 0.5)).after(window);
+  EXPECT_EQ(half.entries.value.size(), static_cast<std::size_t>(kLength - kLength / 7));
+  const FloatMap twice = half.plus(half);
+  EXPECT_EQ(twice.entries.patterns(), 1u);
+  const auto weight =
+      std::get<SparseWeight>(twice.with_integers({twice.value.begin(), twice.value.end()}));
+  EXPECT_EQ(weight.patterns(), 1u);
+  EXPECT_EQ(weight.rows, kRows);
+  EXPECT_EQ(weight.row(5).column(0), 5);
+  EXPECT_EQ(weight.row(5).value[0], -3);
+}
+
+TEST(FloatMap, ProductsOfRepeatedRowsActAsTheirParts) {
+  std::mt19937_64 random(7);
+  FloatRows pool(12), kernel(6);
+  for (std::int64_t row = 0; row < 6; ++row) {
+    pool.add(2 * row, 0.5);
+    pool.add(2 * row + 1, 0.5);
+    pool.end_row();
+    for (std::int64_t tap = -1; tap <= 1; ++tap) {
+      if (row + tap >= 0 && row + tap < 6) kernel.add(row + tap, static_cast<double>(tap) + 2);
+    }
+    kernel.end_row();
+  }
+  const FloatMap a = kernel.finish(), b = pool.finish();
+  EXPECT_EQ(a.entries.patterns(), 3u) << "the two borders, and between them";
+  const std::vector<double> x = random_tensor(random, {12}).data;
+  const std::vector<double> product = a.after(b).apply(x), parts = a.apply(b.apply(x));
+  for (std::size_t i = 0; i < 6; ++i) EXPECT_NEAR(product[i], parts[i], 1e-12);
 }
 
 }  // namespace

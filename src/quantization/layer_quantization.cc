@@ -254,7 +254,7 @@ QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,
     for (double& scale : result.scale) scale *= scale_of(quantizers[0]);
   } else {
     const FloatMap& map = layer.terms[0].map;
-    IntegerWeights weights = quantize_weights(map.to_scale(), weight_bits);
+    IntegerWeights weights = quantize_weights(map.to_scale(), weight_bits, map.counts_to_scale());
     if (!map.weights.empty()) weights.integers = rounded(map.value, 1 / weights.scale);
     result.operands[0].weight = map.with_integers(std::move(weights.integers));
     result.scale = {scale_of(quantizers[0]) * weights.scale};
@@ -271,7 +271,8 @@ QuantizedLayer quantize_layer_by_channel(const LinearLayer& layer, const Shape& 
   const double unit = scale_of(quantizers[0]);
   const std::optional<TiedWeights> tied = tie_weights(map, shape);
   if (!tied) {
-    const IntegerWeights weights = quantize_symmetric(map.to_scale(), weight_bits, least_error);
+    const IntegerWeights weights =
+        quantize_symmetric(map.to_scale(), weight_bits, least_error, map.counts_to_scale());
     QuantizedLayer result = begin(layer, shape, quantizers);
     result.operands[0].weight = map.with_integers(rounded(map.value, 1 / weights.scale));
     result.scale = {unit * weights.scale};

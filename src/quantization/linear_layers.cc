@@ -265,13 +265,13 @@ class Cutter {
       Tensor<double> numbers{network_.graph().shapes.at(node.inputs[position]), {}};
       for (std::int64_t i = 1; i <= elements; ++i) numbers.data.push_back(static_cast<double>(i));
       const std::vector<double> places = evaluate_on(node, {{position, numbers}}).values.data;
-      FloatMap map = FloatMap::sparse(elements);
+      FloatRows rows(elements);
       for (std::size_t e = 0; e < places.size(); ++e) {
         const double number = places[e] - between[e];
-        if (number > 0) map.add_entry(static_cast<std::int64_t>(number) - 1, 1);
-        map.add_row();
+        if (number > 0) rows.add(static_cast<std::int64_t>(number) - 1, 1);
+        rows.end_row();
       }
-      const Expression term = mapped(map, operand(node.inputs[position]), {});
+      const Expression term = mapped(rows.finish(), operand(node.inputs[position]), {});
       for (std::size_t e = 0; e < result.bias.size(); ++e) result.bias[e] += term.bias[e];
       for (const FloatTerm& part : term.terms) result.add(part.tensor, part.map);
     }

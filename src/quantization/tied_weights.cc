@@ -44,6 +44,13 @@ void add_to_patterns(std::vector<TiedWeights::Pattern>& patterns, std::int64_t c
   patterns.push_back({{channel}, std::move(column)});
 }
 
+// Entries of a row of a sparse map or of one matrix: (column, place in `value`).
+template <class Visit>
+void for_each_entry(const FloatMap& map, std::int64_t row, const Visit& visit) {
+  if (map.kind == FloatMap::Kind::sparse) return map.for_each_in_row(row, visit);
+  for (std::int64_t c = 0; c < map.columns; ++c) visit(c, size(row * map.columns + c));
+}
+
 std::optional<TiedWeights> of_convolution(const FloatMap& map, const Shape& shape) {
   if (shape.size() < 2 || map.blocks != 1 || map.weight_count % shape[1] != 0) return std::nullopt;
   TiedWeights tied;
@@ -52,26 +59,24 @@ std::optional<TiedWeights> of_convolution(const FloatMap& map, const Shape& shap
   tied.positions = map.rows / tied.channels;
   tied.value.assign(size(map.weight_count), 0.0);
   tied.parameter_of = map.weight_of;
-  const bool is_dense = map.kind == FloatMap::Kind::dense;
+  bool is_tied = true;
   std::vector<bool> is_known(tied.value.size());
   for (std::int64_t c = 0; c < tied.channels; ++c) {
     std::vector<std::int64_t> column(size(tied.positions * tied.parameters), -1);
     for (std::int64_t p = 0; p < tied.positions; ++p) {
       const std::int64_t row = c * tied.positions + p;
       tied.element.push_back(row);
-      const std::int64_t first = is_dense ? row * map.columns : map.row_start[size(row)];
-      const std::int64_t last = is_dense ? first + map.columns : map.row_start[size(row + 1)];
-      for (std::int64_t e = first; e < last; ++e) {
-        const std::int64_t weight = map.weight_of[size(e)];
-        if (weight < 0) continue;
-        const bool is_same =
-            !is_known[size(weight)] || tied.value[size(weight)] == map.value[size(e)];
-        if (weight / tied.parameters != c || !is_same) return std::nullopt;
+      for_each_entry(map, row, [&](std::int64_t at, std::size_t e) {
+        const std::int64_t weight = map.weight_of[e];
+        if (weight < 0) return;
+        const bool is_same = !is_known[size(weight)] || tied.value[size(weight)] == map.value[e];
+        is_tied &= weight / tied.parameters == c && is_same;
+        if (!is_tied) return;
         is_known[size(weight)] = true;
-        tied.value[size(weight)] = map.value[size(e)];
-        column[size(p * tied.parameters + weight % tied.parameters)] =
-            is_dense ? e - first : map.column[size(e)];
-      }
+        tied.value[size(weight)] = map.value[e];
+        column[size(p * tied.parameters + weight % tied.parameters)] = at;
+      });
+      if (!is_tied) return std::nullopt;
     }
     add_to_patterns(tied.patterns, c, std::move(column));
   }

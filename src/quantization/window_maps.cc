@@ -20,6 +20,49 @@ void check_entries(const FloatNode& node, double entries) {
 
 double as_double(std::int64_t n) { return static_cast<double>(n); }
 
+// The rows of one channel of a map: each reads the pixels of a place. Places that read pixels in
+// the same way, but for a shift, are made once.
+class Places {
+ public:
+  explicit Places(std::int64_t pixels) : rows_(pixels) {}
+
+  // A pixel of the place that is being made, and which part of the kernel reads it.
+  void add(std::int64_t pixel, std::int64_t k) { rows_.add(pixel, k); }
+  void end_place() { rows_.end_row(); }
+  void finish() {
+    places_ = rows_.finish();
+    first_.assign(places_.patterns(), -1);
+    for (std::int64_t place = 0; place < places_.rows; ++place) {
+      std::int64_t& first = first_[places_.pattern[static_cast<std::size_t>(place)]];
+      if (first < 0) first = place;
+    }
+  }
+  // Pixels of the places that are made.
+  double entries() const { return static_cast<double>(places_.value.size()); }
+
+  // fill(place): adds the entries of a row.
+  template <class Fill>
+  void add_rows(FloatRows& rows, const Fill& fill) const {
+    const std::int64_t before = rows.rows();
+    for (std::int64_t place = 0; place < places_.rows; ++place) {
+      const auto p = static_cast<std::size_t>(place);
+      const std::int64_t like = first_[places_.pattern[p]];
+      if (like < place) {
+        rows.repeat_row(before + like,
+                        places_.shift[p] - places_.shift[static_cast<std::size_t>(like)]);
+        continue;
+      }
+      fill(place);
+      rows.end_row();
+    }
+  }
+
+ private:
+  SparseRows rows_;
+  SparseWeight places_;
+  std::vector<std::int64_t> first_;  // place of each pattern
+};
+
 }  // namespace
 
 FloatMap convolution_map(const FloatNode& node, const Shape& operand,
@@ -28,26 +71,36 @@ FloatMap convolution_map(const FloatNode& node, const Shape& operand,
   const std::vector<std::int64_t> taps = window_taps(shape.windows);
   const std::int64_t positions = shape.windows.positions(), kernel = shape.windows.kernel_size(),
                      pixels = number_of_elements(shape.windows.input);
-  check_entries(node, as_double(shape.out_channels) * as_double(positions) *
-                          as_double(shape.group_in()) * as_double(kernel));
-  FloatMap map = FloatMap::sparse(shape.in_channels * pixels);
-  map.weights = weight.data;
-  map.weight_count = static_cast<std::int64_t>(weight.data.size());
+  const auto tap_of = [&](std::int64_t p, std::int64_t k) {
+    return taps[static_cast<std::size_t>(p * kernel + k)];
+  };
+  Places places(pixels);
+  for (std::int64_t p = 0; p < positions; ++p) {
+    for (std::int64_t k = 0; k < kernel; ++k) {
+      if (tap_of(p, k) >= 0) places.add(tap_of(p, k), k);
+    }
+    places.end_place();
+  }
+  places.finish();
+  check_entries(node,
+                as_double(shape.out_channels) * as_double(shape.group_in()) * places.entries());
+  FloatRows rows(shape.in_channels * pixels);
   for (std::int64_t out = 0; out < shape.out_channels; ++out) {
     const std::int64_t first_channel = out / shape.group_out() * shape.group_in();
-    for (std::int64_t p = 0; p < positions; ++p) {
+    places.add_rows(rows, [&](std::int64_t p) {
       for (std::int64_t in = 0; in < shape.group_in(); ++in) {
-        const double* w = weight.data.data() + (out * shape.group_in() + in) * kernel;
+        const std::int64_t first = (out * shape.group_in() + in) * kernel;
         for (std::int64_t k = 0; k < kernel; ++k) {
-          const std::int64_t tap = taps[static_cast<std::size_t>(p * kernel + k)];
-          if (tap < 0) continue;
-          map.add_entry((first_channel + in) * pixels + tap, w[k]);
-          map.weight_of.push_back((out * shape.group_in() + in) * kernel + k);
+          if (tap_of(p, k) < 0) continue;
+          rows.add((first_channel + in) * pixels + tap_of(p, k),
+                   weight.data[static_cast<std::size_t>(first + k)], first + k);
         }
       }
-      map.add_row();
-    }
+    });
   }
+  FloatMap map = rows.finish();
+  map.weights = weight.data;
+  map.weight_count = static_cast<std::int64_t>(weight.data.size());
   return map;
 }
 
@@ -56,8 +109,6 @@ FloatMap transposed_convolution_map(const FloatNode& node, const Shape& operand,
   const ConvolutionShape shape = transposed_convolution_shape(node, operand, weight.shape);
   const std::vector<std::int64_t> taps = window_taps(shape.windows);
   const std::int64_t pixels = shape.windows.positions(), kernel = shape.windows.kernel_size();
-  check_entries(node, as_double(shape.out_channels) * as_double(pixels) *
-                          as_double(shape.group_in()) * as_double(kernel));
   // By place of the result: the pixels that are added to it, and by which element of the kernel.
   struct Source {
     std::int64_t pixel, k;
@@ -69,21 +120,29 @@ FloatMap transposed_convolution_map(const FloatNode& node, const Shape& operand,
     if (taps[t] >= 0)
       sources[static_cast<std::size_t>(taps[t])].push_back({at / kernel, at % kernel});
   }
-  FloatMap map = FloatMap::sparse(shape.in_channels * pixels);
-  map.weights = weight.data;
+  Places places(pixels);
+  for (const std::vector<Source>& place : sources) {
+    for (const Source& source : place) places.add(source.pixel, source.k);
+    places.end_place();
+  }
+  places.finish();
+  check_entries(node,
+                as_double(shape.out_channels) * as_double(shape.group_in()) * places.entries());
+  FloatRows rows(shape.in_channels * pixels);
   for (std::int64_t out = 0; out < shape.out_channels; ++out) {
     const std::int64_t first = out / shape.group_out() * shape.group_in();
-    for (const std::vector<Source>& place : sources) {
+    places.add_rows(rows, [&](std::int64_t p) {
       for (std::int64_t in = first; in < first + shape.group_in(); ++in) {
         const std::int64_t row = in * shape.group_out() + out % shape.group_out();
-        for (const Source& source : place) {
-          map.add_entry(in * pixels + source.pixel,
-                        weight.data[static_cast<std::size_t>(row * kernel + source.k)]);
+        for (const Source& source : sources[static_cast<std::size_t>(p)]) {
+          rows.add(in * pixels + source.pixel,
+                   weight.data[static_cast<std::size_t>(row * kernel + source.k)]);
         }
       }
-      map.add_row();
-    }
+    });
   }
+  FloatMap map = rows.finish();
+  map.weights = weight.data;
   return map;
 }
 
@@ -92,34 +151,36 @@ FloatMap average_pool_map(const FloatNode& node, const Shape& operand) {
   const std::vector<std::int64_t> taps = window_taps(windows);
   const std::vector<std::int64_t> counts = window_counts(node, windows, taps);
   const std::int64_t kernel = windows.kernel_size(), pixels = number_of_elements(windows.input);
-  check_entries(node, as_double(operand[1]) * as_double(static_cast<std::int64_t>(taps.size())));
-  FloatMap map = FloatMap::sparse(operand[1] * pixels);
-  for (std::int64_t channel = 0; channel < operand[1]; ++channel) {
-    for (std::size_t p = 0; p < counts.size(); ++p) {
-      for (std::int64_t k = 0; k < kernel; ++k) {
-        const std::int64_t tap =
-            taps[p * static_cast<std::size_t>(kernel) + static_cast<std::size_t>(k)];
-        if (tap >= 0) map.add_entry(channel * pixels + tap, 1 / as_double(counts[p]));
-      }
-      map.add_row();
+  check_entries(node, as_double(static_cast<std::int64_t>(taps.size())));
+  FloatRows rows(operand[1] * pixels);
+  for (std::size_t p = 0; p < counts.size(); ++p) {
+    for (std::int64_t k = 0; k < kernel; ++k) {
+      const std::int64_t tap =
+          taps[p * static_cast<std::size_t>(kernel) + static_cast<std::size_t>(k)];
+      if (tap >= 0) rows.add(tap, 1 / as_double(counts[p]));
     }
+    rows.end_row();
   }
-  return map;
+  for (std::int64_t channel = 1; channel < operand[1]; ++channel) {
+    for (std::int64_t p = 0; p < static_cast<std::int64_t>(counts.size()); ++p)
+      rows.repeat_row(p, channel * pixels);
+  }
+  return rows.finish();
 }
 
 FloatMap reduction_map(const FloatNode& node, const Operands& operands, const Shape& operand) {
   const Reduction reduction = reduction_of(node, operands, operand);
   const std::vector<std::int64_t> row_of = reduction.rows(operand);
-  std::vector<std::vector<std::int64_t>> rows(
+  std::vector<std::vector<std::int64_t>> columns(
       static_cast<std::size_t>(number_of_elements(reduction.shape)));
   for (std::size_t i = 0; i < row_of.size(); ++i)
-    rows[static_cast<std::size_t>(row_of[i])].push_back(static_cast<std::int64_t>(i));
-  FloatMap map = FloatMap::sparse(static_cast<std::int64_t>(row_of.size()));
-  for (const std::vector<std::int64_t>& row : rows) {
-    for (std::int64_t column : row) map.add_entry(column, 1 / reduction.divisor);
-    map.add_row();
+    columns[static_cast<std::size_t>(row_of[i])].push_back(static_cast<std::int64_t>(i));
+  FloatRows rows(static_cast<std::int64_t>(row_of.size()));
+  for (const std::vector<std::int64_t>& row : columns) {
+    for (std::int64_t column : row) rows.add(column, 1 / reduction.divisor);
+    rows.end_row();
   }
-  return map;
+  return rows.finish();
 }
 
 }  // namespace torusml
