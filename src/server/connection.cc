@@ -261,7 +261,7 @@ class Connection {
   }
 
   awaitable<HttpResponse> answer(const HttpRequest& request, Call& call) {
-    co_await in_pool(context_.pool, [&] { call = context_.handlers.open(request); });
+    co_await in_pool(context_.pool, [&] { context_.handlers.open(request, call); });
     if (call.route.endpoint == Endpoint::infer) co_return co_await infer(request, call);
     if (call.route.endpoint == Endpoint::key_put) co_return co_await upload(request, call);
     HttpResponse response;

@@ -7,12 +7,14 @@
 // connection looks whether its client is still there. Thread rule: one connection, one strand.
 #pragma once
 
+// clang-format off
+#include <utility>  // first: awaitable.hpp of Boost 1.74 needs it
+// clang-format on
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <utility>  // awaitable.hpp of Boost 1.74 needs it
 
 #include "server/engine.h"
 #include "server/handlers.h"

@@ -133,12 +133,11 @@ Handlers::Handlers(const ServerSettings& settings, Registry& registry, const Mod
       metrics_(metrics),
       takes_everybody_(takes_everybody) {}
 
-Call Handlers::open(const HttpRequest& request) const {
-  Call call{find_route(request.method, request.target), {}, nullptr, 0, 0};
+void Handlers::open(const HttpRequest& request, Call& call) const {
+  call.route = find_route(request.method, request.target);
   call.who = identify(request, *call.route.info);
   if (!call.route.model.empty()) call.model = visible_model(call.who, call.route);
   check_body(request, call);
-  return call;
 }
 
 Identity Handlers::identify(const HttpRequest& request, const EndpointInfo& info) const {

@@ -1,6 +1,7 @@
 // What each endpoint does, without sockets.
 //
-//   Call call = handlers.open(request);                  // route, token, limits: before any body
+//   Call call;
+//   handlers.open(request, call);                        // route, token, limits: before any body
 //   HttpResponse response = handlers.answer(call);       // endpoints that take no body
 //
 //   InferTask task = handlers.open_infer(call, request, json);       // before the ciphertext is
@@ -90,7 +91,8 @@ class Handlers {
            PreparedKeyStore& keys, Engine& engine, JobRunner& jobs, Metrics& metrics,
            bool takes_everybody);
 
-  Call open(const HttpRequest& request) const;
+  // What was known of the call when it was refused is for the log.
+  void open(const HttpRequest& request, Call& call) const;
   HttpResponse answer(const Call& call);
 
   InferTask open_infer(const Call& call, const HttpRequest& request, std::string_view json);
