@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "torusml/export.h"
+#include "torusml/checkpoint.h"
 #include "torusml/limits.h"
 #include "torusml/progress.h"
 #include "torusml/tensor.h"
@@ -144,7 +145,7 @@ class TORUSML_EXPORT Server {
   bool keys_are_mapped() const;
   std::string key_warning() const;  // what was wrong with the folder, or empty
   std::string run(std::string_view encrypted, const ProgressCallback& progress = {},
-                  const Limits& limits = {}) const;
+                  const Limits& limits = {}, const Checkpoint& checkpoint = {}) const;
 
  private:
   struct State;
