@@ -21,6 +21,7 @@
 
 #include "torusml/client.h"
 #include "torusml/export.h"
+#include "torusml/checkpoint.h"
 #include "torusml/limits.h"
 #include "torusml/progress.h"
 #include "torusml/tensor.h"
@@ -118,7 +119,7 @@ class TORUSML_EXPORT Server {
   bool keys_are_mapped() const;
   std::string key_warning() const;  // what was wrong with the folder, or empty
   std::string run(std::string_view encrypted, const ProgressCallback& progress = {},
-                  const Limits& limits = {}) const;
+                  const Limits& limits = {}, const Checkpoint& checkpoint = {}) const;
 
  private:
   struct State;

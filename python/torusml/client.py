@@ -312,8 +312,15 @@ class Server:
         *,
         threads: int = 0,
         memory_limit_bytes: int = 0,
+        checkpoint: Path | None = None,
+        checkpoint_seconds: float = 60,
     ) -> EncryptedOutputs:
-        """The encrypted results of encrypted inputs, with the keys given here or before."""
+        """The encrypted results of encrypted inputs, with the keys given here or before.
+
+        checkpoint: a file that keeps the run's state, written after a layer but not within checkpoint_seconds of the last
+        time, and when Ctrl-C stops the run. A run that finds it there goes on from it and gives the same bits as one that
+        was never stopped; when it has ended the file is removed (docs/memory.md).
+        """
         limits = limits_of(threads, memory_limit_bytes)
         if evaluation_keys is not None:
             self.load_keys(evaluation_keys, threads=threads, memory_limit_bytes=memory_limit_bytes)
@@ -322,7 +329,8 @@ class Server:
         if not isinstance(inputs, EncryptedInputs):
             raise WrongDtype(f"encrypted inputs expected, got {type(inputs).__name__}", "run")
         with bar("lookups") as progress:
-            return EncryptedOutputs(self._core.run(inputs._core, progress, *limits))
+            kept = "" if checkpoint is None else os.fspath(checkpoint)
+            return EncryptedOutputs(self._core.run(inputs._core, progress, *limits, kept, float(checkpoint_seconds)))
 
 
 def _keys_of(keys: EvaluationKeys | Path | bytes) -> EvaluationKeys:

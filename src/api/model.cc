@@ -124,8 +124,9 @@ bool Server::keys_are_mapped() const { return state_->model.keys_are_mapped(); }
 std::string Server::key_warning() const { return state_->model.key_warning(); }
 
 std::string Server::run(std::string_view encrypted, const ProgressCallback& progress,
-                        const Limits& limits) const {
-  return to_bytes(state_->model.run(encrypted_inputs_from_bytes(encrypted), progress, limits));
+                        const Limits& limits, const Checkpoint& checkpoint) const {
+  return to_bytes(
+      state_->model.run(encrypted_inputs_from_bytes(encrypted), progress, limits, checkpoint));
 }
 
 }  // namespace torusml

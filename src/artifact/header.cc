@@ -54,6 +54,8 @@ std::string to_string(FileKind kind) {
       return "client's half";
     case FileKind::server_half:
       return "server's half";
+    case FileKind::checkpoint:
+      return "checkpoint";
   }
   return "unknown";
 }

@@ -19,9 +19,11 @@ enum class FileKind : std::uint8_t {
   evaluation_keys = 3,
   ciphertext = 4,
   client_half = 5,
-  server_half = 6
+  server_half = 6,
+  checkpoint = 7
 };
-// "model", "secret key", "evaluation keys", "ciphertext", "client's half", "server's half"
+// "model", "secret key", "evaluation keys", "ciphertext", "client's half", "server's half",
+// "checkpoint"
 std::string to_string(FileKind kind);
 
 enum class SectionCodec : std::uint8_t { none = 0, zstd = 1 };

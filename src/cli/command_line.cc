@@ -224,6 +224,12 @@ void add_run(CLI::App& app, RunArguments& a) {
   add_threads(command, a.threads);
   add_memory_limit(command, a.memory_limit);
   add_prepared_keys(command, a.prepared_keys);
+  command.add_option("--checkpoint", a.checkpoint,
+                     "File that keeps the run's state: a run that is stopped goes on from it");
+  command
+      .add_option("--checkpoint-seconds", a.checkpoint_seconds,
+                  "Least time between two checkpoints")
+      ->capture_default_str();
   command.callback([&a] { run_run(a); });
 }
 

@@ -80,6 +80,8 @@ struct RunArguments {
   int threads = 0;            // 0: all
   std::string memory_limit;   // such as "2GB"; empty: none
   std::string prepared_keys;  // a folder; empty: none
+  std::string checkpoint;     // a file; empty: none
+  double checkpoint_seconds = 60;
 };
 void run_run(const RunArguments& arguments);
 

@@ -5,7 +5,8 @@
 
 namespace torusml {
 
-inline constexpr int kFailure = 1, kWrongUsage = 2, kBadInput = 3, kWrongKey = 4, kRefused = 5;
+inline constexpr int kFailure = 1, kWrongUsage = 2, kBadInput = 3, kWrongKey = 4, kRefused = 5,
+                     kInterrupted = 130;
 
 inline int exit_code(ErrorCode code) {
   switch (code) {
@@ -46,6 +47,8 @@ inline int exit_code(ErrorCode code) {
     case ErrorCode::request_invalid:
     case ErrorCode::server_refused:
       return kRefused;
+    case ErrorCode::cancelled:
+      return kInterrupted;
     default:
       return kFailure;
   }

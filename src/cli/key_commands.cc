@@ -8,6 +8,7 @@
 #include "artifact/codecs.h"
 #include "cli/commands.h"
 #include "cli/human.h"
+#include "cli/interruption.h"
 #include "cli/named_files.h"
 #include "cli/npy.h"
 #include "cli/passphrase.h"
@@ -115,9 +116,14 @@ void run_run(const RunArguments& arguments) {
   const double key_seconds = seconds_since(start);
   ProgressBar bar("lookups");
   const Clock::time_point run_start = Clock::now();
-  const EncryptedOutputs outputs = server.run(inputs, bar.callback(), limits);
+  const Interruption interruption(arguments.checkpoint);
+  const EncryptedOutputs outputs =
+      server.run(inputs, interruption.callback(bar.callback()), limits,
+                 {arguments.checkpoint, arguments.checkpoint_seconds, false});
   const double seconds = seconds_since(run_start);
   save_encrypted_outputs(outputs, arguments.output);
+  std::error_code ignored;
+  if (!arguments.checkpoint.empty()) std::filesystem::remove(arguments.checkpoint, ignored);
   const std::int64_t samples = outputs.tensors.empty() ? 0 : outputs.tensors[0].shape[0];
   fmt::print("{}: {} in {} ({} each), keys {} in {}, {} ({} each)\n", arguments.output,
              counted(samples, "sample"), human_seconds(seconds),

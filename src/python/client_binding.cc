@@ -228,13 +228,15 @@ void bind_server_model(nb::module_& module) {
       .def(
           "run",
           [](const ServerModel& self, const EncryptedInputs& inputs, const nb::object& progress,
-             int threads, std::uint64_t memory_limit_bytes) {
+             int threads, std::uint64_t memory_limit_bytes, const std::string& checkpoint,
+             double checkpoint_seconds) {
             return long_call(progress, [&](const ProgressCallback& report) {
-              return self.run(inputs, report, {threads, memory_limit_bytes});
+              return self.run(inputs, report, {threads, memory_limit_bytes},
+                              {checkpoint, checkpoint_seconds});
             });
           },
           nb::arg("inputs"), nb::arg("progress").none(), nb::arg("threads"),
-          nb::arg("memory_limit_bytes"));
+          nb::arg("memory_limit_bytes"), nb::arg("checkpoint"), nb::arg("checkpoint_seconds"));
 }
 
 }  // namespace

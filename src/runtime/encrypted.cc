@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <utility>
 
 #include "base/progress.h"
 #include "base/threads.h"
@@ -10,6 +11,7 @@
 #include "runtime/lookup_table.h"
 #include "runtime/memory.h"
 #include "runtime/phase_block.h"
+#include "runtime/run_state.h"
 #include "tfhe/wire_words.h"
 #include "torusml/error.h"
 
@@ -78,26 +80,51 @@ class EncryptedRun {
     }
   }
 
-  void run(std::size_t first, std::size_t samples, const std::vector<LweBatch>& inputs,
-           std::vector<LweBatch>& outputs) {
-    first_sample_ = first;
-    samples_ = samples;
+  // From position.next_node on, with the values that it and later nodes read.
+  void run(const RunPosition& position, std::map<ValueId, LweBatch> values,
+           const std::vector<LweBatch>& inputs, std::vector<LweBatch>& outputs,
+           const RunCheckpoints* checkpoints) {
+    first_sample_ = position.first_sample;
+    samples_ = position.samples;
+    for (auto& [value, ciphertexts] : values) values_[value] = std::move(ciphertexts);
     std::size_t input = 0, output = 0;
     for (std::size_t n = 0; n < circuit_.nodes.size(); ++n) {
       const Node& node = circuit_.nodes[n];
-      if (const auto* in = std::get_if<Input>(&node.op))
-        take(*in, inputs[input++], first);
-      else if (const auto* linear = std::get_if<Linear>(&node.op))
-        evaluate(*linear, n);
-      else if (const auto* lut = std::get_if<Lut>(&node.op))
-        evaluate(*lut, n);
-      else
-        give(std::get<Output>(node.op), plan_.outputs.at(n).wire_bits, outputs[output++], first);
+      const std::size_t in = input, out = output;
+      input += std::holds_alternative<Input>(node.op);
+      output += std::holds_alternative<Output>(node.op);
+      if (n < position.next_node) continue;
+      try {
+        evaluate(node, n, in < inputs.size() ? &inputs[in] : nullptr,
+                 out < outputs.size() ? &outputs[out] : nullptr);
+      } catch (...) {
+        if (checkpoints) checkpoints->keep(view(n, outputs), true);
+        throw;
+      }
       release(n);
+      if (checkpoints) checkpoints->keep(view(n + 1, outputs), false);
     }
   }
 
  private:
+  void evaluate(const Node& node, std::size_t n, const LweBatch* input, LweBatch* output) {
+    if (const auto* in = std::get_if<Input>(&node.op))
+      take(*in, *input);
+    else if (const auto* linear = std::get_if<Linear>(&node.op))
+      evaluate(*linear, n);
+    else if (const auto* lut = std::get_if<Lut>(&node.op))
+      evaluate(*lut, n);
+    else
+      give(std::get<Output>(node.op), plan_.outputs.at(n).wire_bits, *output);
+  }
+
+  RunView view(std::size_t next_node, const std::vector<LweBatch>& outputs) const {
+    RunView result{{first_sample_, samples_, next_node}, {}, outputs};
+    for (const ValueId value : live_values(circuit_, next_node))
+      result.values[value] = &values_[value];
+    return result;
+  }
+
   void release(std::size_t node) {
     for (std::size_t v = 0; v < values_.size(); ++v) {
       if (last_use_[v] <= node) values_[v] = LweBatch();
@@ -115,18 +142,18 @@ class EncryptedRun {
     return batches;
   }
 
-  void take(const Input& input, const LweBatch& source, std::size_t first) {
+  void take(const Input& input, const LweBatch& source) {
     LweBatch& target = make(input.result);
     const std::size_t elements = size_of(circuit_, input.result);
     for (std::size_t i = 0; i < target.count; ++i)
-      std::ranges::copy(source.row(first * elements + i), target.row(i).begin());
+      std::ranges::copy(source.row(first_sample_ * elements + i), target.row(i).begin());
   }
 
-  void give(const Output& output, int wire_bits, LweBatch& target, std::size_t first) const {
+  void give(const Output& output, int wire_bits, LweBatch& target) const {
     const LweBatch& source = values_[output.operand];
     const std::size_t elements = size_of(circuit_, output.operand);
     for (std::size_t i = 0; i < source.count; ++i) {
-      const std::span<Torus> row = target.row(first * elements + i);
+      const std::span<Torus> row = target.row(first_sample_ * elements + i);
       std::ranges::copy(source.row(i), row.begin());
       round_to_wire(row, wire_bits);
     }
@@ -142,11 +169,25 @@ class EncryptedRun {
     values_[linear.result] = std::move(result);
   }
 
-  LweBatch take_operand(const Lut& lut, std::size_t node, Torus offset) {
-    LweBatch x =
-        last_use_[lut.operand] == node ? std::move(values_[lut.operand]) : values_[lut.operand];
+  static void add_to_bodies(Torus offset, LweBatch& x) {
     for (std::size_t i = 0; i < x.count; ++i) x.row(i).back() += offset;
-    return x;
+  }
+
+  // Calls look_up(x) on the operand with `offset` added to its bodies. It is no copy where nothing
+  // reads it later, and then is put back if the lookup is interrupted.
+  template <class LookUp>
+  void with_operand(const Lut& lut, std::size_t node, Torus offset, const LookUp& look_up) {
+    LweBatch& operand = values_[lut.operand];
+    const bool is_last = last_use_[lut.operand] == node;
+    LweBatch x = is_last ? std::move(operand) : operand;
+    add_to_bodies(offset, x);
+    try {
+      look_up(x);
+    } catch (...) {
+      add_to_bodies(0 - offset, x);
+      operand = std::move(x);
+      throw;
+    }
   }
 
   void evaluate_wide(const Lut& lut, std::size_t node) {
@@ -155,21 +196,22 @@ class EncryptedRun {
     const WideShape& shape = lookup.wide;
     const Interval interval = circuit_.values[lut.operand].interval;
     const Torus offset = wide_offset(interval, plan_.tensors[lut.operand], shape);
-    const LweBatch x = take_operand(lut, node, offset);
-    const std::size_t elements = size_of(circuit_, lut.operand);
-    std::vector<std::vector<WideTable>> tables;
-    for (std::size_t t = 0; t < lut.tables.size(); ++t) {
-      tables.push_back(make_wide_tables(lut.tables[t], interval, plan_.tensors[lut.results[t]],
-                                        shape, keys.parameters().polynomial_size));
-    }
-    std::vector<const WideTable*> read;
-    for (std::size_t i = 0; i < x.count; ++i) {
-      for (std::size_t t = 0; t < tables.size(); ++t)
-        read.push_back(&tables[t][lut.tables[t].row_of(i % elements)]);
-    }
-    const std::vector<LweBatch*> results = make_all(lut.results);
-    wide_lookup_batch(keys, x, read, results, advance());
-    show(node, x, offset, results);
+    with_operand(lut, node, offset, [&](const LweBatch& x) {
+      const std::size_t elements = size_of(circuit_, lut.operand);
+      std::vector<std::vector<WideTable>> tables;
+      for (std::size_t t = 0; t < lut.tables.size(); ++t) {
+        tables.push_back(make_wide_tables(lut.tables[t], interval, plan_.tensors[lut.results[t]],
+                                          shape, keys.parameters().polynomial_size));
+      }
+      std::vector<const WideTable*> read;
+      for (std::size_t i = 0; i < x.count; ++i) {
+        for (std::size_t t = 0; t < tables.size(); ++t)
+          read.push_back(&tables[t][lut.tables[t].row_of(i % elements)]);
+      }
+      const std::vector<LweBatch*> results = make_all(lut.results);
+      wide_lookup_batch(keys, x, read, results, advance());
+      show(node, x, offset, results);
+    });
   }
 
   // Progress of one call on the progress of the run.
@@ -185,20 +227,21 @@ class EncryptedRun {
     if (lookup.wide.index_bits != 0) return evaluate_wide(lut, node);
     const std::size_t elements = size_of(circuit_, lut.operand);
     const Torus offset = lookup_offset(table_size(plan_, lookup));
-    const LweBatch x = take_operand(lut, node, offset);
-    // Tables can be large: they are made when it is their node's turn, and dropped after it.
-    const std::vector<TorusTable> tables = make_torus_tables(lut, plan_, lookup);
-    std::vector<const Torus*> read;
-    for (std::size_t i = 0; i < x.count; ++i) {
-      for (const TorusTable& table : tables) read.push_back(table.of_element(i % elements));
-    }
-    const std::vector<LweBatch*> results = make_all(lut.results);
-    bootstrap_batch(*keys_[lookup.key_set], x, read, lookup.rotation, results, advance());
-    for (std::size_t t = 0; lookup.is_odd && t < tables.size(); ++t) {
-      for (std::size_t i = 0; i < x.count; ++i)
-        results[t]->row(i).back() += tables[t].constant_of(i % elements);
-    }
-    show(node, x, offset, results);
+    with_operand(lut, node, offset, [&](const LweBatch& x) {
+      // Tables can be large: they are made when it is their node's turn, and dropped after it.
+      const std::vector<TorusTable> tables = make_torus_tables(lut, plan_, lookup);
+      std::vector<const Torus*> read;
+      for (std::size_t i = 0; i < x.count; ++i) {
+        for (const TorusTable& table : tables) read.push_back(table.of_element(i % elements));
+      }
+      const std::vector<LweBatch*> results = make_all(lut.results);
+      bootstrap_batch(*keys_[lookup.key_set], x, read, lookup.rotation, results, advance());
+      for (std::size_t t = 0; lookup.is_odd && t < tables.size(); ++t) {
+        for (std::size_t i = 0; i < x.count; ++i)
+          results[t]->row(i).back() += tables[t].constant_of(i % elements);
+      }
+      show(node, x, offset, results);
+    });
   }
 
   void show(std::size_t node, const LweBatch& operand, Torus offset,
@@ -217,6 +260,56 @@ class EncryptedRun {
   std::map<std::size_t, std::vector<Torus>> constants_;
 };
 
+std::vector<LweBatch> empty_outputs(const Circuit& circuit, const Plan& plan, std::size_t batch) {
+  std::vector<LweBatch> outputs;
+  for (const Node* node : output_nodes(circuit)) {
+    outputs.emplace_back(plan.big_dimension(),
+                         batch * size_of(circuit, std::get<Output>(node->op).operand));
+  }
+  return outputs;
+}
+
+std::size_t lookups_before(const Circuit& circuit, const RunPosition& position) {
+  std::size_t of_part = 0;
+  for (std::size_t n = 0; n < position.next_node; ++n) {
+    if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op))
+      of_part += size_of(circuit, lut->operand) * lut->tables.size();
+  }
+  return position.first_sample * static_cast<std::size_t>(lookup_count(circuit)) +
+         position.samples * of_part;
+}
+
+std::vector<LweBatch> run(const Circuit& circuit, const Plan& plan,
+                          std::span<const EvaluationKeys* const> keys,
+                          const std::vector<LweBatch>& inputs, const ProgressCallback& progress,
+                          const Limits& limits, const LookupObserver& observer,
+                          RunCheckpoints* checkpoints) {
+  check_keys(plan, keys);
+  const std::size_t batch = check_ciphertexts(circuit, plan, inputs);
+  const std::size_t at_once = choose_samples_at_once(circuit, plan, batch, limits);
+  RunState state;
+  if (checkpoints && checkpoints->start) {
+    state = *std::move(checkpoints->start);
+    checkpoints->start.reset();
+  } else {
+    state.position.samples = at_once;
+    state.outputs = empty_outputs(circuit, plan, batch);
+  }
+  ProgressCounter counter(progress, batch * static_cast<std::size_t>(lookup_count(circuit)));
+  if (const std::size_t done = lookups_before(circuit, state.position)) counter.advance(done);
+  with_threads(limits.threads, [&] {
+    EncryptedRun run(circuit, plan, keys, counter, observer);
+    RunPosition& at = state.position;
+    while (at.first_sample < batch) {
+      run.run(at, std::exchange(state.values, {}), inputs, state.outputs, checkpoints);
+      at.first_sample += at.samples;
+      at.samples = std::min(at_once, batch - at.first_sample);
+      at.next_node = 0;
+    }
+  });
+  return std::move(state.outputs);
+}
+
 }  // namespace
 
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
@@ -224,21 +317,15 @@ std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     const std::vector<LweBatch>& inputs,
                                     const ProgressCallback& progress, const Limits& limits,
                                     const LookupObserver& observer) {
-  check_keys(plan, keys);
-  const std::size_t batch = check_ciphertexts(circuit, plan, inputs);
-  const std::size_t at_once = choose_samples_at_once(circuit, plan, batch, limits);
-  std::vector<LweBatch> outputs;
-  for (const Node* node : output_nodes(circuit)) {
-    outputs.emplace_back(plan.big_dimension(),
-                         batch * size_of(circuit, std::get<Output>(node->op).operand));
-  }
-  ProgressCounter counter(progress, batch * static_cast<std::size_t>(lookup_count(circuit)));
-  with_threads(limits.threads, [&] {
-    EncryptedRun run(circuit, plan, keys, counter, observer);
-    for (std::size_t first = 0; first < batch; first += at_once)
-      run.run(first, std::min(at_once, batch - first), inputs, outputs);
-  });
-  return outputs;
+  return run(circuit, plan, keys, inputs, progress, limits, observer, nullptr);
+}
+
+std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
+                                    std::span<const EvaluationKeys* const> keys,
+                                    const std::vector<LweBatch>& inputs,
+                                    RunCheckpoints& checkpoints, const ProgressCallback& progress,
+                                    const Limits& limits) {
+  return run(circuit, plan, keys, inputs, progress, limits, {}, &checkpoints);
 }
 
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "runtime/executors.h"
 #include "runtime/memory.h"
+#include "serving/checkpointed_run.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -89,7 +91,8 @@ std::size_t check_inputs(const ServerHalf& model, const EncryptedInputs& inputs)
 
 std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKeys& keys,
                                         const std::vector<const EncryptedInputs*>& requests,
-                                        const ProgressCallback& progress, const Limits& limits) {
+                                        const ProgressCallback& progress, const Limits& limits,
+                                        const Checkpoint& checkpoint) {
   if (keys.sets.empty())
     throw Error(ErrorCode::wrong_key, "no evaluation keys are loaded", "", "load_keys() first");
   const ServerSpec& spec = model.spec;
@@ -102,13 +105,22 @@ std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKey
   }
   // Before inputs are expanded: they are most of what a large batch takes.
   choose_samples_at_once(spec.circuit, spec.plan, batch, limits);
+  if (!checkpoint.file.empty() && requests.size() != 1) {
+    throw Error(ErrorCode::not_supported,
+                fmt::format("a checkpoint of {} requests", requests.size()), checkpoint.file,
+                "one request at a time");
+  }
+  std::optional<CheckpointedRun> kept;
+  if (!checkpoint.file.empty()) kept.emplace(checkpoint, model, *requests[0], batch);
   std::vector<const EvaluationKeys*> sets;
   for (const auto& set : keys.sets) sets.push_back(set.get());
   std::vector<LweBatch> inputs;
   for (std::size_t i = 0; i < spec.inputs.size(); ++i) inputs.push_back(expand_input(requests, i));
+  const std::span<const EvaluationKeys* const> all(sets);
   std::vector<LweBatch> results =
-      run_encrypted(spec.circuit, spec.plan, std::span<const EvaluationKeys* const>(sets), inputs,
-                    progress, limits);
+      kept ? run_encrypted(spec.circuit, spec.plan, all, inputs, kept->hooks(), progress, limits)
+           : run_encrypted(spec.circuit, spec.plan, all, inputs, progress, limits);
+  if (kept) kept->finish();
   const std::vector<int> wire_bits = wire_bits_of(spec.plan);
   std::vector<EncryptedOutputs> outputs;
   std::size_t first = 0;
@@ -126,8 +138,8 @@ std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKey
 }
 
 EncryptedOutputs ServerModel::run(const EncryptedInputs& inputs, const ProgressCallback& progress,
-                                  const Limits& limits) const {
-  return std::move(run_model(model_, keys_, {&inputs}, progress, limits)[0]);
+                                  const Limits& limits, const Checkpoint& checkpoint) const {
+  return std::move(run_model(model_, keys_, {&inputs}, progress, limits, checkpoint)[0]);
 }
 
 }  // namespace torusml

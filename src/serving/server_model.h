@@ -16,6 +16,7 @@
 
 #include "artifact/codecs.h"
 #include "serving/server_keys.h"
+#include "torusml/checkpoint.h"
 #include "torusml/limits.h"
 #include "torusml/progress.h"
 
@@ -29,11 +30,13 @@ std::size_t check_inputs(const ServerHalf& model, const EncryptedInputs& inputs)
 
 // Requests under the same keys, worked on as one batch; results by request. progress counts lookups
 // and may throw (run_encrypted). Errors: those of check_inputs, wrong_key (also: no keys),
-// memory_limit_exceeded, invalid_argument (limits).
+// memory_limit_exceeded, invalid_argument (limits). A checkpoint is of one request; its errors are
+// those of load_checkpoint (artifact/checkpoint_file.h), and file_unwritable.
 std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKeys& keys,
                                         const std::vector<const EncryptedInputs*>& requests,
                                         const ProgressCallback& progress = {},
-                                        const Limits& limits = {});
+                                        const Limits& limits = {},
+                                        const Checkpoint& checkpoint = {});
 
 class ServerModel {
  public:
@@ -52,7 +55,7 @@ class ServerModel {
 
   // As run_model.
   EncryptedOutputs run(const EncryptedInputs& inputs, const ProgressCallback& progress = {},
-                       const Limits& limits = {}) const;
+                       const Limits& limits = {}, const Checkpoint& checkpoint = {}) const;
 
   const ServerHalf& model() const { return model_; }
 

@@ -10,6 +10,7 @@
 #include "artifact/sample_model.h"
 #include "client/model_client.h"
 #include "runtime/memory.h"
+#include "runtime/run_state.h"
 #include "tfhe/memory_use.h"
 #include "torusml/error.h"
 
@@ -232,6 +233,137 @@ TEST_F(ServerModelTest, WrongUseIsRefused) {
   EncryptedInputs none = x;
   none.tensors.clear();
   refusal([&] { server_.run(none); }, ErrorCode::wrong_shape);
+}
+
+// Runs that are stopped once in each place, and go on in another process.
+class CheckpointTest : public ServerModelTest {
+ protected:
+  void SetUp() override {
+    server_.load_keys(evaluation_);
+    std::filesystem::create_directory(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  // Stops a run when so many lookups are done; false if it ended before.
+  bool run_until(std::size_t lookups, const EncryptedInputs& x, const Limits& limits = {}) {
+    struct Stop {};
+    try {
+      server_.run(
+          x,
+          [&](std::size_t done, std::size_t) {
+            if (done >= lookups) throw Stop{};
+          },
+          limits, checkpoint_);
+    } catch (const Stop&) {
+      return false;
+    }
+    return true;
+  }
+
+  const std::filesystem::path folder_ =
+      std::filesystem::temp_directory_path() / ("torusml_checkpoints_" + std::to_string(getpid()));
+  const Checkpoint checkpoint_{.file = folder_ / "x.ckpt", .seconds = 0};
+};
+
+TEST_F(CheckpointTest, RunsGoOnToTheSameBits) {
+  const EncryptedInputs x = encrypt(5);
+  const std::uint64_t one_at_once =
+      estimate_memory(stored_.model.circuit, stored_.model.plan, {5, 1, 1}).total();
+  for (const Limits& limits : {Limits{1, 0}, Limits{1, one_at_once}}) {
+    const EncryptedOutputs expected = server_.run(x, {}, limits);
+    for (std::size_t lookups = 1; lookups <= 15; ++lookups) {
+      ASSERT_FALSE(run_until(lookups, x, limits));
+      ASSERT_TRUE(std::filesystem::exists(checkpoint_.file));
+      std::size_t first = 0, last = 0;
+      const EncryptedOutputs y = server_.run(
+          x,
+          [&](std::size_t done, std::size_t) {
+            if (first == 0) first = done;
+            last = done;
+          },
+          {}, checkpoint_);
+      EXPECT_TRUE(std::ranges::equal(y.tensors[0].ciphertexts.words,
+                                     expected.tensors[0].ciphertexts.words));
+      EXPECT_EQ(last, 15u);
+      const bool had_a_part = limits.memory_limit_bytes != 0 && lookups > 3;
+      EXPECT_GE(first, had_a_part ? 3u : 1u) << "it begins anew";
+      EXPECT_FALSE(std::filesystem::exists(checkpoint_.file)) << "a run that ended removes it";
+    }
+  }
+}
+
+TEST_F(CheckpointTest, OfAnotherRunIsRefused) {
+  const EncryptedInputs x = encrypt(2);
+  run_until(1, x);
+  EncryptedInputs other = encrypt(2);
+  std::string text =
+      refusal([&] { server_.run(other, {}, {}, checkpoint_); }, ErrorCode::invalid_argument);
+  EXPECT_NE(text.find("other inputs"), std::string::npos) << text;
+
+  StoredModel model = make_model();
+  model.hash.bytes.fill(8);
+  ServerModel other_model(server_half(model));
+  other_model.load_keys(evaluation_);
+  other = x;
+  other.provenance.model = model.hash;
+  refusal([&] { other_model.run(other, {}, {}, checkpoint_); }, ErrorCode::wrong_model);
+
+  const SecretKeySet secret = client_.make_secret_keys();
+  server_.load_keys(client_.make_evaluation_keys(secret, {}, 1));
+  other.provenance = secret.provenance;
+  refusal([&] { server_.run(other, {}, {}, checkpoint_); }, ErrorCode::wrong_key);
+  EXPECT_TRUE(std::filesystem::exists(checkpoint_.file));
+}
+
+TEST_F(CheckpointTest, ThatIsCutOrChangedIsRefused) {
+  const EncryptedInputs x = encrypt(1);
+  run_until(1, x);
+  std::string bytes;
+  {
+    const FileSource source(checkpoint_.file);
+    bytes.resize(source.size());
+    source.read(0, {reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()});
+  }
+  const auto code_with = [&](const std::string& content) {
+    OutputFile file(checkpoint_.file, {});
+    file.write(std::string_view(content));
+    file.commit();
+    try {
+      server_.run(x, {}, {}, checkpoint_);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return static_cast<ErrorCode>(0);
+  };
+  EXPECT_EQ(code_with(bytes.substr(0, bytes.size() - 1)), ErrorCode::file_truncated);
+  EXPECT_EQ(code_with("what is this, a checkpoint?"), ErrorCode::file_foreign);
+  std::string changed = bytes;
+  changed[bytes.size() - 9] ^= 1;
+  EXPECT_EQ(code_with(changed), ErrorCode::file_corrupt);
+  EXPECT_EQ(code_with(bytes), static_cast<ErrorCode>(0));
+}
+
+// A state that is whole but of another circuit.
+TEST_F(CheckpointTest, MustFitTheCircuit) {
+  const Circuit& circuit = stored_.model.circuit;
+  const LweDimension dimension = stored_.model.plan.big_dimension();
+  RunState state{{0, 1, 1}, {}, {}};
+  state.values.emplace(0, LweBatch(dimension, 2));
+  state.outputs.emplace_back(dimension, 3);
+  check_state(state, circuit, dimension, 1, "x.ckpt");
+  const auto refused = [&](const std::function<void(RunState&)>& change) {
+    RunState other = state;
+    change(other);
+    refusal([&] { check_state(other, circuit, dimension, 1, "x.ckpt"); }, ErrorCode::file_corrupt);
+  };
+  refused([](RunState& s) { s.position.next_node = 99; });
+  refused([](RunState& s) { s.position.next_node = 2; });
+  refused([](RunState& s) { s.position.samples = 2; });
+  refused([](RunState& s) { s.position.samples = 0; });
+  refused([](RunState& s) { s.position.first_sample = 1; });
+  refused([](RunState& s) { s.outputs.clear(); });
+  refused([&](RunState& s) { s.outputs[0] = LweBatch(dimension, 2); });
+  refused([&](RunState& s) { s.values[0] = LweBatch(dimension, 3); });
 }
 
 }  // namespace
