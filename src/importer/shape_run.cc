@@ -1,12 +1,31 @@
 #include "importer/shape_run.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <list>
 
 #include "importer/onnx_tensor.h"
 #include "importer/operators.h"
+#include "torusml/error.h"
 
 namespace torusml {
+namespace {
+
+// Of a tensor that depends on the input. Each element becomes a ciphertext of some kilobytes, so no
+// network that can be run has as many; a file of a hundred bytes can name more than memory holds.
+constexpr std::size_t kMaxActivations = std::size_t{1} << 24;
+
+std::size_t checked_activations(const Shape& shape, const std::string& tensor) {
+  const std::size_t elements = checked_elements(shape);
+  if (elements <= kMaxActivations) return elements;
+  throw Error(ErrorCode::not_supported,
+              fmt::format("tensor '{}' of shape {} has {} elements, at most {} can be encrypted",
+                          tensor, to_string(shape), elements, kMaxActivations),
+              "", "a smaller input");
+}
+
+}  // namespace
 
 ShapeRun::ShapeRun(const FloatGraph& graph, std::int64_t batch) : graph_(graph) {
   for (const GraphInput& input : graph.inputs) {
@@ -45,7 +64,7 @@ FloatTensor ShapeRun::result_of(const FloatNode& node) const {
     } else {
       const Known& known = dependent_.at(name);
       const double filling = known.type == ElementType::floating ? 0.5 : 1;
-      const std::vector<double> values(checked_elements(known.shape), filling);
+      const std::vector<double> values(checked_activations(known.shape, name), filling);
       dummies.push_back({known.type, {known.shape, values}});
       operands.push_back(&dummies.back());
     }

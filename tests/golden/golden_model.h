@@ -1,0 +1,137 @@
+// What the golden files hold, made from fixed seeds: a network of two lookups, one ordinary and one
+// wide, under two small key sets. They are far below any security level, which only a test may be.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "artifact/codecs.h"
+#include "circuit/text.h"
+#include "parameters/optimizer.h"
+#include "parameters/wide_lookups.h"
+#include "random/test_seed.h"
+#include "tfhe/secret_keys.h"
+#include "torusml/error.h"
+
+namespace torusml::golden {
+
+inline constexpr const char* kPassphrase = "correct horse battery staple";
+inline const std::vector<std::int64_t> kInputs{-3, 4, 0, 0, 4, 4, -1, 2};  // four samples of two
+
+inline std::vector<TfheParameters> key_sets() {
+  const TfheParameters wide{.small_dimension = {10},
+                            .glwe_dimension = {1},
+                            .polynomial_size = {128},
+                            .bootstrap = {10, 4},
+                            .keyswitch = {4, 7},
+                            .grouping_factor = 2,
+                            .small_variance = {0x1p-60},
+                            .glwe_variance = {0x1p-100},
+                            .circuit_bootstrap = {6, 3},
+                            .trace = {8, 5}};
+  const TfheParameters plain{.small_dimension = {12},
+                             .glwe_dimension = {2},
+                             .polynomial_size = {64},
+                             .bootstrap = {13, 3},
+                             .keyswitch = {5, 5},
+                             .small_variance = {0x1p-56},
+                             .glwe_variance = {0x1p-100}};
+  return {wide, plain};
+}
+
+inline std::string entries(std::int64_t lower, std::int64_t upper,
+                           std::int64_t (*function)(std::int64_t)) {
+  std::string text;
+  for (std::int64_t v = lower; v <= upper; ++v)
+    text += (text.empty() ? "" : ", ") + std::to_string(function(v));
+  return text;
+}
+
+inline Circuit circuit() {
+  const auto relu = [](std::int64_t v) { return v > 0 ? v / 2 : 0; };
+  const auto absolute = [](std::int64_t v) { return v < 0 ? -v / 2 : v / 2; };
+  const auto remainder = [](std::int64_t v) { return (v + 25) % 5 - 2; };
+  return parse_circuit(R"(circuit "golden"
+  %0 = input "x" : tensor<2> [-3, 4]
+  %1 = linear dense(%0, @w) + @b : tensor<3> [-12, 12] "fc1"
+  %2 = lut %1 tables=[@t per-element] : tensor<3> [-12, 12] -> [0, 6] "relu1"
+  %3 = linear dense(%2, @v) : tensor<2> [-24, 66] "fc2"
+  %4 = lut %3 tables=[@r per-tensor] : tensor<2> [-24, 66] -> [-2, 2] "remainder"
+  output "y" %4
+constants
+  @w = dense 3x2 [1, 2, -1, 1, 2, -1]
+  @b = vector [0, 1, -1]
+  @t = table 2 rows [)" +
+                       entries(-12, 12, relu) + ", " + entries(-12, 12, absolute) +
+                       R"(] of [0, 1, 0]
+  @v = dense 2x3 [3, 4, 4, 4, -4, 5]
+  @r = table 1 rows [)" +
+                       entries(-24, 66, remainder) + "]\n");
+}
+
+// The lookup of seven bits is a wide one under the first key set, the other has the second.
+inline std::optional<ParameterChoice> choose(const ParameterRequest& request, std::string*) {
+  std::vector<std::size_t> set_of;
+  for (const NoiseConstraint& c : request.constraints)
+    set_of.push_back(c.is_lookup && set_of.empty() ? 1 : 0);
+  std::optional<ParameterChoice> choice = apply_key_sets(key_sets(), set_of, request);
+  if (!choice) return choice;
+  choice->wide.assign(request.constraints.size(), {});
+  bool has_wide = false;
+  for (std::size_t i = 0; i < request.constraints.size(); ++i) {
+    if (request.constraints[i].index_bits == 0 || set_of[i] != 0) continue;
+    choice->wide[i] = wide_shapes(request.constraints[i]).front();
+    has_wide = true;
+  }
+  if (!has_wide) choice->cost_ms_per_core += 100;  // plans with wide lookups are asked for apart
+  return choice;
+}
+
+inline CompiledModel model() {
+  CompiledModel model;
+  model.circuit = circuit();
+  model.plan = make_plan(model.circuit, {.max_exact_bits = 16}, choose);
+  const Plan& plan = model.plan;
+  ClientSpec& client = model.client;
+  client.model_name = "golden";
+  client.key_sets = key_sets();
+  client.options = plan.options;
+  const UniformQuantizer quantizer({.n_bits = 3, .is_signed = true}, {{0.125}, {0}, 3});
+  client.inputs = {{"x", {2}, quantizer, {-3, 4}, plan.tensors[0].scale, plan.tensors[0].center}};
+  client.outputs = {
+      {"y", {2}, {0.1, 1.0 / 3}, {0, -1}, {-2, 2}, plan.tensors[4].scale, plan.tensors[4].center}};
+  model.ranges = {{"fc1", {-9, 12}, {-10, 12}, {-12, 12}, 5, true},
+                  {"fc2", {0, 60}, {-24, 66}, {-24, 66}, 7, true}};
+  return model;
+}
+
+inline Provenance provenance() {
+  Provenance provenance{.model = hash_of(model()), .p_error = model().plan.options.p_error};
+  for (std::size_t i = 0; i < provenance.key.bytes.size(); ++i)
+    provenance.key.bytes[i] = static_cast<std::uint8_t>(16 * i + i);
+  return provenance;
+}
+
+inline SecretKeySet secret_keys() {
+  SecretGenerator random = TestSeed::make(1);
+  return {provenance(), key_sets(), SecretKeys::generate(key_sets().front(), random)};
+}
+
+inline EvaluationKeySet evaluation_keys(const SecretKeySet& secret) {
+  SecretGenerator random = TestSeed::make(2);
+  EvaluationKeySet made{provenance(), {}};
+  for (const TfheParameters& p : key_sets())
+    made.keys.push_back(make_evaluation_keys(secret.keys, p, random));
+  return made;
+}
+
+inline EncryptedInputs encrypted_inputs(const SecretKeySet& secret, const ClientSpec& spec) {
+  SecretGenerator random = TestSeed::make(3);
+  std::vector<Torus> phases;
+  for (const std::int64_t value : kInputs)
+    phases.push_back(encode(value, spec.inputs[0].torus_scale, spec.inputs[0].center));
+  return {provenance(), {{"x", {4, 2}, encrypt(secret.keys, phases, random)}}};
+}
+
+}  // namespace torusml::golden
