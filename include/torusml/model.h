@@ -19,8 +19,8 @@
 #include <utility>
 #include <vector>
 
-#include "torusml/export.h"
 #include "torusml/checkpoint.h"
+#include "torusml/export.h"
 #include "torusml/limits.h"
 #include "torusml/progress.h"
 #include "torusml/tensor.h"
