@@ -19,9 +19,9 @@
 #include <utility>
 #include <vector>
 
+#include "torusml/checkpoint.h"
 #include "torusml/client.h"
 #include "torusml/export.h"
-#include "torusml/checkpoint.h"
 #include "torusml/limits.h"
 #include "torusml/progress.h"
 #include "torusml/tensor.h"
@@ -58,10 +58,11 @@ struct CompileSettings {
   // Of single lookups and outputs, by name, in place of `precision`: their precision, and of a
   // tolerant one its tolerance (0: the one above).
   std::map<std::string, std::pair<std::string, double>> layers;
-  // Of precision "auto", and of bits 0 beside the float network, one at most: least share of samples with the same largest output (0.995
-  // for a network with one output of several elements), most relative error (0.01 for others), or a
-  // metric of floats by output, (samples, shape...), and of these samples' indices in the
-  // calibration data, that may lose max_loss at most; larger is better.
+  // Of precision "auto", and of bits 0 beside the float network, one at most: least share of
+  // samples with the same largest output (0.995 for a network with one output of several elements),
+  // most relative error (0.01 for others), or a metric of floats by output, (samples, shape...),
+  // and of these samples' indices in the calibration data, that may lose max_loss at most; larger
+  // is better.
   double agreement = 0, relative_error = 0;
   std::function<double(const std::vector<Tensor<double>>& outputs,
                        const std::vector<std::size_t>& samples)>
