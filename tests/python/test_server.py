@@ -289,7 +289,8 @@ def test_the_command_predicts(models, server, keys, tmp_path):
 
 def test_ctrl_c_stops_a_prediction_and_its_job(models, server, keys):
     script = f"""
-import numpy as np, torusml
+import signal, numpy as np, torusml
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
 client = torusml.Client({server.url!r}, model="first", token={server.tokens["bob"]!r},
                         keys={str(keys["bob"]["keys"])!r}, evaluation={str(keys["bob"]["evaluation"])!r})
 client.upload()
