@@ -12,6 +12,7 @@
 #include "compiler/plan_cost.h"
 #include "compiler/precision_score.h"
 #include "compiler/quantized_module.h"
+#include "compiler/trials.h"
 #include "quantization/calibration.h"
 #include "torusml/error.h"
 
@@ -126,18 +127,10 @@ class Searcher {
     } catch (const Error& error) {
       if (!is_too_demanding(error)) throw;
     }
-    count_trial();
+    trials_.add();
     return tried_.emplace(bits, std::move(candidate)).first->second;
   }
 
-  void count_trial() {
-    ++trials_;
-    if (search_.progress)
-      search_.progress(static_cast<std::size_t>(trials_),
-                       static_cast<std::size_t>(std::max(trials_, search_.max_trials)));
-  }
-
-  bool may_try() const { return trials_ < search_.max_trials - static_cast<int>(kMostVerified); }
   bool passes(const Candidate& c) const { return c.loss <= score_.most_loss() && is_possible(c); }
   static bool is_possible(const Candidate& c) { return c.cost < kInfinite; }
   // Less time, or the same within a per cent and fewer errors.
@@ -185,7 +178,7 @@ class Searcher {
       all.push_back({p, &Fewer::inputs});
       all.push_back({p, &Fewer::weights});
     }
-    if (!may_try() || tried(with(base, all, all.size(), 1)).cost > 0.99 * cost) return;
+    if (!trials_.may_try() || tried(with(base, all, all.size(), 1)).cost > 0.99 * cost) return;
     const std::vector<Place> order = least_sensitive_first(base, all);
     const int furthest = std::min(kFurthestBits, base.all - kFewestBits);
     for (int fewer = 1; fewer <= furthest; ++fewer) most_places(base, order, fewer);
@@ -194,7 +187,7 @@ class Searcher {
   std::vector<Place> least_sensitive_first(const Bits& base, const std::vector<Place>& all) {
     std::vector<std::pair<double, std::size_t>> sensitivity;
     for (std::size_t i = 0; i < all.size(); ++i)
-      sensitivity.emplace_back(may_try() ? tried(with(base, {all[i]}, 1, 1)).loss : 0, i);
+      sensitivity.emplace_back(trials_.may_try() ? tried(with(base, {all[i]}, 1, 1)).loss : 0, i);
     std::ranges::stable_sort(sensitivity);
     std::vector<Place> order;
     for (const auto& [loss, i] : sensitivity) order.push_back(all[i]);
@@ -204,7 +197,7 @@ class Searcher {
   // Tries the most places, in this order, that can have so many bits fewer.
   void most_places(const Bits& base, const std::vector<Place>& order, int fewer) {
     std::size_t low = 0, high = order.size();
-    while (low < high && may_try()) {
+    while (low < high && trials_.may_try()) {
       const std::size_t count = (low + high + 1) / 2;
       if (passes(tried(with(base, order, count, fewer))))
         low = count;
@@ -232,7 +225,7 @@ class Searcher {
     for (const Candidate& candidate : finalists()) {
       const QuantizedModule module = build(candidate.bits);
       const double loss = loss_of(module, samples_.held_out);
-      count_trial();
+      trials_.add();
       if (loss <= score_.most_loss()) return found(candidate.bits, loss);
       best = std::min(best.value_or(loss), loss);
     }
@@ -269,7 +262,7 @@ class Searcher {
     report.most_loss = score_.most_loss();
     report.loss = loss;
     report.samples = static_cast<std::int64_t>(samples_.held_out.size());
-    report.trials = trials_;
+    report.trials = trials_.count();
     report.bits = result.request.bits;
     for (const QuantizedLayer& layer : layers_) {
       const auto own = result.request.layers.find(layer.output);
@@ -288,7 +281,7 @@ class Searcher {
   SampleSplit samples_;
   std::vector<QuantizedLayer> layers_;
   std::map<Bits, Candidate> tried_;
-  int trials_ = 0;
+  Trials trials_{search_.max_trials, static_cast<int>(kMostVerified), search_.progress};
 };
 
 }  // namespace

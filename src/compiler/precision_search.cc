@@ -10,6 +10,7 @@
 
 #include "compiler/plan_cost.h"
 #include "compiler/precision_score.h"
+#include "compiler/trials.h"
 #include "runtime/executors.h"
 #include "torusml/error.h"
 
@@ -175,18 +176,9 @@ class Searcher {
       total +=
           score_.loss(to_floats(run_simulated(circuit_, plan, inputs, seed, {}, flips)), samples);
     }
-    count_trial();
+    trials_.add();
     return total / static_cast<double>(draws);
   }
-
-  void count_trial() {
-    ++trials_;
-    if (search_.progress)
-      search_.progress(static_cast<std::size_t>(trials_),
-                       static_cast<std::size_t>(std::max(trials_, search_.max_trials)));
-  }
-
-  bool may_try() const { return trials_ < search_.max_trials - static_cast<int>(kMostVerified); }
 
   // On the samples to choose by; infinite where there is no plan.
   double loss_at(const Rungs& rungs) {
@@ -233,7 +225,7 @@ class Searcher {
     if (parts_.size() < 2 || base == 0) return;
     const std::vector<std::size_t> order = least_sensitive_first(base);
     for (int step = 1; step <= std::min(kFurthestRungs, base); ++step) {
-      if (!may_try()) return;
+      if (!trials_.may_try()) return;
       refine(base, step, order);
     }
   }
@@ -243,7 +235,7 @@ class Searcher {
     for (std::size_t p = 0; p < parts_.size(); ++p) {
       Rungs rungs = uniform(base);
       rungs[p] = std::max(0, base - kProbeRungs);
-      sensitivity.emplace_back(may_try() ? loss_at(rungs) : 0, p);
+      sensitivity.emplace_back(trials_.may_try() ? loss_at(rungs) : 0, p);
     }
     std::ranges::sort(sensitivity);
     std::vector<std::size_t> order;
@@ -254,7 +246,7 @@ class Searcher {
   // The most parts, in this order, that can be `step` rungs coarser.
   void refine(int base, int step, const std::vector<std::size_t>& order) {
     std::size_t low = 0, high = order.size() - 1;
-    while (low < high && may_try()) {
+    while (low < high && trials_.may_try()) {
       const std::size_t count = (low + high + 1) / 2;
       Rungs rungs = uniform(base);
       for (std::size_t i = 0; i < count; ++i) rungs[order[i]] = base - step;
@@ -319,7 +311,7 @@ class Searcher {
                      .loss = loss,
                      .samples = static_cast<std::int64_t>(held_out_.size()),
                      .draws = static_cast<std::int64_t>(draws),
-                     .trials = trials_,
+                     .trials = trials_.count(),
                      .exact_ms_per_core = exact_cost_};
     for (const auto& [node, counts] : flips_) result.report.flip_rates[node] = counts.flip_rate();
     return result;
@@ -340,7 +332,7 @@ class Searcher {
   FlipCounts flips_;                      // of the candidate that is judged
   std::optional<Error> failure_;
   double exact_cost_ = 0;
-  int trials_ = 0;
+  Trials trials_{search_.max_trials, static_cast<int>(kMostVerified), search_.progress};
 };
 
 }  // namespace

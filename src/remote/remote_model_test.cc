@@ -9,6 +9,7 @@
 
 #include "artifact/hash.h"
 #include "parameters/noise.h"
+#include "remote/testing/error_in.h"
 #include "remote/testing/scripted_server.h"
 #include "torusml/error.h"
 
@@ -172,15 +173,6 @@ RemoteSettings quick() {
   settings.idle_timeout_s = 2;
   settings.patience_s = 5;
   return settings;
-}
-
-Error error_in(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error;
-  }
-  throw std::runtime_error("no error");
 }
 
 std::string fresh_folder() {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "remote/server_error.h"
+#include "remote/testing/error_in.h"
 #include "remote/testing/scripted_server.h"
 
 namespace torusml {
@@ -19,15 +20,6 @@ RemoteSettings quick() {
   settings.idle_timeout_s = 1;
   settings.patience_s = 5;
   return settings;
-}
-
-Error error_in(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error;
-  }
-  throw std::runtime_error("no error");
 }
 
 HttpAnswer answer_with(int status, const std::string& body) { return {status, {}, body}; }
