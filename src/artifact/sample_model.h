@@ -80,6 +80,18 @@ inline CompiledModel sample_model(bool with_lookup = true) {
   return model;
 }
 
+// The sample model under a key set that the engine takes; far below any security level.
+inline CompiledModel runnable_sample_model() {
+  CompiledModel model = sample_model();
+  TfheParameters parameters = model.plan.key_sets[0].parameters;
+  parameters.polynomial_size = {256};
+  parameters.bootstrap = {.base_log2 = 9, .level_count = 4};
+  parameters.glwe_variance = {0x1p-110};
+  model.plan.key_sets = {make_key_set(parameters)};
+  model.client.key_sets = {parameters};
+  return model;
+}
+
 inline Provenance sample_provenance() {
   Provenance provenance{.profile = Profile::shared_results, .p_error = std::exp2(-128)};
   provenance.model.bytes.fill(0xab);

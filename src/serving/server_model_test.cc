@@ -17,15 +17,8 @@
 namespace torusml {
 namespace {
 
-// The sample model under a key set that the engine takes; far below any security level.
 StoredModel make_model() {
-  StoredModel stored{sample_model(), {}, "test"};
-  TfheParameters parameters = stored.model.plan.key_sets[0].parameters;
-  parameters.polynomial_size = {256};
-  parameters.bootstrap = {.base_log2 = 9, .level_count = 4};
-  parameters.glwe_variance = {0x1p-110};
-  stored.model.plan.key_sets = {make_key_set(parameters)};
-  stored.model.client.key_sets = {parameters};
+  StoredModel stored{runnable_sample_model(), {}, "test"};
   stored.hash.bytes.fill(7);
   return stored;
 }

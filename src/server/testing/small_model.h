@@ -15,13 +15,7 @@ namespace torusml {
 
 // `seed` makes other models of the same key sets.
 inline StoredModel small_model(std::uint8_t seed = 7) {
-  StoredModel stored{sample_model(), {}, "test"};
-  TfheParameters parameters = stored.model.plan.key_sets[0].parameters;
-  parameters.polynomial_size = {256};
-  parameters.bootstrap = {.base_log2 = 9, .level_count = 4};
-  parameters.glwe_variance = {0x1p-110};
-  stored.model.plan.key_sets = {make_key_set(parameters)};
-  stored.model.client.key_sets = {parameters};
+  StoredModel stored{runnable_sample_model(), {}, "test"};
   stored.model.plan.outputs.begin()->second.guard += 1e-6 * seed;
   stored.hash = hash_of(stored.model);
   return stored;
