@@ -63,7 +63,7 @@ CASES = {
     "checkerboard": Case(
         "checkerboard", qat=True, by_hand=setting(6, "APPROXIMATE", 0.01), samples=500, keys=3, max_loss=None
     ),
-    "nn-20-qat": Case("nn-20", qat=True, by_hand=DEEP, options=IMAGES),
+    "nn-20-qat": Case("nn-20", qat=True, by_hand=DEEP, max_loss=0.005, options=IMAGES),
     "nn-20-ptq": Case("nn-20", qat=False, by_hand=DEEP, max_loss=0.005, options=IMAGES),
     "nn-50-qat": Case("nn-50", qat=True, by_hand=DEEP, max_loss=0.005, options=IMAGES),
     "nn-50-ptq": Case("nn-50", qat=False, by_hand=DEEP, max_loss=0.005, options=IMAGES),

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <optional>
@@ -17,12 +18,15 @@
 namespace torusml {
 namespace {
 
-// Rungs: tolerances 2^-4, 2^-4.5, ... 2^-11, then exact.
-constexpr double kCoarsestBits = 4, kRungBits = 0.5;
-constexpr int kTolerantRungs = 15, kExactRung = kTolerantRungs;
+// Rungs: tolerances 2^-4, 2^-4.125, ... 2^-11, then exact. Key sets are a quarter of a bit apart
+// and less, so a coarser ladder would miss cheaper ones.
+constexpr double kCoarsestBits = 4, kRungBits = 0.125;
+constexpr int kTolerantRungs = 57, kExactRung = kTolerantRungs;
 constexpr std::size_t kMostParts = 16;
-constexpr int kFurthestRungs = 4;  // how much coarser parts are tried than the best uniform rung
-constexpr int kProbeRungs = 2;     // how much coarser a part is for its sensitivity
+// In rungs: how much coarser parts are tried than the best uniform rung, how much coarser a part is
+// for its sensitivity, and how far apart the finer rungs are that stand in reserve.
+constexpr std::array kCoarserRungs = {1, 2, 4, 8, 12, 16};
+constexpr int kProbeRungs = 8, kReserveRungs = 4;
 // A metric's loss is what is lost less what chance gains: it scatters more.
 constexpr std::size_t kWantedDraws = 2000,
                       kWantedMetricDraws = 10000;  // samples times simulations of each, in a trial
@@ -224,8 +228,8 @@ class Searcher {
   void refine(int base) {
     if (parts_.size() < 2 || base == 0) return;
     const std::vector<std::size_t> order = least_sensitive_first(base);
-    for (int step = 1; step <= std::min(kFurthestRungs, base); ++step) {
-      if (!trials_.may_try()) return;
+    for (const int step : kCoarserRungs) {
+      if (step > base || !trials_.may_try()) return;
       refine(base, step, order);
     }
   }
@@ -261,16 +265,19 @@ class Searcher {
     }
   }
 
+  void add(int rung) {
+    const std::optional<Plan>& plan = plan_at(uniform(rung));
+    if (plan) candidates_.push_back({uniform(rung), plan->cost_ms_per_core});
+  }
+
   // What is judged on the samples held out, by cost: the cheapest candidates, and the finer uniform
   // rungs in case that none of them passes, exact the last of them.
   std::vector<Candidate> finalists(int base) {
     std::erase_if(candidates_, [&](const Candidate& c) { return c.rungs == uniform(kExactRung); });
     std::ranges::stable_sort(candidates_, {}, &Candidate::cost);
     if (candidates_.size() > kMostVerified) candidates_.resize(kMostVerified);
-    for (int rung = std::min(base + 1, kExactRung); rung <= kExactRung; ++rung) {
-      const std::optional<Plan>& plan = plan_at(uniform(rung));
-      if (plan) candidates_.push_back({uniform(rung), plan->cost_ms_per_core});
-    }
+    for (int rung = base + kReserveRungs; rung < kExactRung; rung += kReserveRungs) add(rung);
+    add(kExactRung);
     std::ranges::stable_sort(candidates_, {}, &Candidate::cost);
     return std::move(candidates_);
   }
