@@ -246,9 +246,7 @@ class TestArchives:
         for size, error in ((0xFFFFFFF0, errors.FileTooLarge), (8, errors.FileCorrupt), (6, errors.FileCorrupt)):
             # Of the central directory, packed and unpacked: what a reader would believe.
             announced = size.to_bytes(4, "little")
-            (tmp_path / "b.zip").write_bytes(
-                whole[: directory + 20] + announced + announced + whole[directory + 28 :]
-            )
+            (tmp_path / "b.zip").write_bytes(whole[: directory + 20] + announced + announced + whole[directory + 28 :])
             with pytest.raises(error):
                 read_archive(tmp_path / "b.zip", "m")
 
