@@ -238,3 +238,49 @@ class TestArchives:
             archive.writestr("m", b"content")
         with pytest.raises(errors.FileCorrupt):
             read_archive(tmp_path / "c.zip", "m")
+
+    def test_announced_sizes(self, tmp_path):
+        write_archive(tmp_path / "a.zip", "m", b"content")
+        whole = (tmp_path / "a.zip").read_bytes()
+        directory = whole.index(b"PK\x01\x02")
+        for size, error in ((0xFFFFFFF0, errors.FileTooLarge), (8, errors.FileCorrupt), (6, errors.FileCorrupt)):
+            # Of the central directory, packed and unpacked: what a reader would believe.
+            announced = size.to_bytes(4, "little")
+            (tmp_path / "b.zip").write_bytes(whole[: directory + 20] + announced + announced + whole[directory + 28 :])
+            with pytest.raises(error):
+                read_archive(tmp_path / "b.zip", "m")
+
+    def test_what_zipfile_refuses(self, tmp_path):
+        write_archive(tmp_path / "a.zip", "m", b"content")
+        whole = bytearray((tmp_path / "a.zip").read_bytes())
+        directory = whole.index(b"PK\x01\x02")
+        version, flags, name = directory + 6, directory + 8, directory + 46
+        for changes in ({version: 0xFF}, {flags + 1: 0x08, name: 0xFF}):
+            changed = bytearray(whole)
+            for at, value in changes.items():
+                changed[at] = value
+            (tmp_path / "b.zip").write_bytes(changed)
+            with pytest.raises(errors.FileForeign):
+                read_archive(tmp_path / "b.zip", "m")
+
+    @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+    def test_every_byte(self, tmp_path, compression):
+        """Another value at any place: the same content, or an error that names the file."""
+        path = tmp_path / "a.zip"
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            archive.writestr("m", b"content of the one member" * 4)
+        whole = path.read_bytes()
+        outcomes = set()
+        for at in range(len(whole)):
+            for value in (0x00, 0x01, 0x08, 0x7F, 0x80, 0xFF):
+                path.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
+                try:
+                    assert read_archive(path, "m", 4096) == b"content of the one member" * 4
+                except (errors.FileForeign, errors.FileCorrupt, errors.FileTooLarge) as error:
+                    assert str(path) in str(error)
+                    outcomes.add(type(error))
+        assert outcomes == {errors.FileForeign, errors.FileCorrupt, errors.FileTooLarge}
+        for end in range(len(whole)):
+            path.write_bytes(whole[:end])
+            with pytest.raises(errors.FileForeign):
+                read_archive(path, "m")

@@ -29,13 +29,21 @@ def read_archive(path: Path, member: str, max_bytes: int = MAX_BYTES) -> bytes:
     where = f"file '{path}'"
     try:
         size = path.stat().st_size
-        if size > max_bytes + _OVERHEAD:
-            raise FileTooLarge(f"it has {size} bytes, at most {max_bytes + _OVERHEAD} are taken", where)
-        with zipfile.ZipFile(path) as archive:
-            return _read_member(archive, member, max_bytes, where)
     except OSError as error:
         raise FileUnreadable(error.strerror or str(error), where) from error
-    except zipfile.BadZipFile as error:
+    if size > max_bytes + _OVERHEAD:
+        raise FileTooLarge(f"it has {size} bytes, at most {max_bytes + _OVERHEAD} are taken", where)
+    with _open(path, where) as archive:
+        return _read_member(archive, member, max_bytes, where)
+
+
+def _open(path: Path, where: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except OSError as error:
+        raise FileUnreadable(error.strerror or str(error), where) from error
+    # The last two: a version that zipfile does not know; names that are no UTF-8 although they say so.
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise FileForeign(f"it is not an archive that can be read: {error}", where) from error
 
 
@@ -48,9 +56,13 @@ def _read_member(archive: zipfile.ZipFile, member: str, max_bytes: int, where: s
         raise FileTooLarge(f"'{member}' has {info.file_size} bytes, at most {max_bytes} are taken", where)
     if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise FileCorrupt(f"'{member}' is neither stored nor deflated", where)
+    if info.header_offset < 0:
+        raise FileCorrupt(f"'{member}' lies outside the file", where)
     try:
         with archive.open(info) as stream:
             content = stream.read(info.file_size + 1)  # no more than was announced
+    except OSError as error:
+        raise FileUnreadable(error.strerror or str(error), where) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         raise FileCorrupt(f"'{member}': {error}", where) from error
     if len(content) != info.file_size:
