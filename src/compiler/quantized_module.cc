@@ -57,6 +57,7 @@ void QuantizedModule::lower_for(const std::vector<Tensor<double>>& inputs, Preci
                           .removed_bits = removed_bits_};
   LoweredModel lowered = lower(quantized_, inputs, options);
   removed_bits_ = std::move(lowered.removed_bits);
+  exact_nodes_ = std::move(lowered.exact_nodes);
   if (hooks.after_pass) hooks.after_pass("lowering", lowered.circuit);
   circuit_ = run_passes(lowered.circuit, [&](const Pass& pass, const Circuit& after) {
     if (hooks.after_pass) hooks.after_pass(pass.name, after);
@@ -134,8 +135,20 @@ Circuit cheaper_scales(const Circuit& circuit, PlanOptions options) {
 void QuantizedModule::lower_for_plan(const std::vector<Tensor<double>>& inputs, Precision precision,
                                      const PlanOptions& options, const CompileHooks& hooks) {
   lower_for(inputs, precision, hooks);
-  circuit_ = cheaper_scales(circuit_, options);
+  circuit_ = cheaper_scales(circuit_, with_exact_nodes(options));
   if (hooks.after_pass) hooks.after_pass(kScalesPass, circuit_);
+}
+
+PlanOptions QuantizedModule::with_exact_nodes(PlanOptions options) const {
+  if (options.precision != Precision::tolerant && options.precision != Precision::automatic)
+    return options;
+  for (const Node& node : circuit_.nodes) {
+    const bool is_read =
+        std::holds_alternative<Lut>(node.op) || std::holds_alternative<Output>(node.op);
+    if (is_read && exact_nodes_.contains(node.name))
+      options.layers.try_emplace(node.name, LayerPrecision{});
+  }
+  return options;
 }
 
 // Leaves the circuit lowered as the choice needs it.
@@ -144,9 +157,10 @@ PlanOptions QuantizedModule::choose(const std::vector<Tensor<double>>& inputs,
                                     const CompileHooks& hooks,
                                     std::optional<PrecisionReport>& report) {
   lower_for_plan(inputs, options.precision, options, hooks);
-  if (options.precision != Precision::automatic) return options;
+  const PlanOptions fixed = with_exact_nodes(options);
+  if (options.precision != Precision::automatic) return fixed;
   PrecisionFound found =
-      search_precision(circuit_, client_, quantize_inputs(inputs), options, search);
+      search_precision(circuit_, client_, quantize_inputs(inputs), fixed, search);
   report = found.report;
   if (!found.is_exact) return std::move(found.options);
   lower_for_plan(inputs, Precision::exact, found.options, hooks);

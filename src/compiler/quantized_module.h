@@ -12,6 +12,8 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -82,6 +84,8 @@ class QuantizedModule {
   PlanOptions choose(const std::vector<Tensor<double>>& inputs, const PlanOptions& options,
                      const PrecisionSearch& search, const CompileHooks& hooks,
                      std::optional<PrecisionReport>& report);
+  // Where these are not exact already, those of the circuit's layers that must be.
+  PlanOptions with_exact_nodes(PlanOptions options) const;
   void lower_for(const std::vector<Tensor<double>>& inputs, Precision precision,
                  const CompileHooks& hooks);
   // And with a result for each torus scale where that is cheaper.
@@ -93,6 +97,7 @@ class QuantizedModule {
   double margin_ = 0.05;
   std::optional<Rounding> rounding_;
   std::map<std::string, int> removed_bits_;  // by layer output
+  std::set<std::string> exact_nodes_;        // lookups and outputs, by name
   Circuit circuit_;
   ClientSpec client_;
   std::vector<RangeReport> ranges_;

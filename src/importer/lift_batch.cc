@@ -40,6 +40,9 @@ class Lifting {
         {"Concat", &Lifting::along_axis},
         {"Split", &Lifting::along_axis},
         {"Gather", &Lifting::along_axis},
+        {"ArgMax", &Lifting::along_axis},
+        {"ArgMin", &Lifting::along_axis},
+        {"TopK", &Lifting::along_axis},
         {"Softmax", &Lifting::along_axis},
         {"LogSoftmax", &Lifting::along_axis},
         {"LayerNormalization", &Lifting::along_axis},
@@ -181,8 +184,8 @@ class Lifting {
     const bool all = std::ranges::all_of(
         operands_, [&](const std::string& name) { return dependent_.contains(name); });
     if (node.op_type == "Concat" && !all) refuse(node, "Concat with a constant");
-    const bool is_last =
-        node.op_type.ends_with("Normalization") || node.op_type.ends_with("oftmax");
+    const bool is_last = node.op_type.ends_with("Normalization") ||
+                         node.op_type.ends_with("oftmax") || node.op_type == "TopK";
     const bool flattened = node.attributes.count("flattened") > 0;
     const std::int64_t otherwise = flattened ? 1 : is_last ? -1 : 0;
     const std::int64_t axis = integer_attribute(node, "axis", otherwise);

@@ -284,18 +284,18 @@ class GraphReader {
     return node;
   }
 
-  // A Split becomes one node for each result that is used.
+  // A Split or a TopK becomes one node for each result that is used.
   void add_node(FloatNode node, std::size_t i) {
     auto& nodes = result_.graph.nodes;
     const bool is_softmax = node.op_type == "Softmax" || node.op_type == "LogSoftmax";
     if (is_softmax && opset_ < kOneAxisOpset) node.attributes["flattened"] = std::int64_t{1};
-    if (!is_split(source_.nodes[i])) return nodes.push_back(std::move(node));
+    if (!has_several_results(source_.nodes[i])) return nodes.push_back(std::move(node));
     const std::vector<std::string>& outputs = source_.nodes[i].outputs;
     node.attributes.erase("num_outputs");
     node.attributes["outputs"] = static_cast<std::int64_t>(outputs.size());
     const std::string name = node.name;
     for (std::size_t k = 0; k < outputs.size(); ++k) {
-      if (!is_used(outputs[k])) continue;
+      if (outputs[k].empty() || !is_used(outputs[k])) continue;
       if (k > 0) node.name = fmt::format("{}/{}", name, k);
       node.outputs = {outputs[k]};
       node.attributes["output"] = static_cast<std::int64_t>(k);
@@ -303,8 +303,8 @@ class GraphReader {
     }
   }
 
-  static bool is_split(const OnnxNode& node) {
-    return node.domain.empty() && node.op_type == "Split";
+  static bool has_several_results(const OnnxNode& node) {
+    return node.domain.empty() && (node.op_type == "Split" || node.op_type == "TopK");
   }
 
   bool is_used(const std::string& tensor) const {
@@ -327,7 +327,7 @@ class GraphReader {
 
   // Our operators have one output; the others (Dropout's mask...) must be unused.
   std::vector<std::string> used_outputs(const OnnxNode& source, std::size_t i) const {
-    if (is_split(source) && !source.outputs.empty()) return {source.outputs[0]};
+    if (has_several_results(source) && !source.outputs.empty()) return {source.outputs[0]};
     if (source.outputs.empty() || source.outputs[0].empty()) {
       throw_invalid("the node has no first output", label(i));
     }

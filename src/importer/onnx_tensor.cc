@@ -16,6 +16,23 @@ namespace {
 
 std::string quoted(const OnnxTensor& tensor) { return fmt::format("tensor '{}'", tensor.name); }
 
+[[noreturn]] void throw_size(const OnnxTensor& tensor, std::size_t has, std::uint64_t needs,
+                             const char* unit) {
+  throw Error(ErrorCode::invalid_model,
+              fmt::format("its data has {} {}, but its shape {} of {} needs {}", has, unit,
+                          to_string(tensor.dims), onnx_type_name(tensor.data_type), needs),
+              quoted(tensor));
+}
+
+// Of raw data. Error invalid_model beyond 64 bits.
+std::uint64_t stored_bytes(const OnnxTensor& tensor, std::uint64_t count) {
+  const auto bits = static_cast<std::uint64_t>(onnx_type_bits(tensor.data_type));
+  std::uint64_t total = 0;
+  if (__builtin_mul_overflow(count, bits, &total) || total > UINT64_MAX - 7)
+    throw_size(tensor, tensor.raw_data ? tensor.raw_data->size() : 0, UINT64_MAX, "bytes");
+  return (total + 7) / 8;
+}
+
 // Integers pass through float64. The huge ones that exporters write stand for "until the end" and
 // may be rounded; others must be exact.
 double exact_double(std::int64_t value) {
@@ -56,6 +73,22 @@ std::vector<double> decode_raw(const char* bytes, std::size_t count) {
   return values;
 }
 
+// Elements of less than a byte: the first one in the lowest bits. What is left of the last byte
+// does not count.
+std::vector<double> decode_packed(OnnxType type, const char* bytes, std::size_t count) {
+  const int bits = onnx_type_bits(static_cast<int>(type));
+  const unsigned values = 1u << bits, in_a_byte = 8u / static_cast<unsigned>(bits);
+  const bool is_signed = onnx_integer_range(static_cast<int>(type))->minimum < 0;
+  std::vector<double> result(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto byte = static_cast<unsigned char>(bytes[i / in_a_byte]);
+    const unsigned shift = static_cast<unsigned>(i % in_a_byte) * static_cast<unsigned>(bits);
+    const unsigned value = byte >> shift & (values - 1);
+    result[i] = static_cast<double>(value) - (is_signed && value >= values / 2 ? values : 0.0);
+  }
+  return result;
+}
+
 std::vector<double> decode_raw(OnnxType type, const char* bytes, std::size_t count) {
   switch (type) {
     case OnnxType::float32:
@@ -84,6 +117,11 @@ std::vector<double> decode_raw(OnnxType type, const char* bytes, std::size_t cou
       return decode_raw<std::int64_t>(bytes, count);
     case OnnxType::uint64:
       return decode_raw<std::uint64_t>(bytes, count);
+    case OnnxType::uint4:
+    case OnnxType::int4:
+    case OnnxType::uint2:
+    case OnnxType::int2:
+      return decode_packed(type, bytes, count);
     default:
       throw Error(ErrorCode::internal, "data type without a decoder");
   }
@@ -97,8 +135,23 @@ std::vector<double> convert(const std::vector<T>& from) {
   return values;
 }
 
+// Of packed elements a typed field holds the bytes.
+std::vector<double> decode_packed(OnnxType type, const OnnxTensor& tensor, std::size_t count) {
+  std::string bytes;
+  for (const std::int64_t byte : tensor.int_data) {
+    if (byte < -128 || byte > 255) {
+      throw Error(ErrorCode::invalid_model, fmt::format("{} is no byte of packed elements", byte),
+                  quoted(tensor));
+    }
+    bytes.push_back(static_cast<char>(byte));
+  }
+  if (bytes.size() != stored_bytes(tensor, count))
+    throw_size(tensor, bytes.size(), stored_bytes(tensor, count), "bytes");
+  return decode_packed(type, bytes.data(), count);
+}
+
 // Typed fields: 16-bit floats travel as their bits in int32_data.
-std::vector<double> decode_typed(OnnxType type, const OnnxTensor& tensor) {
+std::vector<double> decode_typed(OnnxType type, const OnnxTensor& tensor, std::size_t count) {
   switch (type) {
     case OnnxType::float32:
       return convert(tensor.float_data);
@@ -117,6 +170,11 @@ std::vector<double> decode_typed(OnnxType type, const OnnxTensor& tensor) {
       }
       return values;
     }
+    case OnnxType::uint4:
+    case OnnxType::int4:
+    case OnnxType::uint2:
+    case OnnxType::int2:
+      return decode_packed(type, tensor, count);
     default:
       return convert(tensor.int_data);
   }
@@ -173,22 +231,10 @@ std::int64_t count_elements(const OnnxTensor& tensor) {
   }
 }
 
-[[noreturn]] void throw_size(const OnnxTensor& tensor, std::size_t has, std::uint64_t needs,
-                             const char* unit) {
-  throw Error(ErrorCode::invalid_model,
-              fmt::format("its data has {} {}, but its shape {} of {} needs {}", has, unit,
-                          to_string(tensor.dims), onnx_type_name(tensor.data_type), needs),
-              quoted(tensor));
-}
-
 std::vector<double> read_values(const OnnxTensor& tensor, const ExternalFiles& files) {
   const auto type = static_cast<OnnxType>(tensor.data_type);
   const std::int64_t count = count_elements(tensor);
-  std::uint64_t bytes = 0;
-  if (__builtin_mul_overflow(static_cast<std::uint64_t>(count), onnx_type_bytes(tensor.data_type),
-                             &bytes)) {
-    throw_size(tensor, tensor.raw_data ? tensor.raw_data->size() : 0, UINT64_MAX, "bytes");
-  }
+  const std::uint64_t bytes = stored_bytes(tensor, static_cast<std::uint64_t>(count));
   if (tensor.is_external) {
     const std::vector<char> data = read_external(tensor, bytes, files);
     return decode_raw(type, data.data(), count);
@@ -198,7 +244,7 @@ std::vector<double> read_values(const OnnxTensor& tensor, const ExternalFiles& f
       throw_size(tensor, tensor.raw_data->size(), bytes, "bytes");
     return decode_raw(type, tensor.raw_data->data(), count);
   }
-  std::vector<double> values = decode_typed(type, tensor);
+  std::vector<double> values = decode_typed(type, tensor, static_cast<std::size_t>(count));
   if (values.size() != static_cast<std::uint64_t>(count)) {
     throw_size(tensor, values.size(), count, "values");
   }

@@ -201,7 +201,7 @@ TEST(OnnxGraph, NamesEveryUnsupportedOperator) {
   const std::string text = import_failure(ErrorCode::unsupported_operator,
                                           GraphBuilder()
                                               .input("x", {1, 3})
-                                              .node("ArgMax", {"x"}, {"a"}, {}, "", "head")
+                                              .node("Hardmax", {"x"}, {"a"}, {}, "", "head")
                                               .node("Relu", {"a"}, {"b"})
                                               .node("Fancy", {"b"}, {"c"}, {}, "my.domain")
                                               .node("ConstantOfShape", {"c"}, {"y"})
@@ -209,7 +209,7 @@ TEST(OnnxGraph, NamesEveryUnsupportedOperator) {
                                               .constant(BuiltTensor::integers("i", {0}))
                                               .output("y"));
   EXPECT_TRUE(has(text, "3 operators are not supported")) << text;
-  EXPECT_TRUE(has(text, "node 'head' (ArgMax): take it on the decrypted output")) << text;
+  EXPECT_TRUE(has(text, "node 'head' (Hardmax): take it on the decrypted output")) << text;
   EXPECT_TRUE(has(text, "(my.domain.Fancy)")) << text;
   EXPECT_TRUE(has(text, "(ConstantOfShape), which is supported on constants only")) << text;
   EXPECT_FALSE(has(text, "(LSTM)")) << text;
@@ -322,6 +322,30 @@ TEST(OnnxGraph, RefusesBadTensors) {
   EXPECT_TRUE(has(import_failure(ErrorCode::invalid_model,
                                  with(floats({3}, {1, 2, 3})).constant(floats({3}, {1, 2, 3}))),
                   "twice"));
+}
+
+// Four or two in a byte, the first one lowest; the last byte may be filled in part.
+TEST(OnnxGraph, ReadsPackedElements) {
+  const auto with = [](OnnxType type, const std::string& bytes) {
+    return GraphBuilder()
+        .input("x", {1, 5})
+        .node("DequantizeLinear", {"c", "s"}, {"f"})
+        .node("Add", {"x", "f"}, {"y"})
+        .constant({"c", type, {5}, bytes, {}})
+        .constant(BuiltTensor::floats("s", {}, {0.5f}))
+        .output("y");
+  };
+  const auto values = [&](OnnxType type, const std::string& bytes) {
+    const FloatGraph graph = import(with(type, bytes).model(25));
+    return evaluate(graph, {{{1, 5}, {0, 0, 0, 0, 0}}}).at("y").values.data;
+  };
+  EXPECT_EQ(values(OnnxType::int4, "\x78\xf0\xa3"), (std::vector<double>{-4, 3.5, 0, -0.5, 1.5}));
+  EXPECT_EQ(values(OnnxType::uint4, "\x78\xf0\xa3"), (std::vector<double>{4, 3.5, 0, 7.5, 1.5}));
+  EXPECT_EQ(values(OnnxType::int2, "\xb1\x02"), (std::vector<double>{0.5, 0, -0.5, -1, -1}));
+  EXPECT_EQ(values(OnnxType::uint2, "\xb1\x02"), (std::vector<double>{0.5, 0, 1.5, 1, 1}));
+  const std::string text =
+      import_failure(ErrorCode::invalid_model, with(OnnxType::int4, "\x78\xf0"));
+  EXPECT_TRUE(has(text, "2 bytes") && has(text, "needs 3")) << text;
 }
 
 TEST(OnnxGraph, RefusesHugeTensors) {

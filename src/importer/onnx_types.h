@@ -48,14 +48,14 @@ struct IntegerRange {
 // "int8", or "data type 19" for one that has no name here.
 std::string onnx_type_name(int data_type);
 
-// Bytes of one element in raw_data; 0 for types that are not read.
-int onnx_type_bytes(int data_type);
+// Bits of one element in raw_data, where elements of less than a byte are packed, the first one
+// lowest; 0 for types that are not read.
+int onnx_type_bits(int data_type);
 
 // The range of an integer type (of bool: none).
 std::optional<IntegerRange> onnx_integer_range(int data_type);
 
-// Null for types that are not read (strings, float8, complex...). Types of less than a byte have a
-// range but are not read.
+// Null for types that are not read (strings, float8, complex...).
 std::optional<ElementType> onnx_element_type(int data_type);
 
 }  // namespace torusml

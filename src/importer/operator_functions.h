@@ -49,9 +49,15 @@ FloatTensor average_pool(const FloatNode& node, const Operands& operands);
 FloatTensor transposed_convolution(const FloatNode& node, const Operands& operands);
 FloatTensor max_pool(const FloatNode& node, const Operands& operands);
 FloatTensor pad(const FloatNode& node, const Operands& operands);
+FloatTensor resize(const FloatNode& node, const Operands& operands);
 
 // operators_reduce.cc: sums, means, norms and extrema over axes.
 FloatTensor reduce(const FloatNode& node, const Operands& operands);
+
+// operators_select.cc: ArgMax, ArgMin and TopK. A TopK node has one result, that of its attribute
+// `output`: values, or places.
+FloatTensor place_of_extremum(const FloatNode& node, const Operands& operands);
+FloatTensor top_k(const FloatNode& node, const Operands& operands);
 
 // operators_normalize.cc
 FloatTensor softmax(const FloatNode& node, const Operands& operands);
@@ -64,7 +70,6 @@ FloatTensor group_normalization(const FloatNode& node, const Operands& operands)
 // result, that of its attribute `output`.
 FloatTensor split(const FloatNode& node, const Operands& operands);
 FloatTensor tile(const FloatNode& node, const Operands& operands);
-FloatTensor resize(const FloatNode& node, const Operands& operands);
 FloatTensor trilu(const FloatNode& node, const Operands& operands);
 
 // operators_shape.cc
@@ -88,6 +93,9 @@ FloatTensor slice(const FloatNode& node, const Operands& operands);
 // operators_quantize.cc
 FloatTensor cast(const FloatNode& node, const Operands& operands);
 FloatTensor quant(const FloatNode& node, const Operands& operands);
+FloatTensor truncate(const FloatNode& node, const Operands& operands);
+// The step of what a Trunc gives, of its operands.
+FloatTensor truncated_scale(const Operands& operands);
 FloatTensor quantize_linear(const FloatNode& node, const Operands& operands);
 FloatTensor dequantize_linear(const FloatNode& node, const Operands& operands);
 

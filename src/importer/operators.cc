@@ -177,6 +177,8 @@ std::vector<Operator> other_rows() {
   return {
       quantizer_row("onnx.brevitas", "Quant", quant, 4, 4, quantizer),
       quantizer_row("qonnx.custom_op.general", "Quant", quant, 4, 4, quantizer),
+      quantizer_row("onnx.brevitas", "Trunc", truncate, 5, 6, quantizer),
+      quantizer_row("qonnx.custom_op.general", "Trunc", truncate, 5, 6, quantizer),
       quantizer_row("", "QuantizeLinear", quantize_linear, 2, 3, linear),
       quantizer_row("", "DequantizeLinear", dequantize_linear, 2, 3,
                     {"axis", "block_size", "output_dtype"}),
@@ -204,6 +206,9 @@ std::vector<Operator> other_rows() {
       reduce_row("ReduceSumSquare"),
       reduce_row("ReduceLogSum"),
       reduce_row("ReduceLogSumExp"),
+      row(kMixing, "ArgMax", place_of_extremum, 1, 1, 1, {"axis", "keepdims", "select_last_index"}),
+      row(kMixing, "ArgMin", place_of_extremum, 1, 1, 1, {"axis", "keepdims", "select_last_index"}),
+      row(kMixing, "TopK", top_k, 2, 2, 1, {"axis", "largest", "sorted"}),
       row(kMixing, "Softmax", softmax, 1, 1, 1, {"axis"}),
       row(kMixing, "LogSoftmax", log_softmax, 1, 1, 1, {"axis"}),
       row(kMixing, "LayerNormalization", layer_normalization, 2, 3, 1,

@@ -1,7 +1,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "importer/onnx_tensor.h"
 #include "importer/operator_functions.h"
@@ -51,63 +50,6 @@ std::vector<std::int64_t> split_sizes(const FloatNode& node, const Operands& ope
   return sizes;
 }
 
-// The place in the operand that a place of the result stands for.
-double resized_place(const std::string& mode, double place, double scale, double from, double to) {
-  if (mode == "asymmetric") return place / scale;
-  if (mode == "align_corners") return to == 1 ? 0 : place * (from - 1) / (to - 1);
-  if (mode == "half_pixel") return (place + 0.5) / scale - 0.5;
-  if (mode == "pytorch_half_pixel") return to == 1 ? 0 : (place + 0.5) / scale - 0.5;
-  if (mode == "half_pixel_symmetric") {
-    const double adjustment = to / (scale * from);
-    return from / 2 * (1 - adjustment) + (place + 0.5) / scale - 0.5;
-  }
-  throw Error(ErrorCode::not_supported, fmt::format("coordinate_transformation_mode '{}'", mode),
-              "",
-              "asymmetric, half_pixel, half_pixel_symmetric, pytorch_half_pixel or align_corners");
-}
-
-double nearest(const std::string& mode, double place) {
-  if (mode == "round_prefer_floor") return std::ceil(place - 0.5);
-  if (mode == "round_prefer_ceil") return std::floor(place + 0.5);
-  if (mode == "floor") return std::floor(place);
-  if (mode == "ceil") return std::ceil(place);
-  throw invalid(fmt::format("attribute 'nearest_mode' is '{}'", mode));
-}
-
-struct ResizedAxis {
-  std::int64_t size;
-  double scale;
-};
-
-std::vector<ResizedAxis> resized_axes(const FloatNode& node, const Operands& operands,
-                                      const Shape& from) {
-  const auto given = [&](std::size_t i) {
-    return i < operands.size() && operands[i] && !operands[i]->values.data.empty();
-  };
-  if (given(2) == given(3)) throw invalid("a Resize needs either scales or sizes");
-  if (string_attribute(node, "keep_aspect_ratio_policy", "stretch") != "stretch")
-    throw Error(ErrorCode::not_supported, "keep_aspect_ratio_policy", "", "stretch");
-  std::vector<std::int64_t> axes = integers_attribute(node, "axes");
-  const auto rank = static_cast<std::int64_t>(from.size());
-  const bool all = axes.empty();
-  for (std::int64_t i = 0; all && i < rank; ++i) axes.push_back(i);
-  if (static_cast<std::int64_t>(axes.size()) > rank) throw invalid("an axis is resized twice");
-  const std::vector<double>& numbers = operands[given(2) ? 2 : 3]->values.data;
-  if (numbers.size() != axes.size())
-    throw invalid(fmt::format("{} scales or sizes for {} axes", numbers.size(), axes.size()));
-  std::vector<ResizedAxis> result;
-  for (std::int64_t size : from) result.push_back({size, 1});
-  for (std::size_t i = 0; i < axes.size(); ++i) {
-    const auto axis = static_cast<std::size_t>(normalized_axis(axes[i], rank));
-    const auto size = static_cast<double>(from[axis]);
-    const double wanted = given(2) ? std::floor(size * numbers[i]) : numbers[i];
-    if (!(wanted >= 1) || wanted > static_cast<double>(kMaxElements))
-      throw invalid(fmt::format("axis {} of size {} is resized to {}", axis, size, wanted));
-    result[axis] = {static_cast<std::int64_t>(wanted), given(2) ? numbers[i] : wanted / size};
-  }
-  return result;
-}
-
 }  // namespace
 
 FloatTensor split(const FloatNode& node, const Operands& operands) {
@@ -137,32 +79,6 @@ FloatTensor tile(const FloatNode&, const Operands& operands) {
     std::vector<std::int64_t> sources;
     for (std::int64_t i = 0; i < checked_elements({size, repeats[axis]}); ++i)
       sources.push_back(i % size);
-    result.values = gathered(result.values, axis, sources);
-  }
-  return result;
-}
-
-FloatTensor resize(const FloatNode& node, const Operands& operands) {
-  const std::string mode = string_attribute(node, "mode", "nearest");
-  if (mode != "nearest") {
-    throw Error(ErrorCode::not_supported, fmt::format("resizing with mode '{}'", mode), "",
-                "mode 'nearest', or a transposed convolution");
-  }
-  FloatTensor result = *operands[0];
-  const Shape from = result.values.shape;
-  const std::vector<ResizedAxis> axes = resized_axes(node, operands, from);
-  const std::string places = string_attribute(node, "coordinate_transformation_mode", "half_pixel");
-  const std::string rounding = string_attribute(node, "nearest_mode", "round_prefer_floor");
-  for (std::size_t axis = 0; axis < axes.size(); ++axis) {
-    if (axes[axis].size == from[axis] && axes[axis].scale == 1) continue;
-    const auto size = static_cast<double>(from[axis]), to = static_cast<double>(axes[axis].size);
-    std::vector<std::int64_t> sources;
-    for (std::int64_t i = 0; i < axes[axis].size; ++i) {
-      const double place =
-          resized_place(places, static_cast<double>(i), axes[axis].scale, size, to);
-      sources.push_back(
-          static_cast<std::int64_t>(std::clamp(nearest(rounding, place), 0.0, size - 1)));
-    }
     result.values = gathered(result.values, axis, sources);
   }
   return result;

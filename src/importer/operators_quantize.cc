@@ -20,8 +20,8 @@ double round_half_up(double x) { return std::copysign(std::floor(std::abs(x) + 0
 double round_half_down(double x) { return std::copysign(std::ceil(std::abs(x) - 0.5), x); }
 
 // QONNX's names; "up" and "down" are away from and towards zero.
-Rounding rounding_of(const FloatNode& node) {
-  std::string mode = string_attribute(node, "rounding_mode", "ROUND");
+Rounding rounding_of(const FloatNode& node, const char* otherwise) {
+  std::string mode = string_attribute(node, "rounding_mode", otherwise);
   std::transform(mode.begin(), mode.end(), mode.begin(),
                  [](unsigned char c) { return std::toupper(c); });
   if (mode == "ROUND" || mode == "HALF_EVEN") return round_half_even;
@@ -68,6 +68,24 @@ void check_scale(const FloatTensor& scale) {
   }
 }
 
+// The integers of a quantizer of so many bits, by its attributes `signed` and `narrow`.
+IntegerRange range_of_bits(const FloatNode& node, const FloatTensor& bits) {
+  if (bits.values.data.size() != 1) {
+    throw Error(ErrorCode::not_supported,
+                fmt::format("a quantizer with {} bit widths", bits.values.data.size()));
+  }
+  const double width = bits.values.data.front();
+  if (!(width >= 1 && width <= 32) || width != std::floor(width)) {
+    throw Error(ErrorCode::unsupported_bits, fmt::format("a quantizer has {} bits", width), "",
+                "1 to 32 whole bits");
+  }
+  const bool is_signed = integer_attribute(node, "signed", 1) != 0;
+  const bool narrow = integer_attribute(node, "narrow", 0) != 0;
+  const double half = std::ldexp(1.0, static_cast<int>(width) - 1);
+  if (is_signed) return {-half + narrow, half - 1};
+  return {0, 2 * half - 1 - narrow};
+}
+
 template <class Float>
 double rounded_to(double value) {
   return static_cast<double>(static_cast<Float>(static_cast<float>(value)));
@@ -85,6 +103,16 @@ double cast_to_integer(double value, const IntegerRange& range, ElementType from
 }
 
 }  // namespace
+
+FloatTensor truncated_scale(const Operands& operands) {
+  if (operands.size() > 5) return *operands[4];
+  const std::vector<double>&in = operands[3]->values.data, &out = operands[4]->values.data;
+  if (in.size() != 1 || out.size() != 1)
+    throw Error(ErrorCode::not_supported, "a Trunc with several bit widths");
+  FloatTensor scale = *operands[1];
+  for (double& value : scale.values.data) value *= std::exp2(in[0] - out[0]);
+  return scale;
+}
 
 FloatTensor cast(const FloatNode& node, const Operands& operands) {
   const auto to = static_cast<int>(integer_attribute(node, "to", 0));
@@ -109,30 +137,38 @@ FloatTensor cast(const FloatNode& node, const Operands& operands) {
 // Quant(x, scale, zero_point, bit_width) of QONNX: (round(clip(x / scale + zero_point)) -
 // zero_point) * scale.
 FloatTensor quant(const FloatNode& node, const Operands& operands) {
-  const FloatTensor &x = *operands[0], &bits = *operands[3];
+  const FloatTensor& x = *operands[0];
   check_scale(*operands[1]);
-  if (bits.values.data.size() != 1) {
-    throw Error(ErrorCode::not_supported,
-                fmt::format("a quantizer with {} bit widths", bits.values.data.size()));
-  }
-  const double width = bits.values.data.front();
-  if (!(width >= 1 && width <= 32) || width != std::floor(width)) {
-    throw Error(ErrorCode::unsupported_bits, fmt::format("a quantizer has {} bits", width), "",
-                "1 to 32 whole bits");
-  }
-  const bool is_signed = integer_attribute(node, "signed", 1) != 0;
-  const bool narrow = integer_attribute(node, "narrow", 0) != 0;
-  const double half = std::ldexp(1.0, static_cast<int>(width) - 1);
-  const double low = is_signed ? -half + narrow : 0;
-  const double high = is_signed ? half - 1 : 2 * half - 1 - narrow;
-  const Rounding round = rounding_of(node);
-
+  const auto [low, high] = range_of_bits(node, *operands[3]);
+  const Rounding round = rounding_of(node, "ROUND");
   FloatTensor result = x;
   const Broadcast scale(operands[1]->values, x.values.shape);
   const Broadcast zero_point(operands[2]->values, x.values.shape);
   for (std::size_t i = 0; i < result.values.data.size(); ++i) {
     const double clipped = std::clamp(x.values.data[i] / scale[i] + zero_point[i], low, high);
     result.values.data[i] = (round(clipped) - zero_point[i]) * scale[i];
+  }
+  return result;
+}
+
+// Trunc of QONNX: integers on a step `scale` are brought to a step that is larger. Newer files give
+// that step, older ones say how many bits less there are.
+FloatTensor truncate(const FloatNode& node, const Operands& operands) {
+  const FloatTensor& x = *operands[0];
+  check_scale(*operands[1]);
+  const FloatTensor out_scale = truncated_scale(operands);
+  check_scale(out_scale);
+  const auto [low, high] = range_of_bits(node, *operands.back());
+  const Rounding round = rounding_of(node, "FLOOR");
+  FloatTensor result = x;
+  const Broadcast scale(operands[1]->values, x.values.shape);
+  const Broadcast zero_point(operands[2]->values, x.values.shape);
+  const Broadcast step(out_scale.values, x.values.shape);
+  for (std::size_t i = 0; i < result.values.data.size(); ++i) {
+    const double ratio = step[i] / scale[i];
+    const double integer = std::nearbyint(x.values.data[i] / scale[i] + zero_point[i]);
+    const double kept = std::clamp(round(integer / ratio), low, high);
+    result.values.data[i] = (kept - zero_point[i] / ratio) * step[i];
   }
   return result;
 }

@@ -9,6 +9,7 @@
 #include "importer/linear_shapes.h"
 #include "importer/onnx_tensor.h"
 #include "importer/operator_functions.h"
+#include "importer/resizing.h"
 #include "importer/windows.h"
 #include "torusml/error.h"
 
@@ -113,6 +114,28 @@ Tensor<double> pad_axis(const Tensor<double>& x, std::size_t axis,
       const auto from = x.data.begin() + (o * x.shape[axis] + source) * inner;
       if (source < 0) y.data.insert(y.data.end(), static_cast<std::size_t>(inner), constant);
       if (source >= 0) y.data.insert(y.data.end(), from, from + inner);
+    }
+  }
+  return y;
+}
+
+// Element i of the result's axis is a sum of the operand's elements at taps[i].
+Tensor<double> resize_axis(const Tensor<double>& x, std::size_t axis,
+                           const std::vector<std::vector<ResizeTap>>& taps) {
+  Tensor<double> y{x.shape, {}};
+  y.shape[axis] = static_cast<std::int64_t>(taps.size());
+  y.data.assign(static_cast<std::size_t>(checked_elements(y.shape)), 0.0);
+  const auto at = x.shape.begin() + static_cast<std::ptrdiff_t>(axis);
+  const std::int64_t outer = number_of_elements(Shape(x.shape.begin(), at)),
+                     inner = number_of_elements(Shape(at + 1, x.shape.end()));
+  double* to = y.data.data();
+  for (std::int64_t o = 0; o < outer; ++o) {
+    for (const std::vector<ResizeTap>& place : taps) {
+      for (const ResizeTap& tap : place) {
+        const double* from = x.data.data() + (o * *at + tap.source) * inner;
+        for (std::int64_t i = 0; i < inner; ++i) to[i] += tap.weight * from[i];
+      }
+      to += inner;
     }
   }
   return y;
@@ -226,6 +249,16 @@ FloatTensor max_pool(const FloatNode& node, const Operands& operands) {
       }
       result.values.data.push_back(largest);
     }
+  }
+  return result;
+}
+
+FloatTensor resize(const FloatNode& node, const Operands& operands) {
+  FloatTensor result = *operands[0];
+  if (is_linear_resize(node)) check_floats(result);
+  const ResizeTaps taps = resize_taps(node, operands, result.values.shape);
+  for (std::size_t axis = 0; axis < taps.size(); ++axis) {
+    if (!taps[axis].empty()) result.values = resize_axis(result.values, axis, taps[axis]);
   }
   return result;
 }

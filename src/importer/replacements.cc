@@ -11,9 +11,6 @@ std::string replacement_for(std::string_view op_type) {
   static const std::string kIndices =
       "encrypted indices are impossible: cut the model there, the client looks them up";
   static const std::map<std::string, std::string, std::less<>> table{
-      {"ArgMax", kDecrypted},
-      {"ArgMin", kDecrypted},
-      {"TopK", kDecrypted},
       {"NonMaxSuppression", kDecrypted},
       {"NonZero", kDecrypted},
       {"Unique", kDecrypted},

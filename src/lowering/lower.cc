@@ -152,6 +152,7 @@ class Lowering {
       add_ranges(operand.weight, x.guaranteed, root.integers.guaranteed, layer.name);
       linear.terms.push_back({x.value, operand.weight});
     }
+    if (layer.bounds) clip_ranges(*layer.bounds, root.integers.guaranteed);
     linear.bias = layer.integer_bias;
     // An output that nothing else hangs on takes its bias and its shape right
     // here.
@@ -162,11 +163,14 @@ class Lowering {
     }
     add_bias(linear.bias, root.integers);
     measure(root);
-    root.declared = declared_interval(root.calibrated.hull(), root.integers.guaranteed.hull());
+    const Interval guaranteed = root.integers.guaranteed.hull();
+    root.declared =
+        layer.bounds ? guaranteed : declared_interval(root.calibrated.hull(), guaranteed);
     std::vector<std::optional<Table>> tables;
     if (reads_.contains(layer.output)) {
       root.removed_bits = removed_bits(root);
-      if (!raw_outputs_.contains(layer.output)) encode_channels(linear, root, tables);
+      if (!raw_outputs_.contains(layer.output) && !layer.bounds)
+        encode_channels(linear, root, tables);
       if (tables.empty()) tables = build_tables(layer.output, root);
     }
     declare(layer.name, std::move(linear), std::move(shape), root);
@@ -174,6 +178,7 @@ class Lowering {
   }
 
   int removed_bits(const Root& root) {
+    if (root.layer->is_place) return 0;
     const auto given = options_.removed_bits.find(root.layer->output);
     int bits = 0;
     if (given != options_.removed_bits.end())
@@ -412,6 +417,7 @@ class Lowering {
     }
     if (lut.tables.empty()) return;
     std::string name = activation_name(reads->second[0].tensor, kept);
+    if (kept.layer != nullptr && kept.layer->is_place) model_.exact_nodes.insert(name);
     circuit().nodes.push_back({std::move(name), std::move(lut)});
   }
 
@@ -498,7 +504,7 @@ class Lowering {
   // Lookups carry the name of the activation that they stand for.
   std::string activation_name(const std::string& tensor, const Root& root) const {
     static const std::set<std::string> kQuantizers{"Quant", "QuantizeLinear", "Clip",
-                                                   "DequantizeLinear"};
+                                                   "DequantizeLinear", "Trunc"};
     std::string name = root.name;
     for (const FloatNode* node : tail_of(tensor).nodes) {
       const bool encrypted = depends_on_input(graph(), node->outputs[0]);
@@ -556,6 +562,7 @@ class Lowering {
                      std::vector<std::int64_t>& zero_point) {
     const std::string name = tail_of(output.name).root;
     const Root& root = roots_.at(name);
+    if (root.layer != nullptr && root.layer->is_place) model_.exact_nodes.insert(output.name);
     if (root.layer != nullptr && sole_output(*root.layer) == &output) return root.integers.value;
     const std::vector<std::int64_t> bias = bias_of(output);
     if (bias.empty()) return root.integers.value;

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,8 @@ struct LoweredModel {
   std::vector<LoweredOutput> outputs;
   std::vector<NodeRange> ranges;            // of linear nodes
   std::map<std::string, int> removed_bits;  // by layer output, where it is not 0
+  // Names of lookups and outputs of layers that are places: to be exact under any precision.
+  std::set<std::string> exact_nodes;
 };
 
 // calibration: one tensor per input, (samples, shape...); it need not be what

@@ -95,6 +95,13 @@ void add_ranges(const Weight& weight, const ElementRanges& x, ElementRanges& y,
   }
 }
 
+void clip_ranges(Interval interval, ElementRanges& ranges) {
+  const auto lower = static_cast<double>(interval.lower),
+             upper = static_cast<double>(interval.upper);
+  for (double& v : ranges.lower) v = std::clamp(v, lower, upper);
+  for (double& v : ranges.upper) v = std::clamp(v, lower, upper);
+}
+
 ElementRanges table_ranges(const Table& table, const ElementRanges& x) {
   ElementRanges y = x;
   for (std::size_t e = 0; e < x.lower.size(); ++e) {

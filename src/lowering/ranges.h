@@ -25,6 +25,9 @@ ElementRanges measured_ranges(const std::vector<double>& samples, std::int64_t e
 void add_ranges(const Weight& weight, const ElementRanges& x, ElementRanges& y,
                 const std::string& layer);
 
+// Leaves what lies in the interval.
+void clip_ranges(Interval interval, ElementRanges& ranges);
+
 // What a table makes of the part of its domain that can be reached.
 ElementRanges table_ranges(const Table& table, const ElementRanges& x);
 

@@ -10,12 +10,12 @@ namespace {
 
 constexpr std::int64_t kOnnxFloat = 1;
 
+}  // namespace
+
 std::string as_number(GraphRewriter& rewriter, const std::string& tensor) {
   if (!rewriter.is_boolean(tensor)) return tensor;
   return rewriter.add("Cast", {tensor}, {{"to", kOnnxFloat}});
 }
-
-}  // namespace
 
 // One lookup.
 std::string compare_encrypted(GraphRewriter& rewriter, const FloatNode& node) {

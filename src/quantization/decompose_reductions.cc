@@ -9,8 +9,6 @@
 namespace torusml {
 namespace {
 
-constexpr std::int64_t kRowAxis = 2;
-
 struct Norm {
   const char *inside, *outside;  // null: the number itself
 };
@@ -52,29 +50,33 @@ std::string reduce_encrypted(GraphRewriter& rewriter, const FloatNode& node) {
   return rewriter.reshaped(best, reduction.shape);
 }
 
+std::string winner(GraphRewriter& rewriter, const std::string& x, const std::string& y,
+                   const std::string& difference, const std::string& giver, Tournament kind) {
+  const std::string more =
+      rewriter.add(kind == Tournament::log_sum_exp ? "Softplus" : "Relu", {difference});
+  rewriter.rules().step_of[more] = giver;
+  return rewriter.written_over(kind == Tournament::smallest ? rewriter.add("Sub", {x, more})
+                                                            : rewriter.add("Add", {y, more}));
+}
+
 std::string tournament(GraphRewriter& rewriter, std::string rows, const std::string& giver,
                        Tournament kind) {
-  StepRules& rules = rewriter.rules();
-  const auto sum = [&](const std::string& tensor) {
-    rules.maxima.insert(tensor);
-    return tensor;
-  };
   for (std::int64_t k = rewriter.shape(rows).back(); k > 1; k = (k + 1) / 2) {
     const std::int64_t half = k / 2;
-    const std::string a = sum(rewriter.part(rows, kRowAxis, 0, half));
-    const std::string b = sum(rewriter.part(rows, kRowAxis, half, half));
-    const std::string more = rewriter.add(kind == Tournament::log_sum_exp ? "Softplus" : "Relu",
-                                          {rewriter.add("Sub", {a, b})});
-    rules.step_of[more] = giver;
-    std::string best = kind == Tournament::smallest ? sum(rewriter.add("Sub", {a, more}))
-                                                    : sum(rewriter.add("Add", {b, more}));
-    if (k % 2 == 1) {
-      const std::string rest = sum(rewriter.part(rows, kRowAxis, k - 1, 1));
-      best = sum(rewriter.add("Concat", {best, rest}, {{"axis", kRowAxis}}));
-    }
-    rows = best;
+    const std::string a = rewriter.written_over(rewriter.part(rows, kRowAxis, 0, half));
+    const std::string b = rewriter.written_over(rewriter.part(rows, kRowAxis, half, half));
+    const std::string best = winner(rewriter, a, b, rewriter.add("Sub", {a, b}), giver, kind);
+    rows = with_rest(rewriter, best, rows);
   }
   return rows;
+}
+
+std::string with_rest(GraphRewriter& rewriter, const std::string& winners,
+                      const std::string& rows) {
+  const std::int64_t count = rewriter.shape(rows).back();
+  if (count % 2 == 0) return winners;
+  const std::string rest = rewriter.written_over(rewriter.part(rows, kRowAxis, count - 1, 1));
+  return rewriter.written_over(rewriter.add("Concat", {winners, rest}, {{"axis", kRowAxis}}));
 }
 
 Rows rows_of(GraphRewriter& rewriter, const std::string& tensor, const std::vector<bool>& is_row) {

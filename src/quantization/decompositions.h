@@ -37,17 +37,32 @@ std::string extremum_of_tensors(GraphRewriter& rewriter, const FloatNode& node);
 std::string combine_bits(GraphRewriter& rewriter, const FloatNode& node);
 std::string choose(GraphRewriter& rewriter, const FloatNode& node);
 std::string parametric_relu(GraphRewriter& rewriter, const FloatNode& node);
+// A truth value as 0 or 1; other tensors as they are.
+std::string as_number(GraphRewriter& rewriter, const std::string& tensor);
 // bit * value by one lookup: a table of value + big * bit.
 std::string masked(GraphRewriter& rewriter, const std::string& bit, const std::string& value);
 
 // decompose_reductions.cc: extrema and norms over axes.
 std::string reduce_encrypted(GraphRewriter& rewriter, const FloatNode& node);
+inline constexpr std::int64_t kRowAxis = 2;
 // Rows of `rows` (batch, rows, K), whose integers have the step of `giver`: their largest element
 // ("Relu"), smallest ("Relu", negated) or the logarithm of the sum of their exponentials
 // ("Softplus"), of shape (batch, rows, 1), by K - 1 lookups.
 enum class Tournament { largest, smallest, log_sum_exp };
 std::string tournament(GraphRewriter& rewriter, std::string rows, const std::string& giver,
                        Tournament kind);
+
+// x or y, or the logarithm of the sum of their exponentials, by one lookup of `difference` = x - y.
+std::string winner(GraphRewriter& rewriter, const std::string& x, const std::string& y,
+                   const std::string& difference, const std::string& giver, Tournament kind);
+
+// The winners of a round, and behind them the last element of rows of odd length, which met none.
+std::string with_rest(GraphRewriter& rewriter, const std::string& winners, const std::string& rows);
+
+// decompose_selections.cc: ArgMax, ArgMin and TopK with K = 1. A row of K takes K - 1 comparisons,
+// K - 2 lookups of extrema and, from 3 elements on, about K / 2 - 1 choices of a place.
+std::string extremum_place(GraphRewriter& rewriter, const FloatNode& node);
+std::string top_of_rows(GraphRewriter& rewriter, const FloatNode& node);
 
 // decompose_normalizations.cc
 std::string softmax_of(GraphRewriter& rewriter, const FloatNode& node);

@@ -70,34 +70,32 @@ std::string GraphRewriter::constant(Tensor<double> values) {
   return name;
 }
 
+std::string GraphRewriter::integers(const std::vector<std::int64_t>& values) {
+  const std::string name =
+      constant({{static_cast<std::int64_t>(values.size())}, {values.begin(), values.end()}});
+  graph_.constants[name].type = ElementType::integer;
+  return name;
+}
+
 std::string GraphRewriter::reshaped(const std::string& tensor, const Shape& to) {
   if (shape(tensor) == to) return tensor;
-  FloatTensor target{ElementType::integer, {{static_cast<std::int64_t>(to.size())}, {}}};
-  target.values.data.assign(to.begin(), to.end());
-  target.values.data[0] = -1;
-  const std::string name = constant(std::move(target.values));
-  graph_.constants[name].type = ElementType::integer;
-  return add("Reshape", {tensor, name});
+  std::vector<std::int64_t> target = to;
+  target[0] = -1;
+  return add("Reshape", {tensor, integers(target)});
 }
 
 std::string GraphRewriter::expanded(const std::string& tensor, const Shape& to) {
   if (shape(tensor) == to) return tensor;
-  const std::string name = constant({{static_cast<std::int64_t>(to.size())}, {}});
-  FloatTensor& target = graph_.constants[name];
-  target.type = ElementType::integer;
-  target.values.data.assign(to.begin(), to.end());
-  target.values.data[0] = 1;
-  return add("Expand", {tensor, name});
+  std::vector<std::int64_t> target = to;
+  target[0] = 1;
+  return add("Expand", {tensor, integers(target)});
 }
 
 std::string GraphRewriter::part(const std::string& tensor, std::int64_t axis, std::int64_t first,
-                                std::int64_t count) {
-  const std::string name = constant({{count}, {}});
-  FloatTensor& indices = graph_.constants[name];
-  indices.type = ElementType::integer;
-  for (std::int64_t i = 0; i < count; ++i)
-    indices.values.data.push_back(static_cast<double>(first + i));
-  return add("Gather", {tensor, name}, {{"axis", axis}});
+                                std::int64_t count, std::int64_t step) {
+  std::vector<std::int64_t> indices;
+  for (std::int64_t i = 0; i < count; ++i) indices.push_back(first + i * step);
+  return add("Gather", {tensor, integers(indices)}, {{"axis", axis}});
 }
 
 std::string GraphRewriter::alone(const std::string& tensor) {

@@ -39,11 +39,18 @@ class GraphRewriter {
   std::string add(const std::string& op_type, const std::vector<std::string>& inputs,
                   const std::map<std::string, Attribute>& attributes = {});
   std::string constant(Tensor<double> values);
+  std::string integers(const std::vector<std::int64_t>& values);
   std::string number(double value) { return constant({{}, {value}}); }
   std::string reshaped(const std::string& tensor, const Shape& shape);  // a batch axis of any size
   std::string expanded(const std::string& tensor, const Shape& shape);
+  // Every `step`-th place of an axis.
   std::string part(const std::string& tensor, std::int64_t axis, std::int64_t first,
-                   std::int64_t count);
+                   std::int64_t count, std::int64_t step = 1);
+  // Never integers of its own: the sums that read it read what it is made of.
+  std::string written_over(const std::string& tensor) {
+    rules_.maxima.insert(tensor);
+    return tensor;
+  }
   // Integers of its own, on a step that the sum which reads it chooses.
   std::string alone(const std::string& tensor);
 

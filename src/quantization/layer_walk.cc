@@ -138,8 +138,22 @@ QuantizedLayer LayerWalk::quantize(LinearLayer& layer) {
     align_moves(layer, values, is_free, bits_of(layer).weights, quantizers);
   QuantizedLayer quantized = layer.custom ? custom_layer(layer, graph_, quantizers)
                                           : with_weights(layer, quantizers, values);
+  set_bounds(layer, quantized);
   if (is_read_later(layer.output)) root_values_[layer.output] = compute(quantized, values);
   return quantized;
+}
+
+void LayerWalk::set_bounds(const LinearLayer& layer, QuantizedLayer& quantized) const {
+  const auto whole = rules_.whole.find(layer.output);
+  quantized.is_place = whole != rules_.whole.end();
+  if (quantized.is_place) quantized.bounds = whole->second;
+  const auto compared = rules_.compared.find(layer.output);
+  if (compared == rules_.compared.end()) return;
+  for (const QuantizedOperand& operand : quantized.operands) {
+    if (operand.tensor != compared->second) continue;
+    const std::int64_t width = operand.quantizer.highest() - operand.quantizer.lowest();
+    quantized.bounds = {-width, width};
+  }
 }
 
 QuantizedLayer LayerWalk::with_weights(const LinearLayer& layer,
@@ -147,7 +161,9 @@ QuantizedLayer LayerWalk::with_weights(const LinearLayer& layer,
                                        const std::vector<std::vector<double>>& values) {
   const Shape& shape = graph_.shapes.at(layer.output);
   const int weight_bits = bits_of(layer).weights;
-  if (is_compatible()) return quantize_layer(layer, shape, quantizers, weight_bits);
+  const bool keeps_bias =
+      rules_.whole.contains(layer.output) || rules_.compared.contains(layer.output);
+  if (is_compatible() || keeps_bias) return quantize_layer(layer, shape, quantizers, weight_bits);
   const bool is_plain = request_.method == QuantizationMethod::minmax;
   QuantizedLayer quantized = quantize_layer_by_channel(layer, shape, quantizers, weight_bits,
                                                        leaves_circuit(layer.output), !is_plain);

@@ -87,6 +87,8 @@ class LayerWalk {
   // reads waits for that sum's common scale.
   void quantize_inputs();
   QuantizedLayer quantize(LinearLayer& layer);
+  // What rewrites know of the accumulators.
+  void set_bounds(const LinearLayer& layer, QuantizedLayer& quantized) const;
   QuantizedLayer with_weights(const LinearLayer& layer,
                               const std::vector<UniformQuantizer>& quantizers,
                               const std::vector<std::vector<double>>& values);
@@ -118,6 +120,8 @@ class LayerWalk {
   UniformQuantizer grid_or_throw(const std::string& tensor, const std::vector<double>& values,
                                  const std::string& layer) const;
   std::optional<UniformQuantizer> own_or_none(const std::string& tensor) const;
+  // And of places in a row, which are their own integers.
+  std::optional<UniformQuantizer> own_or_whole(const std::string& tensor) const;
   UniformQuantizer quantizer_of(const std::string& tensor, const std::vector<double>& values,
                                 int bits);
   QuantizedLayer quantize_own(const LinearLayer& layer);

@@ -16,6 +16,14 @@ namespace {
 // Of quantizers that have another one's step, so that they clip nothing.
 constexpr int kSlackBits = 4;
 
+// Integers that stand for themselves.
+UniformQuantizer of_whole_numbers(Interval interval) {
+  QuantizationOptions options;
+  options.is_signed = interval.lower < 0;
+  options.n_bits = bit_width(interval);
+  return {options, {{1.0}, {0}, options.is_signed ? std::int64_t{1} << (options.n_bits - 1) : 0}};
+}
+
 }  // namespace
 
 void LayerWalk::check_own_quantizers() const {
@@ -23,7 +31,7 @@ void LayerWalk::check_own_quantizers() const {
   for (const LinearLayer& layer : layers_) {
     if (rules_.made.contains(layer.output)) continue;
     for (const FloatTerm& term : layer.terms) {
-      if (!own_quantizer(network_, step_giver(term.tensor)))
+      if (!own_or_whole(step_giver(term.tensor)))
         missing.push_back(fmt::format("'{}' (read by '{}')", term.tensor, layer.name));
     }
   }
@@ -57,7 +65,9 @@ bool LayerWalk::has_given_step(const LinearLayer& layer) const {
   std::set<std::string> givers;
   bool others_follow = true;
   for (const FloatTerm& term : layer.terms) {
-    if (rules_.contains(term.tensor))
+    if (rules_.whole.contains(term.tensor))
+      givers.insert("");  // a step of 1
+    else if (rules_.contains(term.tensor))
       givers.insert(step_giver(term.tensor));
     else
       others_follow &= !network_.is_input(network_.root(term.tensor)) && !own_or_none(term.tensor);
@@ -69,7 +79,7 @@ bool LayerWalk::has_own_steps(const LinearLayer& layer) const {
   if (mode_ != Mode::own_nodes || layer.custom) return false;
   std::vector<UniformQuantizer> quantizers;
   for (const FloatTerm& term : layer.terms) {
-    const std::optional<UniformQuantizer> own = own_or_none(step_giver(term.tensor));
+    const std::optional<UniformQuantizer> own = own_or_whole(step_giver(term.tensor));
     if (!own) return false;
     quantizers.push_back(*own);
   }
@@ -86,7 +96,7 @@ std::optional<UniformQuantizer> LayerWalk::shared_own_quantizer(
   std::optional<UniformQuantizer> shared;
   for (const Reader& reader : readers) {
     const std::optional<OwnQuantizer> own = own_quantizer(network_, reader.tensor);
-    if (!own || !network_.is_plain(own->input)) return std::nullopt;
+    if (!own || !own->rounds_input || !network_.is_plain(own->input)) return std::nullopt;
     if (shared && !(*shared == own->quantizer)) return std::nullopt;
     shared = own->quantizer;
   }
@@ -124,11 +134,16 @@ std::optional<UniformQuantizer> LayerWalk::own_or_none(const std::string& tensor
   return own ? std::optional(own->quantizer) : std::nullopt;
 }
 
+std::optional<UniformQuantizer> LayerWalk::own_or_whole(const std::string& tensor) const {
+  const auto whole = rules_.whole.find(tensor);
+  return whole == rules_.whole.end() ? own_or_none(tensor) : of_whole_numbers(whole->second);
+}
+
 UniformQuantizer LayerWalk::quantizer_of(const std::string& tensor,
                                          const std::vector<double>& values, int bits) {
   const std::string& giver = step_giver(tensor);
   if (giver != tensor) return of_difference(quantizer_of(giver, values_at(giver), bits));
-  if (const std::optional<UniformQuantizer> own = own_or_none(tensor)) return *own;
+  if (const std::optional<UniformQuantizer> own = own_or_whole(tensor)) return *own;
   if (is_read_as_input(tensor)) return **input_quantizer(tensor);
   const auto more = rules_.more_bits.find(tensor);
   return fit_activation(values, bits + (more == rules_.more_bits.end() ? 0 : more->second));
@@ -139,7 +154,7 @@ QuantizedLayer LayerWalk::quantize_own(const LinearLayer& layer) {
   for (const FloatTerm& term : layer.terms) {
     const std::string& giver = step_giver(term.tensor);
     const UniformQuantizer quantizer = mode_ == Mode::own_nodes
-                                           ? own_quantizer(network_, giver)->quantizer
+                                           ? *own_or_whole(giver)
                                            : grid_or_throw(giver, values_at(giver), layer.name);
     quantizers.push_back(giver == term.tensor ? quantizer : of_difference(quantizer));
   }

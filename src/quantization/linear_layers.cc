@@ -8,6 +8,8 @@
 
 #include "importer/broadcast.h"
 #include "importer/operators.h"
+#include "importer/resizing.h"
+#include "quantization/own_quantizers.h"
 #include "quantization/window_maps.h"
 #include "torusml/error.h"
 
@@ -15,6 +17,7 @@ namespace torusml {
 namespace {
 
 constexpr std::int64_t kMaxProbe = std::int64_t{1} << 26;  // numbers
+constexpr int kShareBits = 8;  // of what a Resize multiplies neighbours by
 
 // result = sum of maps + bias
 struct Expression {
@@ -141,6 +144,7 @@ class Cutter {
                   "a constant weight");
     }
     if (node.op_type == "MatMul") return matmul(node, dependent[0]);
+    if (is_linear_resize(node)) return resized(node);
     if (node.op_type.starts_with("Conv")) return convolution(node);
     return averages(node);
   }
@@ -229,15 +233,40 @@ class Cutter {
     });
   }
 
-  // Sums of elements, divided by what the rows' scales say where weights are integers.
-  Expression averages(const FloatNode& node) {
+  Operands constant_operands(const FloatNode& node) const {
     Operands operands(node.inputs.size(), nullptr);
     for (std::size_t i = 1; i < node.inputs.size(); ++i) {
       if (!node.inputs[i].empty()) operands[i] = &network_.constant(node.inputs[i], node);
     }
+    return operands;
+  }
+
+  // Weights that are integers keep to the grid on which the shares of neighbours lie.
+  Expression resized(const FloatNode& node) {
+    FloatMap map =
+        resize_map(node, constant_operands(node), network_.graph().shapes.at(node.inputs[0]));
+    const Expression inner = operand(node.inputs[0], true);
+    if (!options_.read_weight || options_.rules.made.contains(node.outputs[0]))
+      return mapped(map, inner, {});
+    const std::optional<UniformQuantizer> grid = grid_quantizer(map.value, kShareBits);
+    if (!grid) {
+      throw Error(ErrorCode::not_supported,
+                  fmt::format("shares of neighbours that are not multiples of one step in {} bits",
+                              kShareBits),
+                  describe(node), "a Resize by a factor of 2 or 4, or of mode nearest");
+    }
+    const double step = grid->parameters().scale[0];
+    for (double& value : map.value) value = std::nearbyint(value / step);
+    const auto rows = static_cast<std::size_t>(map.outputs());
+    return in_steps(mapped(map, inner, {}), std::vector<double>(rows, step), inner);
+  }
+
+  // Sums of elements, divided by what the rows' scales say where weights are integers.
+  Expression averages(const FloatNode& node) {
     const Shape& operand_shape = network_.graph().shapes.at(node.inputs[0]);
-    FloatMap map = node.op_type == "AveragePool" ? average_pool_map(node, operand_shape)
-                                                 : reduction_map(node, operands, operand_shape);
+    FloatMap map = node.op_type == "AveragePool"
+                       ? average_pool_map(node, operand_shape)
+                       : reduction_map(node, constant_operands(node), operand_shape);
     const Expression inner = operand(node.inputs[0], true);
     const bool is_calibrated = options_.rules.made.contains(node.outputs[0]);
     if (!options_.read_weight || is_calibrated) return mapped(map, inner, {});

@@ -7,6 +7,7 @@
 #include "importer/custom_operator.h"
 #include "importer/evaluation.h"
 #include "importer/operators.h"
+#include "importer/resizing.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -16,9 +17,11 @@ bool is_one_of(const FloatNode& node, const std::set<std::string>& types) {
   return !node.custom && node.domain.empty() && types.contains(node.op_type);
 }
 
-bool is_float_cast(const FloatNode& node) {
+// To a float, or of numbers that a rewrite knows to be whole.
+bool is_exact_cast(const FloatNode& node) {
   constexpr std::int64_t kFloat = 1, kDouble = 11;
   if (!is_one_of(node, {"Cast"})) return false;
+  if (integer_attribute(node, "whole", 0) != 0) return true;
   const std::int64_t to = integer_attribute(node, "to", 0);
   return to == kFloat || to == kDouble;
 }
@@ -34,7 +37,8 @@ bool is_affine_operator(const FloatNode& node, const std::vector<std::size_t>& d
 bool is_sum(const FloatNode& node) { return is_one_of(node, {"Add", "Sub"}); }
 
 bool is_linear(const FloatNode& node) {
-  return is_one_of(node, {"Gemm", "MatMul", "Conv", "ConvTranspose"}) || averages_elements(node);
+  return is_one_of(node, {"Gemm", "MatMul", "Conv", "ConvTranspose"}) || averages_elements(node) ||
+         is_linear_resize(node);
 }
 
 FloatTensor filled(Shape shape, double value) {
@@ -47,12 +51,13 @@ FloatTensor filled(Shape shape, double value) {
 bool keeps_values(const FloatNode& node) {
   static const std::set<std::string> kTypes{"Reshape", "Flatten",   "Identity",
                                             "Squeeze", "Unsqueeze", "Dropout"};
-  return is_one_of(node, kTypes) || is_float_cast(node);
+  return is_one_of(node, kTypes) || is_exact_cast(node);
 }
 
 bool moves_elements(const FloatNode& node) {
-  return is_one_of(node, {"Transpose", "Expand", "Pad", "Concat", "Slice", "Gather", "Split",
-                          "Tile", "Resize", "Trilu"});
+  if (is_one_of(node, {"Resize"})) return !is_linear_resize(node);
+  return is_one_of(
+      node, {"Transpose", "Expand", "Pad", "Concat", "Slice", "Gather", "Split", "Tile", "Trilu"});
 }
 
 bool averages_elements(const FloatNode& node) {

@@ -7,13 +7,14 @@
 #include <unordered_set>
 
 #include "importer/broadcast.h"
-#include "importer/operators.h"
+#include "importer/operator_functions.h"
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
 
 bool is_quant(const FloatNode& node) { return !node.custom && node.op_type == "Quant"; }
+bool is_trunc(const FloatNode& node) { return !node.custom && node.op_type == "Trunc"; }
 bool is_dequantize(const FloatNode& node) {
   return !node.custom && node.op_type == "DequantizeLinear";
 }
@@ -68,6 +69,19 @@ UniformQuantizer make(const FloatNode& node, double scale, double zero_point,
   return {options, {{scale}, {whole(zero_point, node, "zero point")}, offset}};
 }
 
+IntegerBounds bounds_of_bits(const Network& network, const FloatNode& node, std::size_t input) {
+  const double bits = one(network, node, input, "bit widths");
+  if (!(bits >= 1 && bits <= 32)) {
+    throw Error(ErrorCode::unsupported_bits,
+                fmt::format("a quantizer has {} bits; 1 to 32 are supported", bits),
+                describe(node));
+  }
+  const double narrow = integer_attribute(node, "narrow", 0) != 0 ? 1 : 0;
+  const double half = std::ldexp(1.0, static_cast<int>(whole(bits, node, "bit width")) - 1);
+  if (integer_attribute(node, "signed", 1) != 0) return {narrow - half, half - 1};
+  return {0, 2 * half - 1 - narrow};
+}
+
 OwnQuantizer from_quant(const Network& network, const FloatNode& node) {
   std::string rounding = string_attribute(node, "rounding_mode", "ROUND");
   std::ranges::transform(rounding, rounding.begin(),
@@ -76,19 +90,32 @@ OwnQuantizer from_quant(const Network& network, const FloatNode& node) {
     throw Error(ErrorCode::not_supported, fmt::format("rounding mode {}", rounding), describe(node),
                 "ROUND");
   }
-  const double bits = one(network, node, 3, "bit widths");
-  if (!(bits >= 1 && bits <= 32)) {
-    throw Error(ErrorCode::unsupported_bits,
-                fmt::format("a quantizer has {} bits; 1 to 32 are supported", bits),
-                describe(node));
-  }
-  const bool is_signed = integer_attribute(node, "signed", 1) != 0;
-  const double narrow = integer_attribute(node, "narrow", 0) != 0 ? 1 : 0;
-  const double half = std::ldexp(1.0, static_cast<int>(whole(bits, node, "bit width")) - 1);
-  const IntegerBounds bounds =
-      is_signed ? IntegerBounds{narrow - half, half - 1} : IntegerBounds{0, 2 * half - 1 - narrow};
+  const IntegerBounds bounds = bounds_of_bits(network, node, 3);
   return {make(node, one(network, node, 1, "scales"), one(network, node, 2, "zero points"), bounds),
           node.inputs[0]};
+}
+
+// The integers that a Trunc makes of others; it may round as it likes, since what it reads is
+// rounded already.
+OwnQuantizer from_trunc(const Network& network, const FloatNode& node) {
+  Operands operands{nullptr};
+  for (std::size_t i = 1; i < node.inputs.size(); ++i)
+    operands.push_back(&network.constant(node.inputs[i], node));
+  const std::vector<double> scales = truncated_scale(operands).values.data;
+  const double scale = one(network, node, 1, "scales"),
+               zero_point = one(network, node, 2, "zero points");
+  if (zero_point != 0) {
+    throw Error(ErrorCode::not_supported, fmt::format("a Trunc with zero point {}", zero_point),
+                describe(node), "a quantizer without zero point before it");
+  }
+  if (std::ranges::any_of(scales, [&](double s) { return s != scales[0]; }) ||
+      !(scales[0] >= scale)) {
+    throw Error(ErrorCode::not_supported,
+                fmt::format("a Trunc from step {} to step {}", scale, scales[0]), describe(node),
+                "one step for all channels, larger than before");
+  }
+  const IntegerBounds bounds = bounds_of_bits(network, node, node.inputs.size() - 1);
+  return {make(node, scales[0], 0, bounds), node.inputs[0], false};
 }
 
 OwnQuantizer from_dequantize(const Network& network, const FloatNode& node) {
@@ -190,6 +217,7 @@ std::optional<OwnQuantizer> own_quantizer(const Network& network, const std::str
   while (node != nullptr && keeps_values(*node)) node = network.producer(node->inputs[0]);
   if (node == nullptr) return std::nullopt;
   if (is_quant(*node)) return from_quant(network, *node);
+  if (is_trunc(*node)) return from_trunc(network, *node);
   if (is_dequantize(*node)) return from_dequantize(network, *node);
   return std::nullopt;
 }

@@ -16,6 +16,8 @@ namespace torusml {
 struct OwnQuantizer {
   UniformQuantizer quantizer;
   std::string input;  // the tensor that is quantized
+  // Gives the same integers for any float of `input`: not so where the node rounds in another way.
+  bool rounds_input = true;
 };
 
 // The quantizer whose result `tensor` is, seen through changes of shape. Its

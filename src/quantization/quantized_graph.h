@@ -73,6 +73,12 @@ struct QuantizedLayer {
   std::vector<double> scale{1.0};
   std::vector<std::int64_t> zero{0};
   std::vector<double> bias{0.0};
+  // All that its accumulators can be, where the ranges of its operands allow more: their interval,
+  // whatever calibration reaches.
+  std::optional<Interval> bounds;
+  // Its accumulators are places in a row: they are not rounded, and lookups of them are exact under
+  // any precision.
+  bool is_place = false;
   // Its tail replaces scale, zero and bias.
   std::shared_ptr<const CustomOperator> custom;
   std::vector<InputQuantization> custom_inputs;

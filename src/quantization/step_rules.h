@@ -6,6 +6,8 @@
 #include <set>
 #include <string>
 
+#include "circuit/circuit.h"
+
 namespace torusml {
 
 struct StepRules {
@@ -14,11 +16,16 @@ struct StepRules {
   std::set<std::string> maxima;    // always written over what they are sums of
   std::map<std::string, std::string> step_of;  // f(x - y) to the operand whose step it has
   std::map<std::string, int> more_bits;        // than other activations have
+  // Places in a row: whole numbers on a step of 1, which never leave the interval.
+  std::map<std::string, Interval> whole;
+  // Differences of which the sign is read, to the operand on whose step they are: no bias is added
+  // to them, and their interval holds those of any two of its integers.
+  std::map<std::string, std::string> compared;
   // What rewrites made: a network's own quantizers do not reach it, so it is calibrated.
   std::set<std::string> made;
 
   bool contains(const std::string& tensor) const {
-    return operands.contains(tensor) || step_of.contains(tensor);
+    return operands.contains(tensor) || step_of.contains(tensor) || whole.contains(tensor);
   }
   bool is_read_as_it_is(const std::string& tensor) const {
     return operands.contains(tensor) || alone.contains(tensor);

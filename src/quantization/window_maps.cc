@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "importer/linear_shapes.h"
+#include "importer/resizing.h"
 #include "importer/windows.h"
 #include "torusml/error.h"
 
@@ -181,6 +182,40 @@ FloatMap reduction_map(const FloatNode& node, const Operands& operands, const Sh
     rows.end_row();
   }
   return rows.finish();
+}
+
+FloatMap resize_map(const FloatNode& node, const Operands& operands, const Shape& operand) {
+  const ResizeTaps taps = resize_taps(node, operands, operand);
+  // Columns of a row and their weights, axis by axis: rows of all axes so far.
+  std::vector<std::vector<ResizeTap>> rows{{{0, 1}}};
+  for (std::size_t axis = 0; axis < operand.size(); ++axis) {
+    const std::int64_t size = operand[axis];
+    const auto places = taps[axis].empty() ? size : static_cast<std::int64_t>(taps[axis].size());
+    std::vector<std::vector<ResizeTap>> finer;
+    double entries = 0;
+    for (const std::vector<ResizeTap>& row : rows) {
+      for (std::int64_t p = 0; p < places; ++p) {
+        const std::vector<ResizeTap> along = taps[axis].empty()
+                                                 ? std::vector<ResizeTap>{{p, 1}}
+                                                 : taps[axis][static_cast<std::size_t>(p)];
+        finer.emplace_back();
+        for (const ResizeTap& outer : row) {
+          for (const ResizeTap& inner : along)
+            finer.back().push_back(
+                {outer.source * size + inner.source, outer.weight * inner.weight});
+        }
+        entries += as_double(static_cast<std::int64_t>(finer.back().size()));
+        check_entries(node, entries);
+      }
+    }
+    rows = std::move(finer);
+  }
+  FloatRows result(number_of_elements(operand));
+  for (const std::vector<ResizeTap>& row : rows) {
+    for (const ResizeTap& tap : row) result.add(tap.source, tap.weight);
+    result.end_row();
+  }
+  return result.finish();
 }
 
 }  // namespace torusml

@@ -1,5 +1,5 @@
-// Linear maps of convolutions, poolings and reductions on one flattened sample: a sparse row for
-// each element of the result.
+// Linear maps of convolutions, poolings, reductions and resizes on one flattened sample: a sparse
+// row for each element of the result.
 //
 // Cost: O(entries). Error not_supported for more than 2^26 entries, naming the node.
 #pragma once
@@ -20,5 +20,8 @@ FloatMap average_pool_map(const FloatNode& node, const Shape& operand);
 
 // ReduceSum, ReduceMean, GlobalAveragePool; `operands` holds the axes, if they are an operand.
 FloatMap reduction_map(const FloatNode& node, const Operands& operands, const Shape& operand);
+
+// Resize of mode linear; `operands` holds scales or sizes.
+FloatMap resize_map(const FloatNode& node, const Operands& operands, const Shape& operand);
 
 }  // namespace torusml

@@ -686,6 +686,62 @@ def normalizations():
     case("softmax_masked", [node("Add", ["x", "m"], ["a"]), node("Softmax", ["a"])], image(2, 3, 3), {"m": mask})
 
 
+def selections():
+    equal = np.round(image(4, 5))  # many elements of a row are the same
+    for op in ["ArgMax", "ArgMin"]:
+        name = op.lower()
+        case(name, node(op, ["x"], axis=1), equal, output_type=TensorProto.INT64)
+        last = node(op, ["x"], axis=-1, keepdims=0, select_last_index=1)
+        case(f"{name}_last", last, equal, output_type=TensorProto.INT64)
+        case(f"{name}_axis", node(op, ["x"], axis=2), np.round(image(3, 4, 3, 2)), output_type=TensorProto.INT64)
+    k, both = {"k": i64(2)}, ("v", "i")
+    case("topk_values", node("TopK", ["x", "k"], both), equal, k, outputs=("v",))
+    case("topk_places", node("TopK", ["x", "k"], both), equal, k, output_type=TensorProto.INT64, outputs=("i",))
+    least = node("TopK", ["x", "k"], both, axis=1, largest=0)
+    case("topk_least", least, np.round(image(3, 4, 2)), k, output_type=TensorProto.INT64, outputs=("i",))
+
+
+def linear_resizes():
+    for places in ["asymmetric", "half_pixel", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric"]:
+        for scale in [0.5, 1.6, 2]:
+            case(
+                f"resize_linear_{places}_{scale}".replace(".", "_"),
+                node("Resize", ["x", "", "s"], mode="linear", coordinate_transformation_mode=places),
+                image(2, 2, 4, 5),
+                {"s": f32(1, 1, scale, 2)},
+            )
+    volume = node("Resize", ["x", "", "", "s"], mode="linear", coordinate_transformation_mode="align_corners")
+    case("resize_linear_3d", volume, image(2, 1, 2, 3, 2), {"s": i64(2, 1, 3, 4, 3)}, batch=2)
+
+
+def packed_tensors():
+    x = image(3, 5)
+    for name, kind, items in [("int4", TensorProto.INT4, [-8, 7, -1, 0, 3]), ("uint4", TensorProto.UINT4, [15, 0, 8, 7, 1])]:
+        typed = helper.make_tensor("c", kind, [5], items)
+        raw = numpy_helper.from_array(numpy_helper.to_array(typed), "c")
+        assert typed.int32_data and raw.HasField("raw_data")
+        for way, tensor in [("typed", typed), ("raw", raw)]:
+            nodes = [node("DequantizeLinear", ["c", "s"], ["f"]), node("Add", ["x", "f"])]
+            case(f"tensor_{name}_{way}", nodes, x, {"c": tensor, "s": scalar(0.5)}, 21)
+
+
+def truncations():
+    x = (np.arange(-12, 12).reshape(4, 6) * 0.25).astype(np.float32)
+    for mode in ["FLOOR", "ROUND"]:
+        integers = [decimal.Decimal(float(v)) for v in x.reshape(-1) / 0.25 / 4]
+        rounded = [int(v.to_integral_value(ROUNDINGS[mode])) for v in integers]
+        expected = (np.clip(rounded, -2, 1) * 1.0).reshape(x.shape)
+        numbers = {"s": QUARTER, "z": scalar(0), "i": scalar(5), "o": scalar(1), "b": scalar(2)}
+        trunc = helper.make_node(
+            "Trunc", ["x", *numbers], ["y"], domain="qonnx.custom_op.general", signed=1, narrow=0, rounding_mode=mode
+        )
+        case(f"trunc_{mode.lower()}", trunc, x, numbers, expected=[expected])
+    # As older files have it: the step follows from the bits.
+    numbers = {"s": QUARTER, "z": scalar(0), "i": scalar(4), "b": scalar(2)}
+    trunc = helper.make_node("Trunc", ["x", *numbers], ["y"], domain="onnx.brevitas")
+    case("trunc_bits", trunc, x, numbers, expected=[np.clip(np.floor(x), -2, 1)])
+
+
 def check_with_reference():
     """onnx's own evaluator has a second opinion on the operators newer than onnxruntime."""
     for name in ["relu_opset28", "opset28_chain"]:
@@ -710,5 +766,9 @@ transposed()
 more_moves()
 reductions()
 normalizations()
+selections()
+linear_resizes()
+packed_tensors()
+truncations()
 FIXTURES.save()
 check_with_reference()

@@ -31,11 +31,11 @@ class Batches(CalibrationDataReader):
         return next(self.batches, None)
 
 
-def quantize(net, x, name, **options):
+def quantize(net, x, name, opset=17, **options):
     with tempfile.TemporaryDirectory() as folder:
         floats, prepared, quantized = (str(Path(folder) / f"{step}.onnx") for step in ("floats", "prepared", "quantized"))
         torch.onnx.export(
-            net.eval(), (torch.from_numpy(x[:1]),), floats, dynamo=False, opset_version=17, input_names=["x"],
+            net.eval(), (torch.from_numpy(x[:1]),), floats, dynamo=False, opset_version=opset, input_names=["x"],
             output_names=["y"], dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
         )  # fmt: skip
         quant_pre_process(floats, prepared)
@@ -66,3 +66,7 @@ quantize(
     per_channel=True,
     reduce_range=True,
 )
+# Weights of 4 bits, two in a byte: operator set 21.
+quantize(
+    mlp, points, "ort_mlp_int4", opset=21, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt4, per_channel=True
+)  # fmt: skip

@@ -25,7 +25,8 @@ class Row:
     low: float = -1
     high: float = 1
     opset: int = 20
-    boolean: bool = False  # the result, of which `bound` is the share that may differ
+    boolean: bool = False  # the result, or `integer`: of which `bound` is the share that may differ
+    integer: bool = False
     share: float = 1.0  # of the results that keep the bound: less than all where a bit may flip
     outputs: tuple[str, ...] = ("y",)
     encrypted_bits: int = 3
@@ -35,7 +36,7 @@ class Row:
         return f"{self.operator}_{self.case}" if self.case else self.operator
 
     def model(self) -> onnx.ModelProto:
-        kind = TensorProto.BOOL if self.boolean else TensorProto.FLOAT
+        kind = TensorProto.BOOL if self.boolean else TensorProto.INT64 if self.integer else TensorProto.FLOAT
         graph = helper.make_graph(
             self.nodes,
             "row",
@@ -119,7 +120,21 @@ def moves():
     )
 
 
+def resized(case, shape, **attributes):
+    scales = attributes.pop("scales", None)
+    sizes = {} if scales else {"s": i64(*attributes.pop("sizes"))}
+    names = ["x", "", "s"] if scales else ["x", "", "", "s"]
+    constants = {"s": f32(1, 1, *scales)} if scales else sizes
+    return one(
+        "Resize", {"x": shape}, f"linear_{case}", names=names, constants=constants,
+        attributes={"mode": "linear", **attributes},
+    )  # fmt: skip
+
+
 def linear():
+    yield resized("1d", (1, 3, 2), sizes=(5, 2), axes=[2, 3], coordinate_transformation_mode="align_corners")
+    yield resized("2d", (1, 2, 2), scales=(2, 2))
+    yield resized("3d", (1, 2, 1, 2), scales=(2, 1, 2), coordinate_transformation_mode="asymmetric")
     yield one("ConvTranspose", {"x": (2, 3, 3)}, constants={"w": weights(2, 1, 2, 2)}, attributes={"strides": [2, 2]})
     yield one(
         "ConvTranspose",
@@ -144,6 +159,18 @@ def reductions():
     for operator in ("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"):
         yield one(operator, {"x": (4,)}, constants=axes)
     yield one("ReduceLogSum", {"x": (4,)}, constants=axes, low=0.2, high=2)
+
+
+def selections():
+    for operator in ("ArgMax", "ArgMin"):
+        yield one(operator, {"x": (5,)}, attributes={"axis": 1}, integer=True, bits=7)
+    yield one("ArgMax", {"x": (10,)}, "of 10", attributes={"axis": 1, "keepdims": 0}, integer=True, bits=7)
+    yield one(
+        "ArgMax", {"x": (3, 2)}, "axis", attributes={"axis": 1, "select_last_index": 1}, integer=True, bits=7
+    )  # fmt: skip
+    for case, outputs in (("values", ("y", "i")), ("places", ("v", "y"))):
+        node = op("TopK", ["x", "k"], outputs, axis=1)
+        yield Row("TopK", case, [node], {"x": (5,)}, {"k": i64(1)}, integer=case == "places", bits=7)
 
 
 def products():
@@ -210,13 +237,24 @@ FAMILIES = [
         "rows what is read or written needs the lookups, not the move.",
         list(moves()),
     ),
-    ("Transposed convolutions and averages", "Sparse linear maps.", list(linear())),
+    (
+        "Transposed convolutions, averages and linear interpolation",
+        "Sparse linear maps. What neighbours count in an interpolation is quantized as weights are.",
+        list(linear()),
+    ),
     (
         "Reductions",
         "Extrema and logarithms of sums of exponentials are tournaments: max(x, y) = y + relu(x - y), min(x, y) = "
         "x - relu(x - y), log(e^x + e^y) = y + softplus(x - y), a lookup for each pair, all on the operand's step."
         " Norms are a table of each element, a sum, and a table of the sum.",
         list(reductions()),
+    ),
+    (
+        "Places of extrema",
+        "A tournament among neighbours. Each comparison is a sign and, but for the last one, a maximum of the same "
+        "difference; from the second round on, the place of the winner is one lookup of the difference of two places plus "
+        "a large number times the sign. Of equal integers the first or last one wins, as the node asks for.",
+        list(selections()),
     ),
     (
         "Products of encrypted tensors",

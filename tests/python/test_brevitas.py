@@ -124,6 +124,13 @@ NETWORKS = {
         ),
         IMAGES,
     ),
+    "truncating pool": (
+        lambda: chain(
+            qnn.QuantConv2d(2, 3, 3, weight_bit_width=3), relu(), qnn.TruncAvgPool2d(2, bit_width=4), nn.Flatten(),
+            linear(12, 2),
+        ),
+        IMAGES,
+    ),
     "residual": (lambda: Residual(False), POINTS),
     "residual by QuantEltwiseAdd": (lambda: Residual(True), POINTS),
     "joined": (Joined, POINTS),
@@ -187,12 +194,3 @@ def test_quantized_tensors_as_results_are_named():
         net(torch.from_numpy(POINTS))
     with pytest.raises(errors.NotSupported, match="QuantTensor.*return_quant_tensor=False"):
         compile_brevitas_qat_model(net.eval(), POINTS)
-
-
-def test_truncating_pools_are_named():
-    net = chain(qnn.QuantConv2d(2, 3, 3, weight_bit_width=3), relu(), qnn.TruncAvgPool2d(2), nn.Flatten(), linear(12, 2))
-    with torch.no_grad():
-        for _ in range(3):
-            net(torch.from_numpy(IMAGES))
-    with pytest.raises(errors.UnsupportedOperator, match="Trunc"):
-        compile_brevitas_qat_model(net.eval(), IMAGES)

@@ -37,7 +37,7 @@ def test_keras_by_tf2onnx(name):
     assert np.array_equal(module.forward(x, fhe="simulate"), module.forward(x))
 
 
-@pytest.mark.parametrize("name", ["ort_mlp_uint8", "ort_mlp_symmetric", "ort_cnn_per_channel"])
+@pytest.mark.parametrize("name", ["ort_mlp_uint8", "ort_mlp_symmetric", "ort_cnn_per_channel", "ort_mlp_int4"])
 def test_networks_quantized_by_onnxruntime(name):
     """Integers are onnxruntime's own; results differ where a float32 product falls on the edge of two steps."""
     path, x, expected = load(name)

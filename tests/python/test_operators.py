@@ -1,12 +1,17 @@
 """Every operator of operator_table.py: onnxruntime, our float evaluation, quantized in the clear, simulated, encrypted."""
 
+import io
+import warnings
+
 import numpy as np
 import onnxruntime
 import operators_page
 import pytest
-from operator_table import ROWS
+import torch
+from operator_table import ROWS, Row, i64, op
+from torch import nn
 
-from torusml import _core
+from torusml import _core, errors
 from torusml.torch.compile import build_quantized_module, compile_onnx_model
 
 SAMPLES = 200
@@ -23,8 +28,8 @@ def as_list(results):
 
 
 def error_of(row, got, expected):
-    """Of a truth value: the share that differs. Of numbers: the largest error by the largest result."""
-    if row.boolean:
+    """Of truth values and places: the share that differs. Of other numbers: the largest error by the largest result."""
+    if row.boolean or row.integer:
         return np.mean(got != expected)
     return np.quantile(np.abs(got - expected), row.share) / np.abs(expected).max()
 
@@ -59,6 +64,84 @@ def test_simulated_and_encrypted(row):
     for mode in ("simulate", "execute"):
         for result, expected in zip(as_list(module.forward(*few, fhe=mode)), clear, strict=True):
             assert np.array_equal(result, expected), mode
+
+
+def exported(net, x, dynamo):
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if dynamo:
+            torch.onnx.export(net, (torch.from_numpy(x[:1]),), dynamo=True, verbose=False).save(file)
+        else:
+            torch.onnx.export(net, (torch.from_numpy(x[:1]),), file, dynamo=False, opset_version=17)
+    return file.getvalue()
+
+
+def argmax_model(elements, **attributes):
+    nodes = [op("ArgMax", ["x"], axis=1, keepdims=0, **attributes)]
+    return Row("ArgMax", "", nodes, {"x": (elements,)}, integer=True).model()
+
+
+@pytest.mark.parametrize("takes_last", [0, 1])
+@pytest.mark.parametrize("elements", [2, 3, 5, 8, 11, 17])
+def test_equal_elements(elements, takes_last):
+    """Three values only: most rows have several largest elements, also in places that calibration never met."""
+    model = argmax_model(elements, select_last_index=takes_last)
+    x = np.random.default_rng(1).integers(-1, 2, (400, elements)).astype(np.float32)
+    x[:, 0] -= 1  # the first element wins rarely
+    module = compile_onnx_model(model, x[:40], n_bits=3, precision="exact", p_error=2**-20)
+    (expected,) = expected_of(model, (x,))
+    assert np.array_equal(module.forward(x), expected)
+    assert np.array_equal(module.forward(x[:100], fhe="simulate"), expected[:100])
+
+
+def test_places_that_calibration_never_met():
+    model = argmax_model(9)
+    x = np.random.default_rng(4).uniform(-1, 0.6, (100, 9)).astype(np.float32)
+    x[:, 8] = 1
+    module = compile_onnx_model(model, x, n_bits=4, precision="exact", p_error=2**-20)  # always the last one
+    turned = np.concatenate([np.roll(x[:10], shift, 1) for shift in range(9)])
+    assert np.array_equal(module.forward(turned), turned.argmax(1))
+    assert np.array_equal(module.forward(turned, fhe="simulate"), turned.argmax(1))
+
+
+def test_places_are_exact_under_tolerant():
+    """Noise may exchange elements that lie side by side; a place is never moved to the next one."""
+    model = argmax_model(8)
+    generator = np.random.default_rng(2)
+    x = np.stack([generator.permutation(8) for _ in range(600)]).astype(np.float32)
+    module = compile_onnx_model(model, x, n_bits=6, precision="tolerant", tolerance=2**-6)
+    got = module.forward(x, fhe="simulate")
+    assert (got == x.argmax(1)).mean() > 0.98
+    assert (np.take_along_axis(x, got.astype(int)[:, None], 1) >= 5).all()
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_classes_of_a_network(dynamo):
+    """The server returns the class alone."""
+
+    class Classes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 5))
+
+        def forward(self, x):
+            return self.layers(x).argmax(1)
+
+    torch.manual_seed(8)  # several classes occur
+    net = Classes().eval()
+    x = np.random.default_rng(0).uniform(-1, 1, (500, 4)).astype(np.float32)
+    module = compile_onnx_model(exported(net, x, dynamo), x, n_bits=5, precision="exact", p_error=2**-20)
+    expected = net(torch.from_numpy(x)).numpy()
+    assert len(np.unique(expected)) > 2
+    assert (module.forward(x) == expected).mean() > 0.9
+    assert np.array_equal(module.forward(x[:50], fhe="simulate"), module.forward(x[:50]))
+
+
+def test_more_than_the_first_is_refused():
+    row = Row("TopK", "", [op("TopK", ["x", "k"], ("y", "i"))], {"x": (4,)}, {"k": i64(2)})
+    with pytest.raises(errors.NotSupported, match="2 first.*K=1"):
+        compile_onnx_model(row.model(), row.samples(20))
 
 
 def test_page_is_current():
