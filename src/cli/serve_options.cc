@@ -71,6 +71,8 @@ void add_serve_options(CLI::App& command, ServerSettings& s) {
            "How long a request waits for others under the same key", "MILLISECONDS");
   add_seconds(command, "--deadline", s.deadline, "Time of a request");
   add_seconds(command, "--job-deadline", s.job_deadline, "Time of a job from its start on");
+  add_seconds(command, "--result-patience", s.result_patience,
+              "A result that the disk does not take is kept in memory so long, then its job fails");
 
   add_count(command, "--max-connections", s.connections, "Open connections");
   add_count(command, "--max-header", s.header_bytes, "Bytes of a request's header");
