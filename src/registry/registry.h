@@ -46,6 +46,7 @@ struct RegistryLimits {
   std::uint32_t keys_per_tenant = 8;
   std::uint64_t key_bytes_per_tenant = std::uint64_t{1} << 30;
   std::uint32_t jobs_per_tenant = 64;  // queued, running, and finished ones whose results wait
+  std::uint64_t job_bytes_per_tenant = std::uint64_t{1} << 30;  // their requests and results
   // Of all together: the least recently used keys make room.
   std::uint64_t key_bytes = std::uint64_t{16} << 30;
   std::uint64_t one_key_bytes = std::uint64_t{512} << 20;
