@@ -71,6 +71,8 @@ void add_serve_options(CLI::App& command, ServerSettings& s) {
            "How long a request waits for others under the same key", "MILLISECONDS");
   add_seconds(command, "--deadline", s.deadline, "Time of a request");
   add_seconds(command, "--job-deadline", s.job_deadline, "Time of a job from its start on");
+  add_seconds(command, "--result-patience", s.result_patience,
+              "A result that the disk does not take is kept in memory so long, then its job fails");
 
   add_count(command, "--max-connections", s.connections, "Open connections");
   add_count(command, "--max-header", s.header_bytes, "Bytes of a request's header");
@@ -87,6 +89,8 @@ void add_serve_options(CLI::App& command, ServerSettings& s) {
   add_count(command, "--tenant-keys", r.keys_per_tenant, "Keys of a tenant");
   add_size(command, "--tenant-key-bytes", r.key_bytes_per_tenant, "Bytes of a tenant's keys");
   add_count(command, "--tenant-jobs", r.jobs_per_tenant, "Jobs of a tenant, results included");
+  add_size(command, "--max-job-bytes", r.job_bytes_per_tenant,
+           "Bytes of the requests and results of a tenant's jobs on disk");
   add_size(command, "--key-bytes", r.key_bytes,
            "Bytes of all keys on disk, the least recently used ones go first");
   add_size(command, "--max-key", r.one_key_bytes, "Bytes of one key");

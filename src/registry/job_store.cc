@@ -147,15 +147,29 @@ std::optional<JobRecord> JobStore::find_repeated(const NewJob& job) {
   return read_record(row);
 }
 
-void JobStore::check_quota(const std::string& tenant) {
-  Query row = core_.database.query("SELECT count(*) FROM jobs WHERE tenant = ?", tenant);
+void JobStore::check_quota(const NewJob& job) {
+  constexpr const char* kWayOut = "fetch the results of some and delete them";
+  Query row = core_.database.query(
+      "SELECT count(*), coalesce(sum(CASE WHEN state < 2 THEN request_bytes ELSE result_bytes "
+      "END), 0) FROM jobs WHERE tenant = ?",
+      job.tenant);
   row.next();
   const std::int64_t count = row.integer(0);
-  if (count < core_.limits.jobs_per_tenant) return;
-  fail_with(
-      ErrorCode::quota_exceeded,
-      fmt::format("{} jobs of {} are kept for this tenant", count, core_.limits.jobs_per_tenant),
-      "fetch the results of some and delete them");
+  const auto stored = static_cast<std::uint64_t>(row.integer(1));
+  if (count >= core_.limits.jobs_per_tenant) {
+    fail_with(
+        ErrorCode::quota_exceeded,
+        fmt::format("{} jobs of {} are kept for this tenant", count, core_.limits.jobs_per_tenant),
+        kWayOut);
+  }
+  const std::uint64_t most = core_.limits.job_bytes_per_tenant, bytes = job.request.size();
+  if (stored > most || bytes > most - stored) {
+    fail_with(ErrorCode::quota_exceeded,
+              fmt::format("requests and results of {} bytes are kept for this tenant, and this "
+                          "request has {}; {} are the most",
+                          stored, bytes, most),
+              kWayOut);
+  }
 }
 
 JobRecord JobStore::add(const NewJob& job) {
@@ -163,7 +177,7 @@ JobRecord JobStore::add(const NewJob& job) {
   {
     const std::lock_guard lock(core_.mutex);
     if (std::optional<JobRecord> known = find_repeated(job)) return *std::move(known);
-    check_quota(job.tenant);
+    check_quota(job);
   }
   const std::string id = new_id();
   save(id + kRequest, job.request);
@@ -175,7 +189,7 @@ JobRecord JobStore::add(const NewJob& job) {
       remove_files(id);
       return *std::move(known);
     }
-    check_quota(job.tenant);
+    check_quota(job);
     std::optional<std::string> idempotency_key;
     if (!job.idempotency_key.empty()) idempotency_key = job.idempotency_key;
     core_.database.run(

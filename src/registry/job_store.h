@@ -30,7 +30,7 @@ class JobStore {
   std::string load(const std::string& name, std::uint64_t bytes);
   // These are called with the mutex held.
   std::optional<JobRecord> find_repeated(const NewJob& job);
-  void check_quota(const std::string& tenant);
+  void check_quota(const NewJob& job);
   void end_with(const std::string& id, const Error& error);
   void remove_files(const std::string& id);
 

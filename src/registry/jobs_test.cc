@@ -154,6 +154,23 @@ TEST_F(Jobs, Quota) {
   add("c");
 }
 
+TEST_F(Jobs, QuotaOfBytes) {
+  open({.job_bytes_per_tenant = 100});
+  EXPECT_EQ(code_of([&] { add(std::string(101, 'a')); }), ErrorCode::quota_exceeded);
+  const JobRecord first = add(std::string(60, 'a'));
+  EXPECT_EQ(code_of([&] { add(std::string(41, 'b')); }), ErrorCode::quota_exceeded);
+  const JobRecord second = add(std::string(40, 'b'));
+  registry_->add_job({.tenant = "bob", .request = std::string(100, 'c')});
+  registry_->finish_job(first.id, std::string(10, 'r'));  // instead of its request
+  EXPECT_EQ(code_of([&] { add(std::string(51, 'c')); }), ErrorCode::quota_exceeded);
+  registry_->fail_job(second.id, Error(ErrorCode::internal, "x"));  // keeps nothing
+  const JobRecord third = add(std::string(90, 'c'));
+  registry_->finish_job(third.id, std::string(500, 'r'));  // results come, whatever their size
+  EXPECT_EQ(code_of([&] { add(""); }), ErrorCode::quota_exceeded);
+  registry_->delete_job("alice", third.id);
+  add(std::string(90, 'd'));
+}
+
 TEST_F(Jobs, NamesAreChecked) {
   open();
   EXPECT_EQ(code_of([&] { registry_->add_job({.tenant = "../alice"}); }),

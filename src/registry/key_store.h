@@ -49,7 +49,7 @@ class KeyStore {
   void recover();  // before anything else
 
   std::unique_ptr<Upload> open_upload(const KeyName& name, std::uint64_t total_bytes,
-                                      std::uint64_t offset);
+                                      std::uint64_t offset, bool restarts);
   KeyRecord finish(Upload& upload);
   void give_up(Upload& upload) noexcept;  // what was not acknowledged
   void close(const Upload& upload) noexcept;

@@ -19,7 +19,7 @@ void check_offset(std::uint64_t offset, std::uint64_t received) {
 }  // namespace
 
 std::unique_ptr<Upload> KeyStore::open_upload(const KeyName& name, std::uint64_t total,
-                                              std::uint64_t offset) {
+                                              std::uint64_t offset, bool restarts) {
   check_tenant(name.tenant);
   if (!is_key_id(name.id)) {
     fail_key(ErrorCode::request_invalid,
@@ -31,13 +31,18 @@ std::unique_ptr<Upload> KeyStore::open_upload(const KeyName& name, std::uint64_t
   const std::optional<KeyRecord> found = record(name);
   if (found && found->is_complete())
     fail_key(ErrorCode::request_invalid, "the key is there already, whole");
-  if (found && found->bytes != total) {
+  const bool is_new = !found || restarts;
+  if (!is_new && found->bytes != total) {
     fail_key(ErrorCode::request_invalid,
              fmt::format("{} bytes are announced, {} were before", total, found->bytes),
              "delete the key first");
   }
-  check_offset(offset, found ? found->received : 0);
-  if (!found) begin_upload(name, total);
+  check_offset(offset, is_new ? 0 : found->received);
+  if (found && restarts) {
+    delete_record(name);
+    remove_files(name);
+  }
+  if (is_new) begin_upload(name, total);
   DataFolder folder = keys_.subfolder(name.tenant);
   DataFile file = open_part(name, folder, total, offset);
   auto upload =

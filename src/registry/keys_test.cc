@@ -102,6 +102,39 @@ TEST_F(Keys, AnUploadThatIsDestroyedKeepsItsBytes) {
   EXPECT_TRUE(upload(*registry_, "alice", key, 4321).is_complete());
 }
 
+TEST_F(Keys, ARestartedUploadBeginsAnew) {
+  open();
+  const TestKey key = make_key(1);
+  upload(*registry_, "alice", key, 0, 1000);
+  // One that is refused leaves all as it was; another size is no reason.
+  EXPECT_EQ(code_of([&] { registry_->open_upload("alice", key.id, key.bytes.size(), 1, true); }),
+            ErrorCode::request_invalid);
+  EXPECT_EQ(registry_->key("alice", key.id)->received, 1000u);
+  registry_->open_upload("alice", key.id, 99, 0, true);
+  EXPECT_EQ(registry_->key("alice", key.id)->received, 0u);
+  EXPECT_EQ(registry_->key("alice", key.id)->bytes, 99u);
+  KeyUpload upload = registry_->open_upload("alice", key.id, key.bytes.size(), 0, true);
+  upload.write(as_bytes(key.bytes));
+  EXPECT_TRUE(upload.finish().is_complete());
+  EXPECT_TRUE(is_used("alice", key));
+}
+
+TEST_F(Keys, ARestartLeavesAnOpenUploadAndAWholeKeyAlone) {
+  open();
+  const TestKey key = make_key(1);
+  const auto restart = [&] {
+    return code_of([&] { registry_->open_upload("alice", key.id, key.bytes.size(), 0, true); });
+  };
+  upload(*registry_, "alice", key, 0, 1000);
+  KeyUpload first = registry_->open_upload("alice", key.id, key.bytes.size(), 1000);
+  first.write(as_bytes(std::string_view(key.bytes).substr(1000)));
+  EXPECT_EQ(restart(), ErrorCode::request_invalid);
+  EXPECT_EQ(registry_->key("alice", key.id)->received, 1000u);
+  EXPECT_TRUE(first.finish().is_complete());
+  EXPECT_EQ(restart(), ErrorCode::request_invalid);
+  EXPECT_TRUE(is_used("alice", key));
+}
+
 TEST_F(Keys, BytesThatWereNotAcknowledgedAreDropped) {
   open();
   const TestKey key = make_key(1);

@@ -70,10 +70,10 @@ Identity Registry::authenticate(std::string_view token) const {
 }
 
 KeyUpload Registry::open_upload(const std::string& tenant, const std::string& id,
-                                std::uint64_t total_bytes, std::uint64_t offset) {
+                                std::uint64_t total_bytes, std::uint64_t offset, bool restarts) {
   KeyStore& keys = state_->key_store();
   return KeyUpload(std::make_unique<KeyUpload::State>(
-      KeyUpload::State{keys, keys.open_upload({tenant, id}, total_bytes, offset)}));
+      KeyUpload::State{keys, keys.open_upload({tenant, id}, total_bytes, offset, restarts)}));
 }
 
 std::optional<KeyRecord> Registry::key(const std::string& tenant, const std::string& id) const {

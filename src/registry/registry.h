@@ -46,6 +46,7 @@ struct RegistryLimits {
   std::uint32_t keys_per_tenant = 8;
   std::uint64_t key_bytes_per_tenant = std::uint64_t{1} << 30;
   std::uint32_t jobs_per_tenant = 64;  // queued, running, and finished ones whose results wait
+  std::uint64_t job_bytes_per_tenant = std::uint64_t{1} << 30;  // their requests and results
   // Of all together: the least recently used keys make room.
   std::uint64_t key_bytes = std::uint64_t{16} << 30;
   std::uint64_t one_key_bytes = std::uint64_t{512} << 20;
@@ -153,9 +154,10 @@ class Registry {
   // offset: where these bytes begin; error request_invalid unless it is what was received before,
   // when the key is whole, another size was announced before, or another upload of this key is
   // open; quota_exceeded; server_busy: keys in use take all the room. Cost: what was received
-  // before this process began is hashed.
+  // before this process began is hashed. restarts: from 0 on, whatever was received before or
+  // announced; that is dropped, but not for a request_invalid.
   KeyUpload open_upload(const std::string& tenant, const std::string& id, std::uint64_t total_bytes,
-                        std::uint64_t offset);
+                        std::uint64_t offset, bool restarts = false);
   std::optional<KeyRecord> key(const std::string& tenant, const std::string& id) const;
   std::vector<KeyRecord> keys(const std::string& tenant) const;
   bool delete_key(const std::string& tenant, const std::string& id);

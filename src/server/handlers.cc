@@ -463,15 +463,16 @@ UploadTask Handlers::open_upload(const Call& call, const HttpRequest& request) {
                       fmt::format("the key has {} bytes, at most {} are taken", range.total, most),
                       "Content-Range");
   }
-  const std::optional<KeyRecord> key = registry_.key(task.tenant_, task.id_);
-  if (key && key->is_complete()) return task;
-  const std::uint64_t received = key ? key->received : 0;
-  // All of it at once begins anew.
-  if (content_range.empty() && received > 0) registry_.delete_key(task.tenant_, task.id_);
-  const HttpHeaders offset = {{"Upload-Offset", std::to_string(received)}};
-  task.upload_.emplace(with_status(ErrorCode::request_invalid, 409, offset, [&] {
-    return registry_.open_upload(task.tenant_, task.id_, range.total, range.first);
-  }));
+  try {
+    // All of it at once begins anew.
+    task.upload_.emplace(registry_.open_upload(task.tenant_, task.id_, range.total, range.first,
+                                               /*restarts=*/content_range.empty()));
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::request_invalid) throw;
+    const std::optional<KeyRecord> key = registry_.key(task.tenant_, task.id_);
+    if (key && key->is_complete()) return task;
+    throw HttpError(409, error, {{"Upload-Offset", std::to_string(key ? key->received : 0)}});
+  }
   return task;
 }
 

@@ -7,8 +7,17 @@
 namespace torusml {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kLongestWait{30};
+
 // Not an end: the job runs again at the next start.
 Error stops() { return Error(ErrorCode::cancelled, "the server stops"); }
+
+// Whether it has nothing to do with the job.
+bool is_of_the_disk(const Error& error) {
+  return error.code() == ErrorCode::server_busy || error.code() == ErrorCode::file_unwritable;
+}
 
 }  // namespace
 
@@ -80,36 +89,71 @@ void JobRunner::stop() {
   stop_starting();
   if (thread_.joinable()) thread_.join();
   std::map<std::string, std::shared_ptr<Work>> running;
+  std::deque<Ending> unwritten;
   {
     const std::lock_guard lock(mutex_);
     running.swap(running_);
+    unwritten.swap(unwritten_);
   }
   for (const auto& [id, work] : running) {
     if (work) engine_.cancel(*work, stops());
   }
+  for (Ending& ending : unwritten) write(ending);
+}
+
+void JobRunner::BackOff::fail() {
+  const SteadyTime now = Clock::now();
+  if (now < next) return;  // others that fail at the same time
+  next = now + wait;
+  wait = std::min<std::chrono::milliseconds>(2 * wait, kLongestWait);
 }
 
 void JobRunner::feed() {
   // Enough for batches, and the queue has room for others.
   const std::size_t most = std::max<std::size_t>(settings_.queue / 2, settings_.concurrent_runs);
   std::unique_lock lock(mutex_);
-  while (true) {
-    changed_.wait(lock,
-                  [&] { return starts_none_ || (!waiting_.empty() && running_.size() < most); });
-    if (starts_none_) return;
-    const JobRecord job = waiting_.front();
-    waiting_.pop_front();
-    running_[job.id] = nullptr;
-    lock.unlock();
-    try {
-      start(job);
-    } catch (const Error& error) {
-      fail(job.id, error);
-    } catch (const std::exception& error) {
-      fail(job.id, Error(ErrorCode::internal, error.what()));
+  while (!starts_none_) {
+    const bool has_unwritten = !unwritten_.empty();
+    const bool may_start = !waiting_.empty() && running_.size() < most;
+    const SteadyTime now = Clock::now();
+    if (has_unwritten && writing_.next <= now) {
+      write_again(lock);
+    } else if (may_start && starting_.next <= now) {
+      start_next(lock);
+    } else if (has_unwritten && may_start) {
+      changed_.wait_until(lock, std::min(writing_.next, starting_.next));
+    } else if (has_unwritten || may_start) {
+      changed_.wait_until(lock, has_unwritten ? writing_.next : starting_.next);
+    } else {
+      changed_.wait(lock);
     }
-    lock.lock();
   }
+}
+
+void JobRunner::start_next(std::unique_lock<std::mutex>& lock) {
+  const JobRecord job = waiting_.front();
+  waiting_.pop_front();
+  running_[job.id] = nullptr;
+  lock.unlock();
+  try {
+    start(job);
+  } catch (const Error& error) {
+    if (is_of_the_disk(error))
+      wait_again(job, error);
+    else
+      fail(job.id, error);
+  } catch (const std::exception& error) {
+    fail(job.id, Error(ErrorCode::internal, error.what()));
+  }
+  lock.lock();
+}
+
+void JobRunner::write_again(std::unique_lock<std::mutex>& lock) {
+  Ending ending = std::move(unwritten_.front());
+  unwritten_.pop_front();
+  lock.unlock();
+  settle(std::move(ending));
+  lock.lock();
 }
 
 void JobRunner::start(const JobRecord& job) {
@@ -123,20 +167,29 @@ void JobRunner::start(const JobRecord& job) {
   }
   auto use = std::make_shared<KeyUse>(registry_.use_key(job.tenant, job.key));
   registry_.start_job(job.id);
-  const std::shared_ptr<Work> work =
-      engine_.submit({.model = model,
-                      .key = job.key,
-                      .use = std::move(use),
-                      .inputs = encrypted_inputs_from_bytes(registry_.job_request(job.id)),
-                      .deadline = std::chrono::steady_clock::now() + settings_.job_deadline,
-                      .done = [this, id = job.id](const WorkResult& result) { end(id, result); }},
-                     /*is_bounded=*/false);
+  const std::shared_ptr<Work> work = engine_.submit(
+      {.model = model,
+       .key = job.key,
+       .use = std::move(use),
+       .inputs = encrypted_inputs_from_bytes(registry_.job_request(job.id)),
+       .deadline = std::chrono::steady_clock::now() + settings_.job_deadline,
+       .done = [this, id = job.id](WorkResult result) { end(id, std::move(result)); }},
+      /*is_bounded=*/false);
   const std::lock_guard lock(mutex_);
+  starting_ = {};
   const auto running = running_.find(job.id);
   if (running != running_.end()) running->second = work;  // unless it has ended already
 }
 
-void JobRunner::end(const std::string& id, const WorkResult& result) {
+void JobRunner::wait_again(const JobRecord& job, const Error& error) {
+  log_.write("error", "job_waits", {{"job", job.id}, {"error", error.what()}});
+  const std::lock_guard lock(mutex_);
+  running_.erase(job.id);
+  waiting_.push_back(job);
+  starting_.fail();
+}
+
+void JobRunner::end(const std::string& id, WorkResult result) {
   {
     const std::lock_guard lock(mutex_);
     const bool was_stopped =
@@ -145,26 +198,42 @@ void JobRunner::end(const std::string& id, const WorkResult& result) {
     if (was_stopped) return;
   }
   if (result.error) return fail(id, *result.error);
-  try {
-    registry_.finish_job(id, result.outputs);
-  } catch (const Error& error) {
-    return fail(id, error);
-  }
+  settle({id, std::move(result.outputs), std::nullopt, Clock::now() + settings_.result_patience});
+}
+
+void JobRunner::fail(const std::string& id, const Error& error) { settle({id, "", error, {}}); }
+
+void JobRunner::settle(Ending ending) {
+  const bool is_written = write(ending);
   const std::lock_guard lock(mutex_);
-  running_.erase(id);
+  if (is_written) {
+    running_.erase(ending.id);
+    writing_ = {};
+  } else {
+    unwritten_.push_back(std::move(ending));
+    writing_.fail();
+  }
   changed_.notify_all();
 }
 
-void JobRunner::fail(const std::string& id, const Error& error) {
+bool JobRunner::write(Ending& ending) {
   try {
-    registry_.fail_job(id, error);
-  } catch (const Error& e) {  // it was deleted, or the folder cannot be written
-    if (e.code() != ErrorCode::not_found)
-      log_.write("error", "job", {{"job", id}, {"error", e.what()}});
+    if (ending.error)
+      registry_.fail_job(ending.id, *ending.error);
+    else
+      registry_.finish_job(ending.id, ending.outputs);
+    return true;
+  } catch (const std::exception& error) {
+    log_.write("error", "job_unwritten", {{"job", ending.id}, {"error", error.what()}});
+    if (!ending.error && Clock::now() >= ending.last_try) {
+      ending.outputs = {};
+      ending.error.emplace(ErrorCode::file_unwritable,
+                           fmt::format("its result could not be written for {} s: {}",
+                                       settings_.result_patience.count(), error.what()),
+                           "job", "send it again when its disk has room");
+    }
+    return false;
   }
-  const std::lock_guard lock(mutex_);
-  running_.erase(id);
-  changed_.notify_all();
 }
 
 }  // namespace torusml

@@ -4,10 +4,14 @@
 //   JobRecord job = jobs.add({.tenant = "alice", .model = "net", ...});
 //   jobs.remove("alice", job.id);
 //
-// A job whose run a stop or a crash cut short runs again at the next start. Thread rule:
-// concurrent.
+// A job whose run a stop or a crash cut short runs again at the next start. A full disk loses none:
+// a job whose start cannot be written goes behind the others that wait, and an end is kept in
+// memory and written later, with waits that double up to 30 s. Such a job counts as running until
+// then. A result that could not be written for settings.result_patience is given up, and the job's
+// end is the error file_unwritable. Thread rule: concurrent.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -46,10 +50,27 @@ class JobRunner {
   void stop();
 
  private:
+  struct Ending {
+    std::string id, outputs;
+    std::optional<Error> error;  // then there are no outputs
+    SteadyTime last_try;         // of the outputs
+  };
+  // When what failed is tried again.
+  struct BackOff {
+    SteadyTime next;
+    std::chrono::milliseconds wait{500};
+    void fail();
+  };
+
   void feed();
+  void start_next(std::unique_lock<std::mutex>& lock);
+  void write_again(std::unique_lock<std::mutex>& lock);
   void start(const JobRecord& job);
-  void end(const std::string& id, const WorkResult& result);
+  void wait_again(const JobRecord& job, const Error& error);
+  void end(const std::string& id, WorkResult result);
   void fail(const std::string& id, const Error& error);
+  void settle(Ending ending);
+  bool write(Ending& ending);  // false: not now
 
   const ServerSettings& settings_;
   Registry& registry_;
@@ -60,6 +81,8 @@ class JobRunner {
   std::condition_variable changed_;
   std::deque<JobRecord> waiting_;
   std::map<std::string, std::shared_ptr<Work>> running_;  // null: about to start
+  std::deque<Ending> unwritten_;                          // of running_
+  BackOff starting_, writing_;
   bool starts_none_ = false;
   std::thread thread_;
 };

@@ -224,6 +224,13 @@ TEST(Limits, BytesOfATenant) {
   expect_refusal(server.upload(), 403, kQuota, "");
 }
 
+TEST(Limits, BytesOfATenantsJobs) {
+  RunningServer server([](ServerSettings& s) { s.registry.job_bytes_per_tenant = 100; });
+  server.upload();
+  expect_refusal(server.infer(to_bytes(shared_client().encrypt(1)), 1, "Prefer: respond-async\r\n"),
+                 403, kQuota, "100 are the most");
+}
+
 TEST(Limits, Jobs) {
   RunningServer server([](ServerSettings& s) { s.jobs = 0; });
   server.upload();

@@ -116,6 +116,43 @@ TEST(Server, UploadsInParts) {
   EXPECT_EQ(server.infer(to_bytes(client.encrypt(1)), 1).status, 200);
 }
 
+TEST(Server, AWholeUploadBeginsAnew) {
+  RunningServer server;
+  const std::string& keys = shared_client().keys;
+  const HttpReply part = server.request(
+      "PUT", "/v2/keys/" + shared_client().key_id,
+      fmt::format("Content-Range: bytes 0-999/{}\r\n", keys.size()), keys.substr(0, 1000));
+  EXPECT_EQ(part.status, 202);
+  EXPECT_EQ(server.upload().status, 201);
+}
+
+TEST(Server, AWholeUploadLeavesAnOpenOneAlone) {
+  RunningServer server;
+  const SmallClient& client = shared_client();
+  const std::string path = "/v2/keys/" + client.key_id;
+  const std::size_t total = client.keys.size(), half = total / 2;
+  const auto range = [&](std::size_t first, std::size_t end) {
+    return fmt::format("Content-Range: bytes {}-{}/{}\r\n", first, end - 1, total);
+  };
+  EXPECT_EQ(server.request("PUT", path, range(0, half), client.keys.substr(0, half)).status, 202);
+  PlainHttp open(server.port());
+  open.send(fmt::format("PUT {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{}\r\n", path,
+                        total - half, range(half, total)));
+  HttpReply other;
+  for (int i = 0; i < 1000 && other.body.find("another upload") == std::string::npos; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    other = server.request("PUT", path, range(0, 1), "x");
+    ASSERT_EQ(other.status, 409) << other.body;
+  }
+  const HttpReply whole = server.upload();
+  EXPECT_EQ(whole.status, 409) << whole.body;
+  EXPECT_EQ(whole.headers.at("upload-offset"), std::to_string(half));
+  EXPECT_EQ(server.request("HEAD", path).headers["upload-offset"], std::to_string(half));
+  open.send(client.keys.substr(half));
+  EXPECT_EQ(open.receive().status, 201);
+  EXPECT_EQ(server.infer(to_bytes(client.encrypt(1)), 1).status, 200);
+}
+
 TEST(Server, WrongKeysAreForgotten) {
   RunningServer server;
   SmallClient client(shared_model());

@@ -37,8 +37,9 @@ struct ServerSettings {
   std::uint32_t samples_per_request = 4096;
   std::uint32_t samples_per_batch = 256;  // of several requests
   std::chrono::milliseconds batch_window{2};
-  Seconds deadline{600};        // of a request, from its last byte on
-  Seconds job_deadline{86400};  // of a job, from its start on
+  Seconds deadline{600};         // of a request, from its last byte on
+  Seconds job_deadline{86400};   // of a job, from its start on
+  Seconds result_patience{600};  // a job's result that cannot be written is kept in memory so long
   std::uint64_t memory_per_run = 4'000'000'000;
   std::uint64_t prepared_key_bytes = 4'000'000'000;
 
