@@ -89,7 +89,7 @@ void add_serve_options(CLI::App& command, ServerSettings& s) {
   add_count(command, "--tenant-keys", r.keys_per_tenant, "Keys of a tenant");
   add_size(command, "--tenant-key-bytes", r.key_bytes_per_tenant, "Bytes of a tenant's keys");
   add_count(command, "--tenant-jobs", r.jobs_per_tenant, "Jobs of a tenant, results included");
-  add_size(command, "--max-job-bytes", r.job_bytes_per_tenant,
+  add_size(command, "--tenant-job-bytes", r.job_bytes_per_tenant,
            "Bytes of the requests and results of a tenant's jobs on disk");
   add_size(command, "--key-bytes", r.key_bytes,
            "Bytes of all keys on disk, the least recently used ones go first");
