@@ -2,8 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
-#include <thread>
 
+#include "server/testing/comes_true.h"
 #include "server/testing/running_server.h"
 
 namespace torusml {
@@ -11,15 +11,6 @@ namespace {
 
 using nlohmann::json;
 using std::chrono::milliseconds;
-
-template <class Condition>
-bool comes_true(Condition condition) {
-  for (int i = 0; i < 6000; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(milliseconds(10));
-  }
-  return false;
-}
 
 TEST(Models, AreFollowedWhileTheyChange) {
   RunningServer server;

@@ -6,9 +6,9 @@
 
 #include <csignal>
 #include <filesystem>
-#include <thread>
 
 #include "server/infer_body.h"
+#include "server/testing/comes_true.h"
 #include "server/testing/running_server.h"
 
 namespace torusml {
@@ -68,14 +68,6 @@ class JobsOnAFullDisk : public ::testing::Test {
         .id;
   }
   JobRecord job(const std::string& id) { return *registry_->job("alice", id); }
-  template <class Condition>
-  bool comes_true(Condition condition) {
-    for (int i = 0; i < 2000; ++i) {
-      if (condition()) return true;
-      std::this_thread::sleep_for(milliseconds(5));
-    }
-    return false;
-  }
   bool reaches(const std::string& id, JobState state) {
     return comes_true([&] { return job(id).state == state; });
   }
