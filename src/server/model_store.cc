@@ -85,6 +85,10 @@ bool ModelStore::VersionOrder::operator()(const std::string& a, const std::strin
   return order(a) < order(b);
 }
 
+bool ModelStore::NameOrder::operator()(const Name& a, const Name& b) const {
+  return a.first != b.first ? a.first < b.first : VersionOrder{}(a.second, b.second);
+}
+
 ModelStore::ModelStore(std::string place, Log& log) : place_(std::move(place)), log_(log) {
   if (!fs::exists(place_))
     throw Error(ErrorCode::file_unreadable, "there is no such file or folder",
@@ -92,8 +96,8 @@ ModelStore::ModelStore(std::string place, Log& log) : place_(std::move(place)), 
   update(list(), !fs::is_directory(place_));
 }
 
-std::map<ModelStore::Name, ModelStore::Files> ModelStore::list() const {
-  std::map<Name, Files> found;
+ModelStore::Found ModelStore::list() const {
+  Found found;
   const auto add = [&](const std::string& name, const std::string& version, const fs::path& path) {
     if (!is_model(path) || !is_name(name) || !is_name(version)) return;
     Files files{path.string(), "", ""};
@@ -119,7 +123,7 @@ std::map<ModelStore::Name, ModelStore::Files> ModelStore::list() const {
   return found;
 }
 
-void ModelStore::update(const std::map<Name, Files>& found, bool must_succeed) {
+void ModelStore::update(const Found& found, bool must_succeed) {
   if (must_succeed && found.empty()) {
     throw Error(ErrorCode::file_foreign, "a model's name ends in .tms or .tml",
                 fmt::format("--model '{}'", place_));

@@ -48,9 +48,13 @@ class ModelStore {
   void poll() noexcept;
 
  private:
+  using Name = std::pair<std::string, std::string>;  // and version
   // Numbers in their order, then other names.
   struct VersionOrder {
     bool operator()(const std::string& a, const std::string& b) const;
+  };
+  struct NameOrder {
+    bool operator()(const Name& a, const Name& b) const;
   };
   struct Files {
     std::string model, client;  // paths; no client: empty
@@ -60,10 +64,11 @@ class ModelStore {
     ModelPointer model;
     std::string state;  // of the files when they were read, for better or worse
   };
-  using Name = std::pair<std::string, std::string>;  // and version
+  // Versions are read, and appear, in their order: whoever finds one finds those before it.
+  using Found = std::map<Name, Files, NameOrder>;
 
-  std::map<Name, Files> list() const;
-  void update(const std::map<Name, Files>& found, bool must_succeed);
+  Found list() const;
+  void update(const Found& found, bool must_succeed);
 
   const std::string place_;
   Log& log_;
