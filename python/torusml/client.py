@@ -23,10 +23,11 @@ import numpy as np
 
 from . import _core
 from .arrays import one_or_tuple, to_floats, to_integers, to_numpy
-from .errors import InvalidArgument, WrongDtype, WrongKey, WrongShape
+from .errors import InvalidArgument, NotSupported, WrongDtype, WrongKey, WrongShape
 from .progress import bar
 
 Path = str | os.PathLike
+Buffer = bytes | bytearray | memoryview | np.ndarray  # of a file's bytes
 # Of a secret key: text, bytes, or what gives them when they are needed.
 Passphrase = str | bytes | Callable[[], str | bytes]
 
@@ -53,8 +54,9 @@ class _Stored:
         return self._core.to_bytes()
 
     @classmethod
-    def deserialize(cls, content: bytes, max_bytes: int = 0) -> Any:
-        return cls(cls._core_class.from_bytes(bytes(content), max_bytes))
+    def deserialize(cls, content: Buffer, max_bytes: int = 0) -> Any:
+        """content: bytes, or whatever has the buffer protocol; it is read where it lies."""
+        return cls(cls._core_class.from_bytes(memoryview(content).cast("B"), max_bytes))
 
 
 class EvaluationKeys(_Stored):
@@ -85,6 +87,11 @@ class EncryptedInputs(_Stored):
         self.clipped = clipped
 
     @property
+    def samples(self) -> int:
+        """Of the batch."""
+        return next((shape[0] for _, shape in self._core.tensors), 0)
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(shape) for name, shape in self._core.tensors}
 
@@ -93,6 +100,11 @@ class EncryptedOutputs(_Stored):
     """All outputs of a batch, encrypted."""
 
     _core_class = _core.EncryptedOutputs
+
+    @classmethod
+    def join(cls, parts: Iterable[EncryptedOutputs]) -> EncryptedOutputs:
+        """The results of one batch of those of its parts, in their order (Server.run with samples)."""
+        return cls(_core.EncryptedOutputs.join([part._core for part in parts]))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -110,9 +122,12 @@ def limits_of(threads: Any, memory_limit_bytes: Any = 0) -> tuple[int, int]:
 
 
 def half_of(model: Any, half: Any) -> Any:
-    """_core.ClientHalf or _core.ServerHalf (`half`) of a compiled model, or of the path of one or of such a half."""
+    """_core.ClientHalf or _core.ServerHalf (`half`) of a compiled model, or of the path or the bytes of one or of such a
+    half."""
     if isinstance(model, half):
         return model
+    if isinstance(model, Buffer):
+        return half.from_bytes(memoryview(model).cast("B"), 0)
     if isinstance(model, (str, os.PathLike)):
         return half.load(os.fspath(model), 0)
     if hasattr(model, "_core_and_hash"):
@@ -257,7 +272,8 @@ class Client(ModelSide):
 
 
 class Server:
-    """Runs a compiled model on ciphertexts. model: a compiled model, or the path of one or of its server's half.
+    """Runs a compiled model on ciphertexts. model: a compiled model, or the path or the bytes of one or of its server's
+    half.
 
     Every call has its own limits. threads: at most so many; 0: all. memory_limit_bytes: keys, ciphertexts, tables and
     scratch together, by the estimate of docs/memory.md; 0: no limit. A batch is worked on in smaller parts first, and
@@ -271,7 +287,7 @@ class Server:
     def __init__(
         self,
         model: Any,
-        evaluation_keys: EvaluationKeys | Path | bytes | None = None,
+        evaluation_keys: EvaluationKeys | Path | Buffer | None = None,
         *,
         threads: int = 0,
         memory_limit_bytes: int = 0,
@@ -284,7 +300,7 @@ class Server:
             self.load_keys(evaluation_keys, threads=threads, memory_limit_bytes=memory_limit_bytes)
 
     def load_keys(
-        self, evaluation_keys: EvaluationKeys | Path | bytes, *, threads: int = 0, memory_limit_bytes: int = 0
+        self, evaluation_keys: EvaluationKeys | Path | Buffer, *, threads: int = 0, memory_limit_bytes: int = 0
     ) -> None:
         """Brings keys into the form that the kernels read; they replace earlier ones."""
         limits = limits_of(threads, memory_limit_bytes)
@@ -308,14 +324,18 @@ class Server:
     def run(
         self,
         inputs: EncryptedInputs | Path,
-        evaluation_keys: EvaluationKeys | Path | bytes | None = None,
+        evaluation_keys: EvaluationKeys | Path | Buffer | None = None,
         *,
+        samples: range | None = None,
         threads: int = 0,
         memory_limit_bytes: int = 0,
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 60,
     ) -> EncryptedOutputs:
         """The encrypted results of encrypted inputs, with the keys given here or before.
+
+        samples: those of a range(first, end) alone, where several workers share a batch; EncryptedOutputs.join puts
+        their results together.
 
         checkpoint: a file that keeps the run's state, written after a layer but not within checkpoint_seconds of the last
         time, and when Ctrl-C stops the run. A run that finds it there goes on from it and gives the same bits as one that
@@ -329,14 +349,27 @@ class Server:
         if not isinstance(inputs, EncryptedInputs):
             raise WrongDtype(f"encrypted inputs expected, got {type(inputs).__name__}", "run")
         with bar("lookups") as progress:
+            if samples is not None:
+                first, count = _samples_of(samples, checkpoint)
+                return EncryptedOutputs(self._core.run_samples(inputs._core, first, count, progress, *limits))
             kept = "" if checkpoint is None else os.fspath(checkpoint)
             return EncryptedOutputs(self._core.run(inputs._core, progress, *limits, kept, float(checkpoint_seconds)))
 
 
-def _keys_of(keys: EvaluationKeys | Path | bytes) -> EvaluationKeys:
+def _samples_of(samples: range, checkpoint: Path | None) -> tuple[int, int]:
+    if not isinstance(samples, range):
+        raise WrongDtype(f"a range of samples expected, got {type(samples).__name__}", "samples")
+    if samples.step != 1 or samples.start < 0:
+        raise InvalidArgument(f"samples are {samples}", "samples", "range(first, end), with first from 0 on")
+    if checkpoint is not None:
+        raise NotSupported("a checkpoint of some samples of a batch", "checkpoint", "all samples, or no checkpoint")
+    return samples.start, len(samples)
+
+
+def _keys_of(keys: EvaluationKeys | Path | Buffer) -> EvaluationKeys:
     if isinstance(keys, EvaluationKeys):
         return keys
-    if isinstance(keys, (bytes, bytearray)):
+    if isinstance(keys, Buffer):
         return EvaluationKeys.deserialize(keys)
     if isinstance(keys, (str, os.PathLike)):
         return EvaluationKeys.load(keys)

@@ -9,6 +9,7 @@
 #include "client/key_generation.h"
 #include "client/model_client.h"
 #include "long_call.h"
+#include "serving/join_outputs.h"
 #include "serving/server_model.h"
 
 namespace torusml::python {
@@ -18,6 +19,12 @@ using FloatArrays = std::vector<Array<double>>;
 using IntegerArrays = std::vector<Array<std::int64_t>>;
 
 std::string_view view(const nb::bytes& bytes) { return {bytes.c_str(), bytes.size()}; }
+
+// A file's bytes in whatever has the buffer protocol, where they lie.
+using FileBytes = Array<std::uint8_t>;
+std::string_view content(const FileBytes& bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 nb::bytes to_python(const std::string& bytes) { return nb::bytes(bytes.data(), bytes.size()); }
 
@@ -66,8 +73,10 @@ void bind_keys(nb::module_& module) {
              return to_python(without_lock([&] { return to_bytes(self); }));
            })
       .def_static("from_bytes",
-                  [](const nb::bytes& bytes, std::uint64_t max_bytes) {
-                    return evaluation_keys_from_bytes(view(bytes), {limit(max_bytes), {}});
+                  [](const FileBytes& bytes, std::uint64_t max_bytes) {
+                    return without_lock([&] {
+                      return evaluation_keys_from_bytes(content(bytes), {limit(max_bytes), {}});
+                    });
                   })
       .def("save",
            [](const EvaluationKeySet& self, const std::string& path) {
@@ -98,8 +107,10 @@ void bind_ciphertexts(nb::module_& module) {
   nb::class_<EncryptedInputs>(module, "EncryptedInputs")
       .def("to_bytes", [](const EncryptedInputs& self) { return to_python(to_bytes(self)); })
       .def_static("from_bytes",
-                  [](const nb::bytes& bytes, std::uint64_t max_bytes) {
-                    return encrypted_inputs_from_bytes(view(bytes), limit(max_bytes));
+                  [](const FileBytes& bytes, std::uint64_t max_bytes) {
+                    return without_lock([&] {
+                      return encrypted_inputs_from_bytes(content(bytes), limit(max_bytes));
+                    });
                   })
       .def("save", &save_encrypted_inputs)
       .def_static("load",
@@ -112,8 +123,14 @@ void bind_ciphertexts(nb::module_& module) {
   nb::class_<EncryptedOutputs>(module, "EncryptedOutputs")
       .def("to_bytes", [](const EncryptedOutputs& self) { return to_python(to_bytes(self)); })
       .def_static("from_bytes",
-                  [](const nb::bytes& bytes, std::uint64_t max_bytes) {
-                    return encrypted_outputs_from_bytes(view(bytes), limit(max_bytes));
+                  [](const FileBytes& bytes, std::uint64_t max_bytes) {
+                    return without_lock([&] {
+                      return encrypted_outputs_from_bytes(content(bytes), limit(max_bytes));
+                    });
+                  })
+      .def_static("join",
+                  [](const std::vector<const EncryptedOutputs*>& parts) {
+                    return without_lock([&] { return join_outputs(parts); });
                   })
       .def("save", &save_encrypted_outputs)
       .def_static("load",
@@ -150,8 +167,9 @@ void bind_halves(nb::module_& module) {
                     return without_lock([&] { return load_client_half(path, limit(max_bytes)); });
                   })
       .def_static("from_bytes",
-                  [](const nb::bytes& bytes, std::uint64_t max_bytes) {
-                    return client_half_from_bytes(view(bytes), limit(max_bytes));
+                  [](const FileBytes& bytes, std::uint64_t max_bytes) {
+                    return without_lock(
+                        [&] { return client_half_from_bytes(content(bytes), limit(max_bytes)); });
                   })
       .def("save", &save_client_half)
       .def_prop_ro("key_sets_id",
@@ -169,8 +187,9 @@ void bind_halves(nb::module_& module) {
                     return without_lock([&] { return load_server_half(path, limit(max_bytes)); });
                   })
       .def_static("from_bytes",
-                  [](const nb::bytes& bytes, std::uint64_t max_bytes) {
-                    return server_half_from_bytes(view(bytes), limit(max_bytes));
+                  [](const FileBytes& bytes, std::uint64_t max_bytes) {
+                    return without_lock(
+                        [&] { return server_half_from_bytes(content(bytes), limit(max_bytes)); });
                   })
       .def("save", &save_server_half)
       .def_prop_ro("input_names", [](const ServerHalf& self) { return names(self.spec.inputs); })
@@ -236,7 +255,19 @@ void bind_server_model(nb::module_& module) {
             });
           },
           nb::arg("inputs"), nb::arg("progress").none(), nb::arg("threads"),
-          nb::arg("memory_limit_bytes"), nb::arg("checkpoint"), nb::arg("checkpoint_seconds"));
+          nb::arg("memory_limit_bytes"), nb::arg("checkpoint"), nb::arg("checkpoint_seconds"))
+      .def(
+          "run_samples",
+          [](const ServerModel& self, const EncryptedInputs& inputs, std::size_t first,
+             std::size_t count, const nb::object& progress, int threads,
+             std::uint64_t memory_limit_bytes) {
+            return long_call(progress, [&](const ProgressCallback& report) {
+              return self.run_samples(inputs, {first, count}, report,
+                                      {threads, memory_limit_bytes});
+            });
+          },
+          nb::arg("inputs"), nb::arg("first"), nb::arg("count"), nb::arg("progress").none(),
+          nb::arg("threads"), nb::arg("memory_limit_bytes"));
 }
 
 }  // namespace

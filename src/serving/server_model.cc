@@ -8,6 +8,7 @@
 #include "runtime/executors.h"
 #include "runtime/memory.h"
 #include "serving/checkpointed_run.h"
+#include "tfhe/expand_rows.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -40,16 +41,26 @@ std::vector<int> wire_bits_of(const Plan& plan) {
   return bits;
 }
 
-// Of all requests, one after the other.
-LweBatch expand_input(const std::vector<const EncryptedInputs*>& requests, std::size_t tensor) {
-  if (requests.size() == 1) return expand(requests[0]->tensors[tensor].ciphertexts);
+// `count` samples of a request, from sample `first` on.
+struct Part {
+  const EncryptedInputs* request;
+  std::size_t first, count;
+};
+
+LweBatch expand_part(const Part& part, std::size_t tensor, std::size_t elements) {
+  return expand_rows(part.request->tensors[tensor].ciphertexts, part.first * elements,
+                     part.count * elements);
+}
+
+// Of all parts, one after the other; `elements` of each sample.
+LweBatch expand_input(const std::vector<Part>& parts, std::size_t tensor, std::size_t elements) {
+  if (parts.size() == 1) return expand_part(parts[0], tensor, elements);
   std::size_t count = 0;
-  for (const EncryptedInputs* request : requests)
-    count += request->tensors[tensor].ciphertexts.bodies.size();
-  LweBatch all(requests[0]->tensors[tensor].ciphertexts.dimension, count);
+  for (const Part& part : parts) count += part.count * elements;
+  LweBatch all(parts[0].request->tensors[tensor].ciphertexts.dimension, count);
   Torus* end = all.words.data();
-  for (const EncryptedInputs* request : requests)
-    end = std::ranges::copy(expand(request->tensors[tensor].ciphertexts).words, end).out;
+  for (const Part& part : parts)
+    end = std::ranges::copy(expand_part(part, tensor, elements).words, end).out;
   return all;
 }
 
@@ -59,6 +70,62 @@ LweBatch rows(LweBatch& batch, std::size_t first, std::size_t count) {
   const std::size_t width = batch.dimension.value + std::size_t{1};
   std::copy_n(batch.words.data() + first * width, count * width, part.words.data());
   return part;
+}
+
+// Samples of a request that fits model and keys.
+std::size_t check_request(const ServerHalf& model, const ServerKeys& keys,
+                          const EncryptedInputs& request) {
+  if (keys.sets.empty())
+    throw Error(ErrorCode::wrong_key, "no evaluation keys are loaded", "", "load_keys() first");
+  const std::size_t samples = check_inputs(model, request);
+  check_key(keys.key, request.provenance.key, "the encrypted input");
+  return samples;
+}
+
+// As one batch; results by part.
+std::vector<EncryptedOutputs> run_parts(const ServerHalf& model, const ServerKeys& keys,
+                                        const std::vector<Part>& parts,
+                                        const ProgressCallback& progress, const Limits& limits,
+                                        const Checkpoint& checkpoint) {
+  const ServerSpec& spec = model.spec;
+  std::size_t batch = 0;
+  for (const Part& part : parts) batch += part.count;
+  // Before inputs are expanded: they are most of what a large batch takes.
+  choose_samples_at_once(spec.circuit, spec.plan, batch, limits);
+  if (!checkpoint.file.empty() && parts.size() != 1) {
+    throw Error(ErrorCode::not_supported, fmt::format("a checkpoint of {} requests", parts.size()),
+                checkpoint.file, "one request at a time");
+  }
+  std::optional<CheckpointedRun> kept;
+  if (!checkpoint.file.empty()) kept.emplace(checkpoint, model, *parts[0].request, batch);
+  std::vector<const EvaluationKeys*> sets;
+  for (const auto& set : keys.sets) sets.push_back(set.get());
+  std::vector<LweBatch> inputs;
+  for (std::size_t i = 0; i < spec.inputs.size(); ++i) {
+    const auto elements = static_cast<std::size_t>(number_of_elements(spec.inputs[i].shape));
+    inputs.push_back(expand_input(parts, i, elements));
+  }
+  const std::span<const EvaluationKeys* const> all(sets);
+  std::vector<LweBatch> results =
+      kept ? run_encrypted(spec.circuit, spec.plan, all, inputs, kept->hooks(), progress, limits)
+           : run_encrypted(spec.circuit, spec.plan, all, inputs, progress, limits);
+  if (kept) kept->finish();
+  const std::vector<int> wire_bits = wire_bits_of(spec.plan);
+  std::vector<EncryptedOutputs> outputs;
+  std::size_t first = 0;
+  for (const Part& part : parts) {
+    EncryptedOutputs result{part.request->provenance, {}};
+    for (std::size_t o = 0; o < results.size(); ++o) {
+      Shape shape{static_cast<std::int64_t>(part.count)};
+      shape.insert(shape.end(), spec.outputs[o].shape.begin(), spec.outputs[o].shape.end());
+      const auto elements = static_cast<std::size_t>(number_of_elements(spec.outputs[o].shape));
+      result.tensors.push_back({spec.outputs[o].name, std::move(shape), wire_bits[o],
+                                rows(results[o], first * elements, part.count * elements)});
+    }
+    outputs.push_back(std::move(result));
+    first += part.count;
+  }
+  return outputs;
 }
 
 }  // namespace
@@ -93,48 +160,25 @@ std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKey
                                         const std::vector<const EncryptedInputs*>& requests,
                                         const ProgressCallback& progress, const Limits& limits,
                                         const Checkpoint& checkpoint) {
-  if (keys.sets.empty())
-    throw Error(ErrorCode::wrong_key, "no evaluation keys are loaded", "", "load_keys() first");
-  const ServerSpec& spec = model.spec;
-  std::vector<std::size_t> samples;
-  std::size_t batch = 0;
-  for (const EncryptedInputs* request : requests) {
-    samples.push_back(check_inputs(model, *request));
-    check_key(keys.key, request->provenance.key, "the encrypted input");
-    batch += samples.back();
+  std::vector<Part> parts;
+  for (const EncryptedInputs* request : requests)
+    parts.push_back({request, 0, check_request(model, keys, *request)});
+  return run_parts(model, keys, parts, progress, limits, checkpoint);
+}
+
+EncryptedOutputs run_samples(const ServerHalf& model, const ServerKeys& keys,
+                             const EncryptedInputs& request, const SampleRange& samples,
+                             const ProgressCallback& progress, const Limits& limits) {
+  const std::size_t all = check_request(model, keys, request);
+  if (samples.count == 0 || samples.first > all || samples.count > all - samples.first) {
+    throw Error(
+        ErrorCode::wrong_shape,
+        fmt::format("{} samples from sample {} on are asked for, the encrypted input has {}",
+                    samples.count, samples.first, all),
+        "", "one sample at least, of those that there are");
   }
-  // Before inputs are expanded: they are most of what a large batch takes.
-  choose_samples_at_once(spec.circuit, spec.plan, batch, limits);
-  if (!checkpoint.file.empty() && requests.size() != 1) {
-    throw Error(ErrorCode::not_supported,
-                fmt::format("a checkpoint of {} requests", requests.size()), checkpoint.file,
-                "one request at a time");
-  }
-  std::optional<CheckpointedRun> kept;
-  if (!checkpoint.file.empty()) kept.emplace(checkpoint, model, *requests[0], batch);
-  std::vector<const EvaluationKeys*> sets;
-  for (const auto& set : keys.sets) sets.push_back(set.get());
-  std::vector<LweBatch> inputs;
-  for (std::size_t i = 0; i < spec.inputs.size(); ++i) inputs.push_back(expand_input(requests, i));
-  const std::span<const EvaluationKeys* const> all(sets);
-  std::vector<LweBatch> results =
-      kept ? run_encrypted(spec.circuit, spec.plan, all, inputs, kept->hooks(), progress, limits)
-           : run_encrypted(spec.circuit, spec.plan, all, inputs, progress, limits);
-  if (kept) kept->finish();
-  const std::vector<int> wire_bits = wire_bits_of(spec.plan);
-  std::vector<EncryptedOutputs> outputs;
-  std::size_t first = 0;
-  for (std::size_t r = 0; r < requests.size(); first += samples[r++]) {
-    outputs.push_back({requests[r]->provenance, {}});
-    for (std::size_t o = 0; o < results.size(); ++o) {
-      Shape shape{static_cast<std::int64_t>(samples[r])};
-      shape.insert(shape.end(), spec.outputs[o].shape.begin(), spec.outputs[o].shape.end());
-      const auto elements = static_cast<std::size_t>(number_of_elements(spec.outputs[o].shape));
-      outputs[r].tensors.push_back({spec.outputs[o].name, std::move(shape), wire_bits[o],
-                                    rows(results[o], first * elements, samples[r] * elements)});
-    }
-  }
-  return outputs;
+  const Part part{&request, samples.first, samples.count};
+  return std::move(run_parts(model, keys, {part}, progress, limits, {})[0]);
 }
 
 EncryptedOutputs ServerModel::run(const EncryptedInputs& inputs, const ProgressCallback& progress,

@@ -9,6 +9,10 @@
 //
 //   std::vector<EncryptedOutputs> results = run_model(half, keys, {&x1, &x2});
 //
+// and where several workers share a request, each runs some of its samples (join_outputs.h):
+//
+//   EncryptedOutputs first = server.run_samples(x, {0, 8});
+//
 // Cost: the circuit's bootstraps. Thread rule: run is concurrent, load_keys is not.
 #pragma once
 
@@ -38,6 +42,16 @@ std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKey
                                         const Limits& limits = {},
                                         const Checkpoint& checkpoint = {});
 
+struct SampleRange {
+  std::size_t first = 0, count = 0;
+};
+
+// The results of some samples of a request; those of all of them, in order, joined by join_outputs,
+// are the request's. Errors also: wrong_shape for samples that the request has not.
+EncryptedOutputs run_samples(const ServerHalf& model, const ServerKeys& keys,
+                             const EncryptedInputs& request, const SampleRange& samples,
+                             const ProgressCallback& progress = {}, const Limits& limits = {});
+
 class ServerModel {
  public:
   explicit ServerModel(ServerHalf model) : model_(std::move(model)) {}
@@ -56,6 +70,11 @@ class ServerModel {
   // As run_model.
   EncryptedOutputs run(const EncryptedInputs& inputs, const ProgressCallback& progress = {},
                        const Limits& limits = {}, const Checkpoint& checkpoint = {}) const;
+  EncryptedOutputs run_samples(const EncryptedInputs& inputs, const SampleRange& samples,
+                               const ProgressCallback& progress = {},
+                               const Limits& limits = {}) const {
+    return torusml::run_samples(model_, keys_, inputs, samples, progress, limits);
+  }
 
   const ServerHalf& model() const { return model_; }
 

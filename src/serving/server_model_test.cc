@@ -11,6 +11,7 @@
 #include "client/model_client.h"
 #include "runtime/memory.h"
 #include "runtime/run_state.h"
+#include "serving/join_outputs.h"
 #include "tfhe/memory_use.h"
 #include "torusml/error.h"
 
@@ -161,6 +162,38 @@ TEST_F(ServerModelTest, RequestsTogetherGiveTheResultsOfEach) {
     EXPECT_TRUE(std::ranges::equal(together[r].tensors[0].ciphertexts.words,
                                    alone.tensors[0].ciphertexts.words));
   }
+}
+
+TEST_F(ServerModelTest, SamplesOfARequestRunAloneAndJoinAgain) {
+  server_.load_keys(evaluation_);
+  const EncryptedInputs x = encrypt(7);
+  const EncryptedOutputs expected = server_.run(x);
+  const EncryptedOutputs first = server_.run_samples(x, {0, 3}),
+                         second = server_.run_samples(x, {3, 1}),
+                         third = server_.run_samples(x, {4, 3});
+  EXPECT_EQ(second.tensors[0].shape, (Shape{1, 3}));
+  const EncryptedOutputs joined = join_outputs({&first, &second, &third});
+  EXPECT_EQ(joined.provenance, expected.provenance);
+  EXPECT_EQ(joined.tensors[0].shape, expected.tensors[0].shape);
+  EXPECT_TRUE(std::ranges::equal(joined.tensors[0].ciphertexts.words,
+                                 expected.tensors[0].ciphertexts.words));
+}
+
+TEST_F(ServerModelTest, SamplesThatARequestHasNotAreRefused) {
+  const EncryptedInputs x = encrypt(4);
+  const auto code = ErrorCode::wrong_shape;
+  refusal([&] { server_.run_samples(x, {0, 1}); }, ErrorCode::wrong_key);
+  server_.load_keys(evaluation_);
+  const std::string text = refusal([&] { server_.run_samples(x, {3, 2}); }, code);
+  EXPECT_NE(text.find("2 samples from sample 3 on are asked for, the encrypted input has 4"),
+            std::string::npos)
+      << text;
+  refusal([&] { server_.run_samples(x, {1, 0}); }, code);
+  refusal([&] { server_.run_samples(x, {5, 1}); }, code);
+  refusal([&] { server_.run_samples(x, {1, ~std::size_t{0}}); }, code);
+  EncryptedInputs other = x;
+  other.provenance.key.bytes.fill(1);
+  refusal([&] { server_.run_samples(other, {0, 1}); }, ErrorCode::wrong_key);
 }
 
 TEST_F(ServerModelTest, WhatProgressThrowsEndsTheRun) {

@@ -1,0 +1,302 @@
+"""contrib/ray on a local cluster of two nodes that the tests start: ./dev test --all installs Ray and runs them."""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from running_server import REPOSITORY, free_port
+from small_networks import floats, mlp
+
+import torusml
+from torusml import errors
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r contrib/ray/requirements.txt")
+sys.path.insert(0, str(REPOSITORY / "contrib" / "ray"))
+
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from torusml_ray import RayServer, worker  # noqa: E402
+from torusml_ray.spread import parts_of  # noqa: E402
+
+pytestmark = pytest.mark.long
+
+SAMPLES = 16
+MEMORY = 150 << 20  # of a node's object store
+
+
+@ray.remote(num_cpus=0)
+class Log:
+    """What workers did, and what they are to do."""
+
+    def __init__(self):
+        self.calls, self.kill = [], False
+
+    def add(self, call: dict) -> bool:
+        """Whether the worker is to die now."""
+        self.calls.append(call)
+        kill, self.kill = self.kill, False
+        return kill
+
+    def kill_next(self):
+        self.kill = True
+
+    def all(self) -> list:
+        return self.calls
+
+
+def logged_run(log, *arguments):
+    """worker.run_samples, which tells the log about itself."""
+    keys = arguments[2]
+    address = keys.__array_interface__["data"][0]
+    with open("/proc/self/maps") as maps:
+        regions = [line.split(None, 5) for line in maps]
+    (place,) = [r for r in regions if int(r[0].split("-")[0], 16) <= address < int(r[0].split("-")[1], 16)]
+    call = {
+        "node": ray.get_runtime_context().get_node_id(),
+        "first": arguments[4],
+        "read_only": not keys.flags.writeable and not keys.flags.owndata,
+        "shared": place[1].endswith("s"),
+    }
+    if ray.get(log.add.remote(call)):
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.2)
+    return worker.run_samples(*arguments)
+
+
+class LoggedServer(RayServer):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.log = Log.remote()
+        remote = ray.remote(logged_run).options(
+            num_cpus=1, max_retries=options.get("max_retries", 3), scheduling_strategy="SPREAD"
+        )
+        log = self.log
+
+        class Task:
+            @staticmethod
+            def remote(*arguments):
+                return remote.remote(log, *arguments)
+
+        self._task = Task
+
+    def calls(self):
+        return ray.get(self.log.all.remote())
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    paths = [str(REPOSITORY / "contrib" / "ray"), str(REPOSITORY / "tests" / "python")]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
+    running = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": MEMORY},
+    )
+    running.workers = [running.add_node(num_cpus=1, object_store_memory=MEMORY) for _ in range(2)]
+    running.wait_for_nodes()
+    ray.init(address=running.address, log_to_driver=False)
+    yield running
+    ray.shutdown()
+    running.shutdown()
+
+
+def compiled(seed):
+    network = mlp((3, 4, 2), seed=seed)
+    return torusml.compile(network, floats(200, 3, 3), bits=3, precision="exact", max_key_sets=1).fhe_circuit
+
+
+@pytest.fixture(scope="module")
+def model():
+    return compiled(1)
+
+
+@pytest.fixture(scope="module")
+def client(model):
+    made = torusml.Client(model)
+    made.keygen()
+    return made
+
+
+@pytest.fixture(scope="module")
+def x():
+    return floats(SAMPLES, 3, 9)
+
+
+@pytest.fixture(scope="module")
+def sent(client, x):
+    return client.encrypt(x)
+
+
+@pytest.fixture(scope="module")
+def expected(model, client, sent, x):
+    """The file of results of one process, which decrypts to what the model computes in the clear."""
+    results = torusml.Server(model, client.evaluation_keys).run(sent)
+    np.testing.assert_array_equal(client.decrypt(results, raw=True), model.run_clear(client.quantize(x)))
+    return results.serialize()
+
+
+def test_parts_cover_a_batch():
+    assert parts_of(5, 2) == [range(0, 2), range(2, 4), range(4, 5)]
+    assert parts_of(2, 7) == [range(0, 2)]
+    assert parts_of(0, 4) == [range(0)]
+
+
+def test_a_batch_is_spread_over_both_nodes_and_gives_the_same_bits(cluster, model, client, sent, expected):
+    server = LoggedServer(model, client.evaluation_keys, samples_per_task=2)
+    assert server.run(sent).serialize() == expected
+    calls = server.calls()
+    assert sorted(call["first"] for call in calls) == list(range(0, SAMPLES, 2))
+    assert len({call["node"] for call in calls}) == 2
+
+
+def test_workers_read_the_keys_in_the_object_store(cluster, model, client, sent):
+    server = LoggedServer(model, client.evaluation_keys, samples_per_task=8)
+    server.run(sent)
+    for call in server.calls():
+        assert call["read_only"] and call["shared"]
+
+
+def test_tasks_of_a_worker_that_is_killed_are_done_by_another(cluster, model, client, sent, expected):
+    server = LoggedServer(model, client.evaluation_keys, samples_per_task=2)
+    ray.get(server.log.kill_next.remote())
+    assert server.run(sent).serialize() == expected
+    firsts = [call["first"] for call in server.calls()]
+    assert len(firsts) == SAMPLES // 2 + 1 and len(set(firsts)) == SAMPLES // 2
+
+
+def test_a_worker_that_is_killed_is_an_error_without_retries(cluster, model, client, sent):
+    server = LoggedServer(model, client.evaluation_keys, samples_per_task=16, max_retries=0)
+    ray.get(server.log.kill_next.remote())
+    with pytest.raises(ray.exceptions.WorkerCrashedError):
+        server.run(sent)
+
+
+def test_errors_arrive_as_they_were_and_are_not_tried_again(cluster, model, client, sent):
+    other = torusml.Client(model)
+    other.keygen()
+    server = LoggedServer(model, other.evaluation_keys, samples_per_task=16)
+    with pytest.raises(errors.WrongKey, match="is under key") as caught:
+        server.run(sent)
+    assert caught.value.code == "TML-E020 wrong-key"
+    assert len(server.calls()) == 1
+    with pytest.raises(errors.WrongModel, match="belongs to model"):
+        RayServer(compiled(2), client.evaluation_keys).run(sent)
+    keys = client.evaluation_keys.serialize()
+    with pytest.raises(errors.FileTruncated):
+        RayServer(model, keys[: len(keys) // 2]).run(sent)
+    with pytest.raises(errors.InvalidArgument):
+        RayServer(model, keys, threads=0)
+
+
+class Http:
+    def __init__(self, port):
+        self.url = f"http://127.0.0.1:{port}"
+
+    def __call__(self, method, path, body=None, **headers):
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(self.url + path, body, sent, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as answer:
+            return answer.code, answer.headers, answer.read()
+
+    def infer(self, key, encrypted, samples=1, **headers):
+        tensor = {"name": "encrypted_inputs", "datatype": "UINT8", "shape": [len(encrypted)]}
+        tensor["parameters"] = {"binary_data_size": len(encrypted)}
+        head = json.dumps({"id": "7", "parameters": {"key": key, "samples": samples}, "inputs": [tensor]}).encode()
+        headers["Inference_Header_Content_Length"] = str(len(head))
+        return self("POST", "/v2/models/net/infer", head + encrypted, **headers)
+
+
+@pytest.fixture(scope="module")
+def http(cluster, model):
+    from ray import serve
+
+    from torusml_ray.deployment import application
+
+    port = free_port()
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    app = application(model, model, name="net", replicas=2, max_body=1 << 20, max_key=64 << 20)
+    serve.run(app, name="net", route_prefix="/")
+    yield Http(port)
+    serve.shutdown()
+
+
+def test_a_client_of_the_server_predicts_over_ray_serve(http, model, client, x):
+    remote = torusml.Client(http.url, model="net")
+    expected = model.run_clear(client.quantize(x))
+    results = [None] * 4
+
+    def work(i):
+        results[i] = remote.infer(x, raw=True)
+
+    work(0)
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(1, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result in results:
+        np.testing.assert_array_equal(result, expected)
+    assert remote.delete_keys()
+    np.testing.assert_array_equal(remote.infer(x, raw=True), expected)  # uploaded again
+
+
+def test_ray_serve_refuses_as_the_server_does(http, model, client, sent):
+    keys = client.evaluation_keys.serialize()
+    key = hashlib.sha256(keys).hexdigest()
+
+    def refused(answer, status, code):
+        assert answer[0] == status, answer[2]
+        body = json.loads(answer[2])
+        assert body["code"].startswith(code) and body["error"].startswith(body["code"]), body
+        assert body["request_id"] == answer[1]["X-Request-Id"]
+        assert set(body) == {"error", "code", "message", "where", "hint", "request_id"}
+
+    assert http("GET", "/v2/health/ready")[0] == 200
+    content = sent.serialize()
+    refused(http.infer(key, content, SAMPLES), 404, "TML-E034")
+    refused(http("GET", "/v2/models/other/client"), 404, "TML-E034")
+    refused(http("GET", "/v2/nothing"), 404, "TML-E034")
+    refused(http("PUT", f"/v2/keys/{key}", keys[:1000]), 422, "TML-E039")
+    refused(http("PUT", f"/v2/keys/{key}", keys[5:10], Content_Range=f"bytes 5-9/{len(keys)}"), 409, "TML-E039")
+    status, headers, _ = http("PUT", f"/v2/keys/{key}", keys[:10], Content_Range=f"bytes 0-9/{len(keys)}")
+    assert (status, headers["Upload-Offset"]) == (202, "10")
+    assert http("HEAD", f"/v2/keys/{key}")[1]["Upload-Offset"] == "10"
+    rest = f"bytes 10-{len(keys) - 1}/{len(keys)}"
+    assert http("PUT", f"/v2/keys/{key}", keys[10:], Content_Range=rest)[0] == 201
+    status, headers, body = http.infer(key, content, SAMPLES)
+    assert status == 200 and json.loads(body[: int(headers["Inference-Header-Content-Length"])])["id"] == "7"
+    refused(http.infer(key, content, SAMPLES + 1), 422, "TML-E002")
+    refused(http.infer(key, content[:-1], SAMPLES), 422, "TML-E011")
+    stranger = torusml.Client(compiled(2))
+    stranger.keygen()
+    refused(http.infer(key, stranger.encrypt(floats(1, 3)).serialize()), 422, "TML-E021")
+    refused(http.infer(key, bytes(1 << 20)), 413, "TML-E039")
+    refused(http.infer(key, content, SAMPLES, Prefer="respond-async"), 501, "TML-E022")
+    refused(http("POST", "/v2/models/net/infer", b"{}", Inference_Header_Content_Length="2"), 400, "TML-E039")
+
+
+def test_a_batch_survives_the_loss_of_a_node(cluster, model, client, sent, expected):
+    server = LoggedServer(model, client.evaluation_keys, samples_per_task=1)
+    lost = cluster.workers.pop()
+
+    def lose_it():
+        while len(server.calls()) < 4:
+            time.sleep(0.05)
+        cluster.remove_node(lost, allow_graceful=False)
+
+    thread = threading.Thread(target=lose_it)
+    thread.start()
+    assert server.run(sent).serialize() == expected
+    thread.join()
+    nodes = [call["node"] for call in server.calls()]
+    assert len(set(nodes)) == 2 and nodes[-1] != lost.node_id
