@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,6 +33,14 @@ Buffer = bytes | bytearray | memoryview | np.ndarray  # of a file's bytes
 Passphrase = str | bytes | Callable[[], str | bytes]
 
 _MANY_THREADS, _MUCH_MEMORY = 2**31 - 1, 2**63 - 1
+
+
+def _view_of(content: Buffer) -> memoryview:
+    """A file's bytes, where they lie."""
+    try:
+        return memoryview(content).cast("B")
+    except TypeError as error:
+        raise WrongDtype(f"bytes expected, got {type(content).__name__}: {error}", "content") from None
 
 
 class _Stored:
@@ -55,8 +64,8 @@ class _Stored:
 
     @classmethod
     def deserialize(cls, content: Buffer, max_bytes: int = 0) -> Any:
-        """content: bytes, or whatever has the buffer protocol; it is read where it lies."""
-        return cls(cls._core_class.from_bytes(memoryview(content).cast("B"), max_bytes))
+        """content: bytes, or whatever has the buffer protocol; it is read where it lies, and must not change meanwhile."""
+        return cls(cls._core_class.from_bytes(_view_of(content), max_bytes))
 
 
 class EvaluationKeys(_Stored):
@@ -104,6 +113,10 @@ class EncryptedOutputs(_Stored):
     @classmethod
     def join(cls, parts: Iterable[EncryptedOutputs]) -> EncryptedOutputs:
         """The results of one batch of those of its parts, in their order (Server.run with samples)."""
+        parts = list(parts)
+        for part in parts:
+            if not isinstance(part, cls):
+                raise WrongDtype(f"encrypted results expected, got {type(part).__name__}", "join")
         return cls(_core.EncryptedOutputs.join([part._core for part in parts]))
 
     @property
@@ -127,7 +140,7 @@ def half_of(model: Any, half: Any) -> Any:
     if isinstance(model, half):
         return model
     if isinstance(model, Buffer):
-        return half.from_bytes(memoryview(model).cast("B"), 0)
+        return half.from_bytes(_view_of(model), 0)
     if isinstance(model, (str, os.PathLike)):
         return half.load(os.fspath(model), 0)
     if hasattr(model, "_core_and_hash"):
@@ -295,7 +308,8 @@ class Server:
     ):
         self._core = _core.ServerModel(half_of(model, _core.ServerHalf))
         self._prepared_keys = "" if prepared_keys is None else os.fspath(prepared_keys)
-        self._keys: EvaluationKeys | None = None
+        # Not owned: beside the prepared keys they would be another copy.
+        self._loaded: Callable[[], EvaluationKeys | None] = lambda: None
         if evaluation_keys is not None:
             self.load_keys(evaluation_keys, threads=threads, memory_limit_bytes=memory_limit_bytes)
 
@@ -305,9 +319,9 @@ class Server:
         """Brings keys into the form that the kernels read; they replace earlier ones."""
         limits = limits_of(threads, memory_limit_bytes)
         keys = _keys_of(evaluation_keys)
-        if keys is not self._keys:
+        if keys is not self._loaded():
             warning = self._core.load_keys(keys._core, *limits, self._prepared_keys)
-            self._keys = keys
+            self._loaded = weakref.ref(keys)
             if warning:
                 warnings.warn(warning, RuntimeWarning, stacklevel=2)
 
@@ -331,6 +345,7 @@ class Server:
         memory_limit_bytes: int = 0,
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 60,
+        progress: Callable[[int, int], None] | None = None,
     ) -> EncryptedOutputs:
         """The encrypted results of encrypted inputs, with the keys given here or before.
 
@@ -340,6 +355,9 @@ class Server:
         checkpoint: a file that keeps the run's state, written after a layer but not within checkpoint_seconds of the last
         time, and when Ctrl-C stops the run. A run that finds it there goes on from it and gives the same bits as one that
         was never stopped; when it has ended the file is removed (docs/memory.md).
+
+        progress: called with (done, total) lookups some times a second, in place of the progress bar. What it raises ends
+        the run.
         """
         limits = limits_of(threads, memory_limit_bytes)
         if evaluation_keys is not None:
@@ -348,12 +366,13 @@ class Server:
             inputs = EncryptedInputs.load(inputs)
         if not isinstance(inputs, EncryptedInputs):
             raise WrongDtype(f"encrypted inputs expected, got {type(inputs).__name__}", "run")
-        with bar("lookups") as progress:
+        with bar("lookups") as shown:
+            report = shown if progress is None else progress
             if samples is not None:
                 first, count = _samples_of(samples, checkpoint)
-                return EncryptedOutputs(self._core.run_samples(inputs._core, first, count, progress, *limits))
+                return EncryptedOutputs(self._core.run_samples(inputs._core, first, count, report, *limits))
             kept = "" if checkpoint is None else os.fspath(checkpoint)
-            return EncryptedOutputs(self._core.run(inputs._core, progress, *limits, kept, float(checkpoint_seconds)))
+            return EncryptedOutputs(self._core.run(inputs._core, report, *limits, kept, float(checkpoint_seconds)))
 
 
 def _samples_of(samples: range, checkpoint: Path | None) -> tuple[int, int]:

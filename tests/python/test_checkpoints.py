@@ -145,7 +145,7 @@ def test_python_stops_and_goes_on(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        server._core.run(inputs._core, stop_late, 1, 0, str(checkpoint), 0.0)
+        server.run(inputs, threads=1, checkpoint=checkpoint, checkpoint_seconds=0, progress=stop_late)
     assert checkpoint.exists()
     assert server.run(inputs, checkpoint=checkpoint).serialize() == whole
     assert not checkpoint.exists()

@@ -4,11 +4,13 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,17 +20,20 @@ from small_networks import floats, mlp
 import torusml
 from torusml import errors
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r contrib/ray/requirements.txt")
+ray = pytest.importorskip("ray", reason="Ray is not installed: ./dev test --all does it")
 sys.path.insert(0, str(REPOSITORY / "contrib" / "ray"))
 
+from ray._private import state  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from torusml_ray import RayServer, worker  # noqa: E402
+from torusml_ray.spread import _stored as stored_of  # noqa: E402
 from torusml_ray.spread import parts_of  # noqa: E402
 
 pytestmark = pytest.mark.long
 
 SAMPLES = 16
+LARGE = 10_000  # samples that take longer than a test
 MEMORY = 150 << 20  # of a node's object store
 
 
@@ -52,7 +57,7 @@ class Log:
         return self.calls
 
 
-def logged_run(log, *arguments):
+def logged_run(log, pause, *arguments):
     """worker.run_samples, which tells the log about itself."""
     keys = arguments[2]
     address = keys.__array_interface__["data"][0]
@@ -67,12 +72,14 @@ def logged_run(log, *arguments):
     }
     if ray.get(log.add.remote(call)):
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.2)
+    time.sleep(pause)
     return worker.run_samples(*arguments)
 
 
 class LoggedServer(RayServer):
-    def __init__(self, *arguments, **options):
+    """Its tasks take `pause` seconds longer, so that both workers get some."""
+
+    def __init__(self, *arguments, pause=0.2, **options):
         super().__init__(*arguments, **options)
         self.log = Log.remote()
         remote = ray.remote(logged_run).options(
@@ -83,7 +90,7 @@ class LoggedServer(RayServer):
         class Task:
             @staticmethod
             def remote(*arguments):
-                return remote.remote(log, *arguments)
+                return remote.remote(log, pause, *arguments)
 
         self._task = Task
 
@@ -95,6 +102,8 @@ class LoggedServer(RayServer):
 def cluster():
     paths = [str(REPOSITORY / "contrib" / "ray"), str(REPOSITORY / "tests" / "python")]
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"  # where other work slows the start
     running = Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": MEMORY},
@@ -172,16 +181,16 @@ def test_tasks_of_a_worker_that_is_killed_are_done_by_another(cluster, model, cl
 
 
 def test_a_worker_that_is_killed_is_an_error_without_retries(cluster, model, client, sent):
-    server = LoggedServer(model, client.evaluation_keys, samples_per_task=16, max_retries=0)
+    server = LoggedServer(model, client.evaluation_keys, samples_per_task=SAMPLES, max_retries=0)
     ray.get(server.log.kill_next.remote())
-    with pytest.raises(ray.exceptions.WorkerCrashedError):
+    with pytest.raises(errors.ServerRefused, match="a worker was lost, and its task was begun anew 0 times"):
         server.run(sent)
 
 
 def test_errors_arrive_as_they_were_and_are_not_tried_again(cluster, model, client, sent):
     other = torusml.Client(model)
     other.keygen()
-    server = LoggedServer(model, other.evaluation_keys, samples_per_task=16)
+    server = LoggedServer(model, other.evaluation_keys, samples_per_task=SAMPLES)
     with pytest.raises(errors.WrongKey, match="is under key") as caught:
         server.run(sent)
     assert caught.value.code == "TML-E020 wrong-key"
@@ -191,29 +200,87 @@ def test_errors_arrive_as_they_were_and_are_not_tried_again(cluster, model, clie
     keys = client.evaluation_keys.serialize()
     with pytest.raises(errors.FileTruncated):
         RayServer(model, keys[: len(keys) // 2]).run(sent)
-    with pytest.raises(errors.InvalidArgument):
+    with pytest.raises(errors.MemoryLimitExceeded):
+        RayServer(model, keys, memory_limit_bytes=1 << 20).run(sent)
+    with pytest.raises(errors.InvalidArgument, match="threads is 0"):
         RayServer(model, keys, threads=0)
+    with pytest.raises(errors.InvalidArgument, match="max_retries -1"):
+        RayServer(model, keys, max_retries=-1)
+    with pytest.raises(errors.WrongDtype):
+        RayServer(model, 7)
+
+
+def test_an_error_ends_the_other_tasks(cluster, model, client, sent):
+    other = torusml.Client(model)
+    other.keygen()
+    server = LoggedServer(model, other.evaluation_keys, samples_per_task=1, pause=1)
+    with pytest.raises(errors.WrongKey):
+        server.run(sent)
+    time.sleep(4)
+    assert len(server.calls()) < SAMPLES
+
+
+def test_ctrl_c_ends_the_tasks_and_the_workers_are_free(cluster, model, client, sent, expected):
+    server = LoggedServer(model, client.evaluation_keys, samples_per_task=8, pause=600)
+
+    def interrupt():
+        while len(server.calls()) < 2:
+            time.sleep(0.1)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        server.run(sent)
+    assert RayServer(model, client.evaluation_keys).run(sent).serialize() == expected
+
+
+def test_more_than_a_nodes_object_store_is_kept_in_a_file_with_a_warning(cluster):
+    content = os.urandom(MEMORY + (10 << 20))
+    with pytest.warns(RuntimeWarning, match="more than the object store of a node"):
+        stored = stored_of(content, "the batch")
+    assert ray.get(ray.remote(worker.id_of).remote(stored)) == hashlib.sha256(content).hexdigest()
+
+
+def test_tasks_that_no_node_has_room_for_are_warned_of(cluster, model, client):
+    server = RayServer(model, client.evaluation_keys, threads=64)
+    with pytest.warns(RuntimeWarning, match="tasks of 64 threads wait: no node of the cluster has more than 1 CPUs"):
+        server._warn_without_room()
 
 
 class Http:
     def __init__(self, port):
-        self.url = f"http://127.0.0.1:{port}"
+        self.port, self.url = port, f"http://127.0.0.1:{port}"
 
     def __call__(self, method, path, body=None, **headers):
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(self.url + path, body, sent, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as answer:
             return answer.code, answer.headers, answer.read()
 
     def infer(self, key, encrypted, samples=1, **headers):
+        head, body = self._inference(key, encrypted, samples)
+        return self("POST", "/v2/models/net/infer", body, Inference_Header_Content_Length=str(head), **headers)
+
+    def send_inference(self, connection, key, encrypted, samples):
+        """Without waiting for the answer."""
+        head, body = self._inference(key, encrypted, samples)
+        lines = [
+            "POST /v2/models/net/infer HTTP/1.1",
+            "Host: 127.0.0.1",
+            f"Inference-Header-Content-Length: {head}",
+            f"Content-Length: {len(body)}",
+        ]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+
+    def _inference(self, key, encrypted, samples):
         tensor = {"name": "encrypted_inputs", "datatype": "UINT8", "shape": [len(encrypted)]}
         tensor["parameters"] = {"binary_data_size": len(encrypted)}
-        head = json.dumps({"id": "7", "parameters": {"key": key, "samples": samples}, "inputs": [tensor]}).encode()
-        headers["Inference_Header_Content_Length"] = str(len(head))
-        return self("POST", "/v2/models/net/infer", head + encrypted, **headers)
+        request = {"id": "7", "parameters": {"key": key, "samples": samples}, "inputs": [tensor]}
+        head = json.dumps(request).encode()
+        return len(head), head + encrypted
 
 
 @pytest.fixture(scope="module")
@@ -224,10 +291,44 @@ def http(cluster, model):
 
     port = free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": port})
-    app = application(model, model, name="net", replicas=2, max_body=1 << 20, max_key=64 << 20)
-    serve.run(app, name="net", route_prefix="/")
+    limits = {"queue": 4, "max_body": 1 << 20, "max_key": 64 << 20, "body_bytes": 64 << 20, "key_bytes": 64 << 20}
+    serve.run(application(model, model, name="net", replicas=2, **limits), name="net", route_prefix="/")
     yield Http(port)
     serve.shutdown()
+
+
+@pytest.fixture
+def key(http, client):
+    """Of evaluation keys that are uploaded."""
+    keys = client.evaluation_keys.serialize()
+    found = hashlib.sha256(keys).hexdigest()
+    assert http("PUT", f"/v2/keys/{found}", keys)[0] in (200, 201)
+    return found
+
+
+def runners():
+    """Process ids of what computes behind Ray Serve."""
+    actors = state.actors().values()
+    return [a["Pid"] for a in actors if a["ActorClassName"] == "ServeReplica:net:Runner" and a["State"] == "ALIVE"]
+
+
+def cpu_seconds(pids):
+    fields = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
+    return sum(int(f[11]) + int(f[12]) for f in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def is_computing(pids):
+    """For at least a tenth of a core, over a second."""
+    before = cpu_seconds(pids)
+    time.sleep(1)
+    return cpu_seconds(pids) - before > 0.1
+
+
+def wait_until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it does not come true"
+        time.sleep(0.1)
 
 
 def test_a_client_of_the_server_predicts_over_ray_serve(http, model, client, x):
@@ -283,6 +384,76 @@ def test_ray_serve_refuses_as_the_server_does(http, model, client, sent):
     refused(http.infer(key, bytes(1 << 20)), 413, "TML-E039")
     refused(http.infer(key, content, SAMPLES, Prefer="respond-async"), 501, "TML-E022")
     refused(http("POST", "/v2/models/net/infer", b"{}", Inference_Header_Content_Length="2"), 400, "TML-E039")
+
+
+def test_a_request_whose_client_goes_away_stops_computing(http, key, client):
+    wait_until(lambda: not is_computing(runners()))
+    content = client.encrypt(floats(LARGE, 3)).serialize()
+    with socket.create_connection(("127.0.0.1", http.port)) as connection:
+        http.send_inference(connection, key, content, LARGE)
+        wait_until(lambda: is_computing(runners()))
+    wait_until(lambda: not is_computing(runners()))
+    assert http.infer(key, client.encrypt(floats(1, 3)).serialize())[0] == 200
+
+
+def test_a_full_queue_is_told_and_the_rest_is_answered(http, key, client):
+    content = client.encrypt(floats(200, 3)).serialize()
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(http.infer(key, content, 200))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    statuses = [status for status, _, _ in answers]
+    assert set(statuses) == {200, 429} and len(statuses) == 16 and statuses.count(200) >= 2
+    for status, headers, body in answers:
+        if status == 429:
+            assert json.loads(body)["code"] == "TML-E036 server-busy" and headers["Retry-After"] == "2"
+
+
+def test_requests_of_a_process_that_is_killed_are_computed_by_another(http, key, client, x, sent, model):
+    large = floats(LARGE // 10, 3)
+    before = runners()
+    answers = []
+    content = client.encrypt(large).serialize()
+    thread = threading.Thread(target=lambda: answers.append(http.infer(key, content, len(large))))
+    thread.start()
+    wait_until(lambda: is_computing(before))
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    thread.join()
+    ((status, headers, body),) = answers
+    assert status == 200, body
+    results = torusml.EncryptedOutputs.deserialize(body[int(headers["Inference-Header-Content-Length"]) :])
+    np.testing.assert_array_equal(client.decrypt(results, raw=True), model.run_clear(client.quantize(large)))
+    assert not set(runners()) & set(before)
+
+
+def test_keys_make_room_for_others_and_bodies_have_a_limit(http, key, client):
+    other = torusml.Client(compiled(2))
+    other.keygen()
+    keys = other.evaluation_keys.serialize()
+    size = len(client.evaluation_keys.serialize())
+    assert len(keys) + size < 64 << 20 < 4 * size, size
+    names = []
+    for _ in range(4):
+        other.keygen(force=True)
+        keys = other.evaluation_keys.serialize()
+        names.append(hashlib.sha256(keys).hexdigest())
+        assert http("PUT", f"/v2/keys/{names[-1]}", keys)[0] == 201
+    assert http("HEAD", f"/v2/keys/{key}")[0] == 404
+    assert http("HEAD", f"/v2/keys/{names[-1]}")[0] == 200
+
+
+def test_halves_of_two_models_are_no_application(cluster, model):
+    from torusml_ray.deployment import application
+
+    with pytest.raises(errors.WrongModel, match="the client's half is of model"):
+        application(model, compiled(2), name="net")
+    with pytest.raises(errors.InvalidArgument, match="threads is 0"):
+        application(model, model, name="net", threads=0)
+    with pytest.raises(errors.InvalidArgument, match="max_key 5000000000"):
+        application(model, model, name="net", max_key=5_000_000_000)
 
 
 def test_a_batch_survives_the_loss_of_a_node(cluster, model, client, sent, expected):

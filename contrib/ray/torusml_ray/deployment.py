@@ -9,12 +9,16 @@ There are no tokens, tenants, versions, jobs or metrics of its own: docs/scaling
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
+import threading
 import uuid
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +37,8 @@ _log = logging.getLogger("ray.serve")
 _BINARY = "application/octet-stream"
 _MOST_JSON = 64 << 10
 _KEYS_OF_A_REPLICA = 4  # clients whose prepared keys it holds; their requests go to it first
+_TRIES = 3  # of a request whose process is lost
+_AGAIN_S = 2
 # By class of error, as the server answers; 500 for others.
 _STATUS = {
     errors.NotFound: 404,
@@ -61,6 +67,10 @@ class _Refusal(Exception):
         self.headers = {name.replace("_", "-"): str(value) for name, value in headers.items()}
 
 
+def _busy(status: int, message: str) -> _Refusal:
+    return _Refusal(status, errors.ServerBusy(message, "", f"again in {_AGAIN_S} s"), Retry_After=_AGAIN_S)
+
+
 def _invalid(status: int, message: str, where: str = "", **headers: Any) -> _Refusal:
     return _Refusal(status, errors.RequestInvalid(message, where, "docs/server.md shows a request"), **headers)
 
@@ -83,7 +93,7 @@ def _error_response(failure: Exception, request_id: str) -> Response:
     return Response(json.dumps(body), status, headers, "application/json")
 
 
-@serve.deployment(max_ongoing_requests=1, max_queued_requests=64)
+@serve.deployment(max_ongoing_requests=1)
 class Runner:
     """Computes: one request at a time, each with the keys of its client."""
 
@@ -92,6 +102,7 @@ class Runner:
         self._prepared_keys = prepared_keys
         self._limits = {"threads": threads, "memory_limit_bytes": memory_limit_bytes}
         self._stored: dict[str, ray.ObjectRef] = {}
+        self._one = asyncio.Lock()  # Serve counts a cancelled request as gone while its threads still end
 
     @serve.multiplexed(max_num_models_per_replica=_KEYS_OF_A_REPLICA)
     async def server_of(self, key: str) -> Server:
@@ -100,18 +111,36 @@ class Runner:
 
     async def run(self, stored: list[ray.ObjectRef], inputs: np.ndarray, samples: int) -> np.ndarray:
         key = serve.get_multiplexed_model_id()
-        self._stored[key] = stored[0]
-        try:
-            server = await self.server_of(key)
-        finally:
-            del self._stored[key]
-        return await asyncio.to_thread(self._run, server, inputs, samples)
+        async with self._one:
+            self._stored[key] = stored[0]
+            try:
+                server = await self.server_of(key)
+            finally:
+                del self._stored[key]
+            return await self._until_cancelled(server, inputs, samples)
 
-    def _run(self, server: Server, inputs: np.ndarray, samples: int) -> np.ndarray:
+    async def _until_cancelled(self, server: Server, inputs: np.ndarray, samples: int) -> np.ndarray:
+        cancelled = threading.Event()
+        work = asyncio.ensure_future(asyncio.to_thread(self._run, server, inputs, samples, cancelled))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.wait([work])
+            if not work.cancelled():
+                work.exception()
+            raise
+
+    def _run(self, server: Server, inputs: np.ndarray, samples: int, cancelled: threading.Event) -> np.ndarray:
+        def stop_if_cancelled(done: int, total: int) -> None:
+            if cancelled.is_set():
+                raise errors.Cancelled(f"the client went away after {done} of {total} lookups")
+
         encrypted = EncryptedInputs.deserialize(inputs)
         if encrypted.samples != samples:
             raise errors.WrongShape(f"{encrypted.samples} samples came, {samples} were announced", "encrypted_inputs")
-        return worker.as_array(server.run(encrypted, **self._limits).serialize())
+        results = server.run(encrypted, progress=stop_if_cancelled, **self._limits)
+        return worker.as_array(results.serialize())
 
 
 class _KeyShelf:
@@ -151,15 +180,21 @@ class _KeyShelf:
         if len(kept) == total:
             return bytes(kept)
         self._uploads[key] = kept, total
-        while len(self._uploads) > self._most_uploads:
+        while len(self._uploads) > self._most_uploads or self._uploaded_bytes() > self._most_bytes:
             self._uploads.popitem(last=False)
         return None
 
     def put(self, key: str, content: bytes) -> None:
         """The least recently used keys make room; a request that runs keeps its own."""
-        self._keys[key] = ray.put(worker.as_array(content)), len(content)
-        while len(self._keys) > 1 and sum(size for _, size in self._keys.values()) > self._most_bytes:
+        while self._keys and len(content) + sum(size for _, size in self._keys.values()) > self._most_bytes:
             self._keys.popitem(last=False)
+        try:
+            self._keys[key] = ray.put(worker.as_array(content)), len(content)
+        except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError):
+            raise _busy(507, "Ray's object store has no room for the key") from None
+
+    def _uploaded_bytes(self) -> int:
+        return sum(len(content) for content, _ in self._uploads.values())
 
 
 def _check_keys(key: str, content: bytes) -> None:
@@ -168,15 +203,16 @@ def _check_keys(key: str, content: bytes) -> None:
     EvaluationKeys.deserialize(content)
 
 
-async def _body_of(request: Request, most: int) -> bytes:
-    length = request.headers.get("content-length", "")
-    if not length.isdigit():
-        raise _invalid(411, "there is no Content-Length")
-    if int(length) > most:
-        raise _invalid(413, f"the body has {length} bytes, at most {most} are taken")
+def _number(text: str) -> int | None:
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
+
+
+async def _read(request: Request, length: int) -> bytes:
     content = bytearray()
     async for part in request.stream():
         content += part
+        if len(content) > length:
+            raise _invalid(413, f"more than the {length} bytes of Content-Length came")
     return bytes(content)
 
 
@@ -247,6 +283,7 @@ class Endpoint:
         self._name, self._client_half = name, client_half
         self._limits = limits
         self._shelf = _KeyShelf(limits["key_bytes"])
+        self._body_bytes = 0
 
     @app.get("/v2/health/live")
     @app.get("/v2/health/ready")
@@ -269,19 +306,20 @@ class Endpoint:
     async def put_key(self, key: str, request: Request) -> Response:
         if not re.fullmatch("[0-9a-f]{64}", key):
             raise _invalid(400, "a key's id is the SHA-256 of its file in hexadecimal")
-        content = await _body_of(request, self._limits["max_key"])
-        first, total = _range_of(request.headers.get("content-range"), len(content))
-        if total > self._limits["max_key"]:
-            raise _invalid(413, f"the key has {total} bytes, at most {self._limits['max_key']} are taken")
-        state = self._shelf.state(key)
-        if state is not None and state[0] == state[1]:
-            return Response(status_code=200, headers=_upload_headers(state))
-        whole = self._shelf.add_part(key, content, first, total)
-        if whole is not None:
-            await asyncio.to_thread(_check_keys, key, whole)
-            self._shelf.put(key, whole)
-        state = self._shelf.state(key)
-        return Response(status_code=201 if whole is not None else 202, headers=_upload_headers(state))
+        with self._body_of(request, "max_key") as length:
+            content = await _read(request, length)
+            first, total = _range_of(request.headers.get("content-range"), len(content))
+            if total > self._limits["max_key"]:
+                raise _invalid(413, f"the key has {total} bytes, at most {self._limits['max_key']} are taken")
+            state = self._shelf.state(key)
+            if state is not None and state[0] == state[1]:
+                return Response(status_code=200, headers=_upload_headers(state))
+            whole = self._shelf.add_part(key, content, first, total)
+            if whole is not None:
+                await asyncio.to_thread(_check_keys, key, whole)
+                self._shelf.put(key, whole)
+            state = self._shelf.state(key)
+            return Response(status_code=201 if whole is not None else 202, headers=_upload_headers(state))
 
     @app.delete("/v2/keys/{key}")
     async def delete_key(self, key: str) -> Response:
@@ -294,25 +332,47 @@ class Endpoint:
         self._check_model(model)
         if "respond-async" in request.headers.get("prefer", ""):
             raise errors.NotSupported("this deployment has no jobs", "Prefer", "client.infer, or torusml serve")
-        length = request.headers.get("inference-header-content-length", "")
-        if not length.isdigit() or int(length) > _MOST_JSON:
+        head_bytes = _number(request.headers.get("inference-header-content-length", ""))
+        if head_bytes is None or head_bytes > _MOST_JSON:
             raise _invalid(400, "Inference-Header-Content-Length is missing or too large")
-        content = await _body_of(request, self._limits["max_body"])
-        head, inputs = content[: int(length)], content[int(length) :]
-        identity, key, samples = _inference_of(head, len(inputs))
-        stored = self._shelf.get(key)
-        return self._answer(identity, await self._computed(key, stored, worker.as_array(inputs), samples))
+        with self._body_of(request, "max_body") as length:
+            content = await _read(request, length)
+            head, inputs = content[:head_bytes], content[head_bytes:]
+            identity, key, samples = _inference_of(head, len(inputs))
+            stored = self._shelf.get(key)
+            outputs = await self._computed(key, stored, worker.as_array(inputs), samples)
+        return self._answer(identity, outputs)
 
     async def _computed(self, key: str, stored: ray.ObjectRef, inputs: np.ndarray, samples: int) -> bytes:
         handle = self._runner.options(multiplexed_model_id=key)
+        for _ in range(_TRIES):
+            try:
+                return (await handle.run.remote([stored], inputs, samples)).tobytes()
+            except BackPressureError:
+                raise _busy(429, "the queue is full") from None
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, errors.Error):
+                    raise error.cause from None
+                raise
+            except ray.exceptions.RayActorError:
+                _log.warning("a process was lost while it computed")
+        raise _busy(503, f"{_TRIES} processes were lost, one after the other, while they computed this request")
+
+    @contextlib.contextmanager
+    def _body_of(self, request: Request, limit: str) -> Iterator[int]:
+        """Its length, for which there is room while it is worked on."""
+        length = _number(request.headers.get("content-length", ""))
+        if length is None:
+            raise _invalid(411, "there is no Content-Length")
+        if length > self._limits[limit]:
+            raise _invalid(413, f"the body has {length} bytes, at most {self._limits[limit]} are taken")
+        if self._body_bytes + length > self._limits["body_bytes"]:
+            raise _busy(503, f"bodies of {self._body_bytes} bytes are worked on, of {self._limits['body_bytes']}")
+        self._body_bytes += length
         try:
-            return (await handle.run.remote([stored], inputs, samples)).tobytes()
-        except BackPressureError:
-            raise errors.ServerBusy("the queue is full", "", "again in 2 s") from None
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, errors.Error):
-                raise error.cause from None
-            raise
+            yield length
+        finally:
+            self._body_bytes -= length
 
     def _answer(self, identity: str, outputs: bytes) -> Response:
         tensor = {"name": "encrypted_outputs", "datatype": "UINT8", "shape": [len(outputs)]}
@@ -341,14 +401,27 @@ def application(
     replicas: int = 1,
     threads: int = 1,
     memory_limit_bytes: int = 0,
-    prepared_keys: str | None = None,
+    prepared_keys: str | os.PathLike | None = None,
+    queue: int = 64,
     max_body: int = 64 << 20,
+    body_bytes: int = 1 << 30,
     max_key: int = 512 << 20,
     key_bytes: int = 4 << 30,
 ) -> serve.Application:
     """For serve.run. model, client: the server's and the client's half, as torusml.Server and torusml.Client take them.
-    name: in the paths. replicas: processes that compute, each with so many threads, which Ray counts as CPUs. max_body,
-    max_key: of requests; key_bytes: of all evaluation keys together, the least recently used of which make room."""
+
+    name: in the paths. replicas: processes that compute, each with so many threads, which Ray counts as CPUs, and with
+    memory_limit_bytes and prepared_keys as torusml.Server. queue: requests that wait for one of them. max_body, max_key: of
+    requests; body_bytes: of all bodies that are worked on; key_bytes: of all evaluation keys, the least recently used of
+    which make room, and as much again for uploads that are not complete.
+    """
+    threads, memory_limit_bytes = worker.limits_of_a_task(threads, memory_limit_bytes)
+    if max_body > body_bytes or max_key > min(key_bytes, body_bytes):
+        raise errors.InvalidArgument(
+            f"max_body {max_body}, max_key {max_key}, body_bytes {body_bytes}, key_bytes {key_bytes}",
+            "application",
+            "one body, or one key, that all of them together have room for",
+        )
     half, client_half = half_of(model, _core.ServerHalf), half_of(client, _core.ClientHalf)
     if half.model_hash != client_half.model_hash:
         raise errors.WrongModel(
@@ -356,9 +429,9 @@ def application(
             "client",
             "two halves of one model",
         )
-    runner = Runner.options(num_replicas=replicas, ray_actor_options={"num_cpus": threads})
+    runner = Runner.options(num_replicas=replicas, max_queued_requests=queue, ray_actor_options={"num_cpus": threads})
     endpoint = Endpoint.options(num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0})
-    limits = {"max_body": max_body, "max_key": max_key, "key_bytes": key_bytes}
-    return endpoint.bind(
-        runner.bind(half.to_bytes(), threads, memory_limit_bytes, prepared_keys), name, client_half.to_bytes(), limits
-    )
+    limits = {"max_body": max_body, "body_bytes": body_bytes, "max_key": max_key, "key_bytes": key_bytes}
+    folder = None if prepared_keys is None else os.fspath(prepared_keys)
+    computing = runner.bind(half.to_bytes(), threads, memory_limit_bytes, folder)
+    return endpoint.bind(computing, name, client_half.to_bytes(), limits)

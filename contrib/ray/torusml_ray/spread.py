@@ -9,18 +9,21 @@ results.save("y.ct")                                     # as torusml.Server wou
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import ray
 
 from torusml import EncryptedInputs, EncryptedOutputs, Error, EvaluationKeys, _core
-from torusml.client import half_of, limits_of
-from torusml.errors import InvalidArgument, WrongDtype
+from torusml.client import half_of
+from torusml.errors import InvalidArgument, MemoryLimitExceeded, ServerRefused, WrongDtype
 
 from . import worker
 
 # A worker that is slow or lost holds up its last part alone; each part should still fill a layer's blocks of ciphertexts.
 _PARTS_PER_WORKER = 4
+_FULL = (ray.exceptions.OutOfMemoryError, ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
+_LOST = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError)
 
 
 class RayServer:
@@ -44,35 +47,55 @@ class RayServer:
         prepared_keys: str | os.PathLike | None = None,
         max_retries: int = 3,
     ):
-        threads, memory_limit_bytes = limits_of(threads, memory_limit_bytes)
-        if threads < 1 or samples_per_task < 0 or max_retries < 0:
+        threads, memory_limit_bytes = worker.limits_of_a_task(threads, memory_limit_bytes)
+        if samples_per_task < 0 or max_retries < 0:
             raise InvalidArgument(
-                f"threads {threads}, samples_per_task {samples_per_task}, max_retries {max_retries}",
-                "RayServer",
-                "one thread at least, and no negative number",
+                f"samples_per_task is {samples_per_task}, max_retries {max_retries}", "RayServer", "no negative number"
             )
+        if not ray.is_initialized():
+            ray.init()
         half = half_of(model, _core.ServerHalf).to_bytes()
         keys = _key_bytes(evaluation_keys)
         folder = None if prepared_keys is None else os.fspath(prepared_keys)
         self._setup = worker.Setup(worker.id_of(half), worker.id_of(keys), threads, memory_limit_bytes, folder)
         self._samples_per_task = samples_per_task
-        self._model, self._keys = ray.put(worker.as_array(half)), ray.put(worker.as_array(keys))
+        self._max_retries = max_retries
+        self._model, self._keys = _stored(half, "the model"), _stored(keys, "the evaluation keys")
         self._task = ray.remote(worker.run_samples).options(
             num_cpus=threads, max_retries=max_retries, scheduling_strategy="SPREAD"
         )
 
     def run(self, inputs: EncryptedInputs | str | os.PathLike) -> EncryptedOutputs:
-        """The encrypted results, in the order of the samples. An error of a worker is raised as what it was."""
+        """The encrypted results, in the order of the samples.
+
+        An error of a worker is raised as what it was. Also: ServerRefused when a task's workers were lost more than
+        max_retries times, MemoryLimitExceeded when a node's memory, or its object store with the disk behind it, is full.
+        Ctrl-C cancels the tasks.
+        """
         if isinstance(inputs, (str, os.PathLike)):
             inputs = EncryptedInputs.load(inputs)
         if not isinstance(inputs, EncryptedInputs):
             raise WrongDtype(f"encrypted inputs expected, got {type(inputs).__name__}", "run")
-        content = ray.put(worker.as_array(inputs.serialize()))  # once to a node, whole: it is small beside the results
-        tasks = [
-            self._task.remote(self._setup, self._model, self._keys, content, part.start, part.stop)
-            for part in parts_of(inputs.samples, self._samples_per_task or self._default_size(inputs.samples))
-        ]
-        return EncryptedOutputs.join([EncryptedOutputs.deserialize(part) for part in _results_of(tasks)])
+        self._warn_without_room()
+        content = _stored(inputs.serialize(), "the batch")  # once to a node, whole: it is small beside the results
+        parts = parts_of(inputs.samples, self._samples_per_task or self._default_size(inputs.samples))
+        tasks = {
+            self._task.remote(self._setup, self._model, self._keys, content, part.start, part.stop): i
+            for i, part in enumerate(parts)
+        }
+        try:
+            return EncryptedOutputs.join(_results_of(tasks))
+        except ray.exceptions.RayError as error:
+            raise _as_torusml(error, self._max_retries) from None
+
+    def _warn_without_room(self) -> None:
+        cpus = max((node["CPU"] for node in _nodes()), default=0)
+        if cpus < self._setup.threads:
+            warnings.warn(
+                f"tasks of {self._setup.threads} threads wait: no node of the cluster has more than {cpus:.0f} CPUs now",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
     def _default_size(self, samples: int) -> int:
         workers = max(1, int(ray.cluster_resources().get("CPU", 1)) // self._setup.threads)
@@ -94,18 +117,47 @@ def _key_bytes(keys: EvaluationKeys | str | os.PathLike | bytes) -> bytes:
     raise WrongDtype(f"evaluation keys expected, got {type(keys).__name__}", "evaluation_keys")
 
 
-def _results_of(tasks: list[ray.ObjectRef]) -> list[Any]:
-    """Of all tasks. The first error ends the others."""
-    waiting = list(tasks)
+def _nodes() -> list[dict]:
+    """Resources of the nodes that have CPUs now."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
+
+
+def _stored(content: bytes, what: str) -> ray.ObjectRef:
+    """In the object store, whose nodes that work on it fetch all of it."""
+    room = min((node.get("object_store_memory", 0) for node in _nodes()), default=len(content))
+    if len(content) > room:
+        warnings.warn(
+            f"{what}, {len(content)} bytes, is more than the object store of a node, which has {room:.0f}: Ray keeps it in"
+            " a file of its temporary folder, which is slower (ray start --object-store-memory)",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return ray.put(worker.as_array(content))
+
+
+def _results_of(tasks: dict[ray.ObjectRef, int]) -> list[EncryptedOutputs]:
+    """By the tasks' numbers. A task that is done leaves the dict, and its file the object store; the first error ends the
+    others."""
+    results: list[Any] = [None] * len(tasks)
     try:
-        while waiting:
-            done, waiting = ray.wait(waiting)
-            ray.get(done)
-        return ray.get(tasks)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, Error):
-            raise error.cause from None
-        raise
+        while tasks:
+            (done,), _ = ray.wait(list(tasks))
+            results[tasks.pop(done)] = EncryptedOutputs.deserialize(ray.get(done))
+        return results
     finally:
-        for task in waiting:
+        for task in tasks:
             ray.cancel(task, recursive=False)
+
+
+def _as_torusml(error: ray.exceptions.RayError, max_retries: int) -> Exception:
+    """What a worker raised, or what became of it."""
+    if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, Error):
+        return error.cause
+    text = str(error).split("\n")[0][:300]
+    if isinstance(error, _FULL):
+        return MemoryLimitExceeded(text, "Ray", "fewer workers on a node, fewer samples_per_task, prepared_keys")
+    if isinstance(error, _LOST):
+        return ServerRefused(
+            f"a worker was lost, and its task was begun anew {max_retries} times: {text}", "Ray", "the logs of its node"
+        )
+    return error

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import torusml
+from torusml.client import limits_of
+from torusml.errors import InvalidArgument
 
 
 def as_array(content: bytes) -> np.ndarray:
@@ -18,6 +20,14 @@ def as_array(content: bytes) -> np.ndarray:
 def id_of(content: bytes) -> str:
     """The SHA-256 of a file, which names evaluation keys at a server, too."""
     return hashlib.sha256(content).hexdigest()
+
+
+def limits_of_a_task(threads: int, memory_limit_bytes: int) -> tuple[int, int]:
+    """As torusml.Server takes them; threads are Ray's CPUs, so that 0 would not mean all."""
+    threads, memory_limit_bytes = limits_of(threads, memory_limit_bytes)
+    if threads < 1:
+        raise InvalidArgument(f"threads is {threads}", "threads", "as many as a worker is to have, one at least")
+    return threads, memory_limit_bytes
 
 
 @dataclass(frozen=True)
