@@ -1,9 +1,10 @@
 """Samples a second of a local Ray cluster, by workers of one thread, beside one process without Ray (docs/scaling.md).
 
-python contrib/ray/measure.py [--samples 32] [--workers 1 2]
+python contrib/ray/measure.py [--samples 32] [--rounds 5]
 
-The network is the checkerboard's (200 lookups a sample); every result is compared with the model in the clear. On one
-machine the workers share its cores and its memory, so this shows what Ray costs, not how a cluster grows.
+The network is the checkerboard's (200 lookups a sample); every result is compared with the model in the clear. All four
+sides run in turn, round by round, and ratios are of the same round. On one machine the workers share its cores and its
+memory, so this shows what Ray costs, not how a cluster grows.
 """
 
 from __future__ import annotations
@@ -12,81 +13,104 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import torusml  # noqa: E402
 from torusml_ray import RayServer  # noqa: E402
 
+TASKS = 8  # of a batch, however many workers there are
 
-def measured(run, client, expected) -> tuple[float, int]:
-    """Seconds and the bytes of the results, which are checked."""
+
+def memory() -> dict[str, float]:
+    """Of a worker, in MB."""
+    lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
+    return {fields[0]: int(fields[1]) / 1e3 for fields in lines if fields and fields[0] in ("RssAnon:", "RssShmem:")}
+
+
+def spread(values: list[float], form: str) -> str:
+    return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def checked_seconds(run: Callable, client: torusml.Client, expected: np.ndarray) -> float:
     start = time.perf_counter()
     results = run()
     seconds = time.perf_counter() - start
-    found = client.decrypt(results).argmax(1)
     # The network is compiled "tolerant": some results may fall the other way.
-    assert (found == expected).mean() >= 0.9, "wrong results"
-    return seconds, len(results.serialize())
+    assert (client.decrypt(results).argmax(1) == expected).mean() >= 0.9, "wrong results"
+    return seconds
 
 
-def with_ray(workers: int, model, client, sent, expected, repeats: int) -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(workers):
-        cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-    ray.init(address=cluster.address, log_to_driver=False)
-    try:
-        server = RayServer(model, client.evaluation_keys)
-        first, _ = measured(lambda: server.run(sent), client, expected)
-        times = [measured(lambda: server.run(sent), client, expected)[0] for _ in range(repeats)]
-        rates = sorted(sent.samples / seconds for seconds in times)
-        print(
-            f"Ray, {workers} workers of 1 thread: first run {first:.2f} s (processes start, keys are prepared); then"
-            f" {np.median(rates):.2f} samples/s ({rates[0]:.2f} to {rates[-1]:.2f})"
-        )
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+def measure(sides: dict[str, Callable], client: torusml.Client, expected: np.ndarray, samples: int, rounds: int) -> None:
+    for name, run in sides.items():
+        print(f"{name}: first run {checked_seconds(run, client, expected):.2f} s", flush=True)
+    seconds = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, run in sides.items():
+            seconds[name].append(checked_seconds(run, client, expected))
+    for name, taken in seconds.items():
+        print(f"{name}: {spread([samples / s for s in taken], '.2f')} samples/s")
+    one, two, ray_one, ray_two = (np.array(taken) for taken in seconds.values())
+    print(f"Ray, rate of 2 workers to that of 1: {spread(list(ray_one / ray_two), '.2f')}")
+    print(f"one process, rate of 2 threads to that of 1: {spread(list(one / two), '.2f')}")
+    print(f"rate of 1 worker of Ray to that of one process of 1 thread: {spread(list(one / ray_one), '.2f')}")
+    print(f"rate of 2 workers of Ray to that of one process of 2 threads: {spread(list(two / ray_two), '.2f')}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
 
     models = HERE.parents[1] / "tests" / "models"
     data = np.load(models / "checkerboard_qat_seed0.npz")
-    network = onnx.load(models / "checkerboard_qat_seed0.onnx")
-    module = torusml.compile(network, data["calibration"].astype(np.float32))
+    module = torusml.compile(onnx.load(models / "checkerboard_qat_seed0.onnx"), data["calibration"].astype(np.float32))
     model = module.fhe_circuit
     x = data["points"][: options.samples].astype(np.float32)
+    expected = module.forward(x).argmax(1)
     client = torusml.Client(model)
     client.keygen()
-    sent = client.encrypt(x)
-    expected = module.forward(x).argmax(1)
+    sent, keys = client.encrypt(x), client.evaluation_keys
+    server = torusml.Server(model, keys)
 
-    server = torusml.Server(model, client.evaluation_keys)
-    for threads in (1, 2):
-        run = [measured(lambda: server.run(sent, threads=threads), client, expected) for _ in range(options.repeats)]  # noqa: B023
-        rates = sorted(sent.samples / seconds for seconds, _ in run)
-        print(f"one process, {threads} threads: {np.median(rates):.2f} samples/s ({rates[0]:.2f} to {rates[-1]:.2f})")
-    print(
-        f"evaluation keys {len(client.evaluation_keys.serialize()) / 1e6:.1f} MB, prepared {server.key_bytes / 1e6:.0f} MB;"
-        f" a sample: {len(sent.serialize()) / sent.samples:.0f} bytes in, {run[0][1] / sent.samples:.0f} bytes out"
-    )
-    for workers in options.workers:
-        with_ray(workers, model, client, sent, expected, options.repeats)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        at_one = NodeAffinitySchedulingStrategy(nodes[0].node_id, soft=False)
+        size = -(-sent.samples // TASKS)
+        with_one = RayServer(model, keys, samples_per_task=size, task_options={"scheduling_strategy": at_one})
+        with_two = RayServer(model, keys, samples_per_task=size)
+        sides = {
+            "one process, 1 thread": lambda: server.run(sent, threads=1),
+            "one process, 2 threads": lambda: server.run(sent, threads=2),
+            "Ray, 1 worker of 1 thread": lambda: with_one.run(sent),
+            "Ray, 2 workers of 1 thread": lambda: with_two.run(sent),
+        }
+        measure(sides, client, expected, sent.samples, options.rounds)
+        received = server.run(sent, samples=range(1))
+        print(
+            f"evaluation keys {len(keys.serialize()) / 1e6:.1f} MB, prepared {server.key_bytes / 1e6:.0f} MB;"
+            f" a sample: {len(sent.serialize()) / sent.samples:.0f} bytes in, {len(received.serialize())} bytes out"
+        )
+        of_worker = ray.get(ray.remote(memory).options(num_cpus=1).remote())
+        print(f"a worker: {of_worker['RssAnon:']:.0f} MB of its own, {of_worker['RssShmem:']:.0f} MB in the object store")
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 if __name__ == "__main__":

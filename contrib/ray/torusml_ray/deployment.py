@@ -339,6 +339,8 @@ class Endpoint:
             content = await _read(request, length)
             head, inputs = content[:head_bytes], content[head_bytes:]
             identity, key, samples = _inference_of(head, len(inputs))
+            if samples > self._limits["max_samples"]:
+                raise _invalid(413, f"{samples} samples, at most {self._limits['max_samples']} are taken")
             stored = self._shelf.get(key)
             outputs = await self._computed(key, stored, worker.as_array(inputs), samples)
         return self._answer(identity, outputs)
@@ -403,6 +405,7 @@ def application(
     memory_limit_bytes: int = 0,
     prepared_keys: str | os.PathLike | None = None,
     queue: int = 64,
+    max_samples: int = 4096,
     max_body: int = 64 << 20,
     body_bytes: int = 1 << 30,
     max_key: int = 512 << 20,
@@ -411,9 +414,9 @@ def application(
     """For serve.run. model, client: the server's and the client's half, as torusml.Server and torusml.Client take them.
 
     name: in the paths. replicas: processes that compute, each with so many threads, which Ray counts as CPUs, and with
-    memory_limit_bytes and prepared_keys as torusml.Server. queue: requests that wait for one of them. max_body, max_key: of
-    requests; body_bytes: of all bodies that are worked on; key_bytes: of all evaluation keys, the least recently used of
-    which make room, and as much again for uploads that are not complete.
+    memory_limit_bytes and prepared_keys as torusml.Server. queue: requests that wait for one of them. max_samples,
+    max_body, max_key: of a request; body_bytes: of all bodies that are worked on; key_bytes: of all evaluation keys, the
+    least recently used of which make room, and as much again for uploads that are not complete.
     """
     threads, memory_limit_bytes = worker.limits_of_a_task(threads, memory_limit_bytes)
     if max_body > body_bytes or max_key > min(key_bytes, body_bytes):
@@ -431,7 +434,13 @@ def application(
         )
     runner = Runner.options(num_replicas=replicas, max_queued_requests=queue, ray_actor_options={"num_cpus": threads})
     endpoint = Endpoint.options(num_replicas=1, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0})
-    limits = {"max_body": max_body, "body_bytes": body_bytes, "max_key": max_key, "key_bytes": key_bytes}
+    limits = {
+        "max_samples": max_samples,
+        "max_body": max_body,
+        "body_bytes": body_bytes,
+        "max_key": max_key,
+        "key_bytes": key_bytes,
+    }
     folder = None if prepared_keys is None else os.fspath(prepared_keys)
     computing = runner.bind(half.to_bytes(), threads, memory_limit_bytes, folder)
     return endpoint.bind(computing, name, client_half.to_bytes(), limits)

@@ -33,7 +33,8 @@ class RayServer:
     threads: of a worker, which Ray counts as so many CPUs. samples_per_task: 0 divides a batch into four tasks for each
     worker that the cluster has room for. memory_limit_bytes: of a worker, as for torusml.Server; 0: no limit.
     prepared_keys: a folder on a local disk of every node, which the workers of a node share; None: each prepares its own.
-    max_retries: how often a task is begun anew when its process or its node is lost.
+    max_retries: how often a task is begun anew when its process or its node is lost. task_options: more of ray.remote's
+    (resources, runtime_env, scheduling_strategy).
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class RayServer:
         memory_limit_bytes: int = 0,
         prepared_keys: str | os.PathLike | None = None,
         max_retries: int = 3,
+        task_options: dict[str, Any] | None = None,
     ):
         threads, memory_limit_bytes = worker.limits_of_a_task(threads, memory_limit_bytes)
         if samples_per_task < 0 or max_retries < 0:
@@ -61,9 +63,8 @@ class RayServer:
         self._samples_per_task = samples_per_task
         self._max_retries = max_retries
         self._model, self._keys = _stored(half, "the model"), _stored(keys, "the evaluation keys")
-        self._task = ray.remote(worker.run_samples).options(
-            num_cpus=threads, max_retries=max_retries, scheduling_strategy="SPREAD"
-        )
+        options = {"scheduling_strategy": "SPREAD", **(task_options or {})}
+        self._task = ray.remote(worker.run_samples).options(num_cpus=threads, max_retries=max_retries, **options)
 
     def run(self, inputs: EncryptedInputs | str | os.PathLike) -> EncryptedOutputs:
         """The encrypted results, in the order of the samples.
