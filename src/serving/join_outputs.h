@@ -1,7 +1,8 @@
 // Results of one request, worked on in parts by several workers, put together again.
 //
-//   const EncryptedOutputs first = server.run_samples(x, {0, 8}), rest = server.run_samples(x, {8,
-//   5}); const EncryptedOutputs y = join_outputs({&first, &rest});   // as server.run(x)
+//   const EncryptedOutputs first = server.run_samples(x, {0, 8});
+//   const EncryptedOutputs rest = server.run_samples(x, {8, 5});
+//   const EncryptedOutputs y = join_outputs({&first, &rest});   // as server.run(x)
 //
 // Thread rule: pure function. Cost: a copy of the ciphertexts.
 #pragma once

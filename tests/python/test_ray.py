@@ -249,6 +249,29 @@ def test_tasks_that_no_node_has_room_for_are_warned_of(cluster, model, client):
         server._warn_without_room()
 
 
+def test_a_batch_survives_the_loss_of_a_node(cluster, model, client, sent, expected):
+    server = LoggedServer(model, client.evaluation_keys, samples_per_task=1)
+    own = ray.get_runtime_context().get_node_id()  # of the driver, which it needs
+    lost = next(node for node in cluster.workers if node.node_id != own)
+    cluster.workers.remove(lost)
+
+    def lose_it():
+        while len(server.calls()) < 4:
+            time.sleep(0.05)
+        cluster.remove_node(lost, allow_graceful=False)
+
+    thread = threading.Thread(target=lose_it)
+    thread.start()
+    try:
+        assert server.run(sent).serialize() == expected
+    finally:
+        thread.join()
+        cluster.workers.append(cluster.add_node(num_cpus=1, object_store_memory=MEMORY))
+        cluster.wait_for_nodes()
+    nodes = [call["node"] for call in server.calls()]
+    assert len(set(nodes)) == 2 and nodes[-1] != lost.node_id
+
+
 class Http:
     def __init__(self, port):
         self.port, self.url = port, f"http://127.0.0.1:{port}"
@@ -458,20 +481,3 @@ def test_halves_of_two_models_are_no_application(cluster, model):
         application(model, model, name="net", threads=0)
     with pytest.raises(errors.InvalidArgument, match="max_key 5000000000"):
         application(model, model, name="net", max_key=5_000_000_000)
-
-
-def test_a_batch_survives_the_loss_of_a_node(cluster, model, client, sent, expected):
-    server = LoggedServer(model, client.evaluation_keys, samples_per_task=1)
-    lost = cluster.workers.pop()
-
-    def lose_it():
-        while len(server.calls()) < 4:
-            time.sleep(0.05)
-        cluster.remove_node(lost, allow_graceful=False)
-
-    thread = threading.Thread(target=lose_it)
-    thread.start()
-    assert server.run(sent).serialize() == expected
-    thread.join()
-    nodes = [call["node"] for call in server.calls()]
-    assert len(set(nodes)) == 2 and nodes[-1] != lost.node_id

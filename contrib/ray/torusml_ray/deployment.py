@@ -6,7 +6,7 @@ y = torusml.Client("http://127.0.0.1:8000", model="net", keys="client.key").infe
 There are no tokens, tenants, versions, jobs or metrics of its own: docs/scaling.md says what to put before it.
 """
 
-from __future__ import annotations
+# No "from __future__ import annotations": Ray Serve reads the endpoints' annotations where their names are not known.
 
 import asyncio
 import contextlib
@@ -250,6 +250,11 @@ def _inference_of(head: bytes, size: int) -> tuple[str, str, int]:
     return identity, key, samples
 
 
+def _upload_headers(state: tuple[int, int]) -> dict[str, str]:
+    return {"Upload-Offset": str(state[0]), "Upload-Length": str(state[1])}
+
+
+# What its endpoints use stands above them: Ray Serve copies them, with the names that are known here.
 app = FastAPI(openapi_url=None)
 
 
@@ -389,10 +394,6 @@ class Endpoint:
     def _check_model(self, model: str) -> None:
         if model != self._name:
             raise errors.NotFound(f"there is no model '{model[:64]}'")
-
-
-def _upload_headers(state: tuple[int, int]) -> dict[str, str]:
-    return {"Upload-Offset": str(state[0]), "Upload-Length": str(state[1])}
 
 
 def application(
