@@ -40,6 +40,17 @@ def memory() -> dict[str, float]:
     return {fields[0]: int(fields[1]) / 1e3 for fields in lines if fields and fields[0] in ("RssAnon:", "RssShmem:")}
 
 
+def milliseconds_of_an_empty_task(keys: ray.ObjectRef, tasks: int = 256) -> float:
+    """With the keys as an argument and as many bytes as a sample's results to return, over both workers."""
+    empty = ray.remote(lambda content, size: content[:size]).options(num_cpus=1, scheduling_strategy="SPREAD")
+    start = time.perf_counter()
+    waiting = [empty.remote(keys, 40_000) for _ in range(tasks)]
+    while waiting:
+        (done,), waiting = ray.wait(waiting)
+        ray.get(done)
+    return 1e3 * (time.perf_counter() - start) / tasks
+
+
 def spread(values: list[float], form: str) -> str:
     return f"{np.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
@@ -107,6 +118,9 @@ def main() -> None:
             f"evaluation keys {len(keys.serialize()) / 1e6:.1f} MB, prepared {server.key_bytes / 1e6:.0f} MB;"
             f" a sample: {len(sent.serialize()) / sent.samples:.0f} bytes in, {len(received.serialize())} bytes out"
         )
+        stored = ray.put(np.frombuffer(keys.serialize(), np.uint8))
+        empty = [milliseconds_of_an_empty_task(stored) for _ in range(options.rounds)]
+        print(f"an empty task: {spread(empty, '.2f')} ms (256 at once, 2 workers)")
         of_worker = ray.get(ray.remote(memory).options(num_cpus=1).remote())
         print(f"a worker: {of_worker['RssAnon:']:.0f} MB of its own, {of_worker['RssShmem:']:.0f} MB in the object store")
     finally:
