@@ -110,12 +110,14 @@ def cluster():
         initialize_head=True,
         head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": MEMORY},
     )
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test raises it, whoever started this process
     running.workers = [running.add_node(num_cpus=1, object_store_memory=MEMORY) for _ in range(2)]
     running.wait_for_nodes()
     ray.init(address=running.address, log_to_driver=False)
     yield running
     ray.shutdown()
     running.shutdown()
+    signal.signal(signal.SIGINT, handler)
 
 
 def compiled(seed):
@@ -174,6 +176,16 @@ def test_workers_read_the_keys_in_the_object_store(cluster, model, client, sent)
         assert call["read_only"] and call["shared"]
 
 
+def test_workers_share_prepared_keys_in_a_folder(cluster, model, client, sent, expected, tmp_path):
+    folder = tmp_path / "prepared"
+    server = RayServer(model, client.evaluation_keys, prepared_keys=folder, samples_per_task=8)
+    assert server.run(sent).serialize() == expected
+    files = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    assert files
+    assert torusml.Server(model, client.evaluation_keys, prepared_keys=folder).keys_are_mapped
+    assert {path: path.stat().st_mtime_ns for path in files} == files  # it found them
+
+
 def test_tasks_of_a_worker_that_is_killed_are_done_by_another(cluster, model, client, sent, expected):
     server = LoggedServer(model, client.evaluation_keys, samples_per_task=2)
     ray.get(server.log.kill_next.remote())
@@ -225,17 +237,21 @@ def test_an_error_ends_the_other_tasks(cluster, model, client, sent):
 
 
 def test_ctrl_c_ends_the_tasks_and_the_workers_are_free(cluster, model, client, sent, expected):
-    server = LoggedServer(model, client.evaluation_keys, samples_per_task=8, pause=600)
+    large = client.encrypt(floats(4 * LARGE, 3))
+    server = LoggedServer(model, client.evaluation_keys, samples_per_task=2 * LARGE, pause=0)
 
     def interrupt():
         while len(server.calls()) < 2:
             time.sleep(0.1)
+        time.sleep(2)
         signal.raise_signal(signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        server.run(sent)
+        server.run(large)
+    start = time.monotonic()
     assert RayServer(model, client.evaluation_keys).run(sent).serialize() == expected
+    assert time.monotonic() - start < 60  # the large ones take some minutes
 
 
 def test_more_than_a_nodes_object_store_is_kept_in_a_file_with_a_warning(cluster):

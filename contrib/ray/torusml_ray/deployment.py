@@ -174,7 +174,8 @@ class _KeyShelf:
         """All bytes when this part was the last one."""
         kept, expected = self._uploads.pop(key, (bytearray(), total)) if first else (bytearray(), total)
         if first != len(kept) or total != expected or first + len(content) > total:
-            self._uploads[key] = kept, expected
+            if kept:
+                self._uploads[key] = kept, expected
             raise _invalid(409, f"a part begins at {first} of {total}", key, Upload_Offset=len(kept))
         kept += content
         if len(kept) == total:
