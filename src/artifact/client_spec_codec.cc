@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "artifact/json_fields.h"
 
@@ -25,6 +26,19 @@ Json quantizer_json(const UniformQuantizer& quantizer) {
           {"scale", p.scale},
           {"zero_point", p.zero_point},
           {"offset", p.offset}};
+}
+
+// Whole numbers are written as such.
+Json zero_points_json(const std::vector<double>& values) {
+  constexpr double kMostExact = 0x1p53;
+  Json list = Json::array();
+  for (const double value : values) {
+    if (value == std::nearbyint(value) && std::abs(value) <= kMostExact)
+      list.push_back(static_cast<std::int64_t>(value));
+    else
+      list.push_back(value);
+  }
+  return list;
 }
 
 Json options_json(const PlanOptions& o) {
@@ -123,19 +137,19 @@ class SpecReader {
     OutputSpec spec;
     tensor(json, spec);
     spec.scale = section_.numbers(json, "scale", kMaxChannels);
-    spec.zero_point = section_.integers(json, "zero_point", kMaxChannels);
-    if (spec.zero_point.size() != spec.scale.size())
-      section_.corrupt(fmt::format("scale and zero_point of '{}' differ in length", spec.name));
-    check_channels(spec.scale.size(), spec.shape, spec.name);
+    spec.zero_point = section_.numbers(json, "zero_point", kMaxChannels);
+    for (const std::vector<double>* values : {&spec.scale, &spec.zero_point})
+      check_channels(values->size(), spec.shape, spec.name);
     return spec;
   }
 
   void check_channels(std::size_t channels, const Shape& shape, const std::string& name) const {
-    const bool matches =
-        channels == 1 || (!shape.empty() && channels == static_cast<std::size_t>(shape.back()));
+    const bool matches = channels == 1 ||
+                         (!shape.empty() && channels == static_cast<std::size_t>(shape.back())) ||
+                         channels == static_cast<std::size_t>(number_of_elements(shape));
     if (!matches)
-      section_.corrupt(
-          fmt::format("'{}' of shape {} has {} scales", name, to_string(shape), channels));
+      section_.corrupt(fmt::format("'{}' of shape {} has {} scales or zero points", name,
+                                   to_string(shape), channels));
   }
 
   const ContainerReader& reader_;
@@ -154,7 +168,7 @@ std::string client_spec_text(const ClientSpec& spec) {
   for (const OutputSpec& output : spec.outputs) {
     outputs.push_back(tensor_json(output));
     outputs.back()["scale"] = output.scale;
-    outputs.back()["zero_point"] = output.zero_point;
+    outputs.back()["zero_point"] = zero_points_json(output.zero_point);
   }
   return json_text({{"model_name", spec.model_name},
                     {"key_sets", key_sets_json(spec.key_sets)},

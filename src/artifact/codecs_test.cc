@@ -144,6 +144,22 @@ void replace(std::string& text, const std::string& from, const std::string& to) 
   text.replace(at, from.size(), to);
 }
 
+// One for all elements, one per channel of the last axis, one per element; whole numbers are
+// written without a fraction.
+TEST(ModelCodec, ZeroPointsHaveFractions) {
+  const std::vector<std::vector<double>> lists{
+      {0.25}, {0, -0.5, 0x1p-16}, {-1e15, 3, 0x1.fffffffffffffp52}};
+  for (const std::vector<double>& zero_point : lists) {
+    CompiledModel model = sample_model();
+    model.client.outputs[0].zero_point = zero_point;
+    EXPECT_EQ(model_from_bytes(to_bytes(model)).model.client.outputs[0].zero_point, zero_point);
+  }
+  const std::string whole =
+      forged_model([](auto& texts) { replace(texts["client"], "[0,-1,2]", "[0,-1,2.0]"); });
+  EXPECT_EQ(model_from_bytes(whole).model.client.outputs[0].zero_point,
+            sample_model().client.outputs[0].zero_point);
+}
+
 TEST(ModelCodec, ForgedContentsAreRefused) {
   EXPECT_NO_THROW(model_from_bytes(forged_model([](auto&) {})));
   struct Forgery {
@@ -184,6 +200,8 @@ TEST(ModelCodec, ForgedContentsAreRefused) {
       {"client", "\"center\":0.5", "\"center\":null"},
       {"client", "\"precision\":\"exact\"", "\"precision\":\"sloppy\""},
       {"client", "\"zero_point\":[0,-1,2]", "\"zero_point\":[0,-1]"},
+      {"client", "\"zero_point\":[0,-1,2]", "\"zero_point\":[]"},
+      {"client", "\"zero_point\":[0,-1,2]", "\"zero_point\":[0,-1,1e999]"},
       {"client", "{", "[{"},
       {"ranges", "\"bits\":7", "\"bits\":700"},
       {"ranges", "{\"ranges\":", "[[[["},

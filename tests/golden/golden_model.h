@@ -99,8 +99,13 @@ inline CompiledModel model() {
   client.options = plan.options;
   const UniformQuantizer quantizer({.n_bits = 3, .is_signed = true}, {{0.125}, {0}, 3});
   client.inputs = {{"x", {2}, quantizer, {-3, 4}, plan.tensors[0].scale, plan.tensors[0].center}};
-  client.outputs = {
-      {"y", {2}, {0.1, 1.0 / 3}, {0, -1}, {-2, 2}, plan.tensors[4].scale, plan.tensors[4].center}};
+  client.outputs = {{"y",
+                     {2},
+                     {0.1, 1.0 / 3},
+                     {0.25, -1},
+                     {-2, 2},
+                     plan.tensors[4].scale,
+                     plan.tensors[4].center}};
   model.ranges = {{"fc1", {-9, 12}, {-10, 12}, {-12, 12}, 5, true},
                   {"fc2", {0, 60}, {-24, 66}, {-24, 66}, 7, true}};
   return model;

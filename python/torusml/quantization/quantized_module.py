@@ -13,6 +13,7 @@ All of them take batches: the first axis.
 
 from __future__ import annotations
 
+import math
 import numbers
 import warnings
 from typing import Any
@@ -278,13 +279,19 @@ class QuantizedModule:
 def output_quantizer(spec: dict) -> UniformQuantizer:
     is_signed = spec["interval"][0] < 0
     n_bits = min(max(spec["bits"], 1), 32)
-    scale, zero_point = spec["scale"], spec["zero_point"]
     params = UniformQuantizationParameters(
-        scale[0] if len(scale) == 1 else np.array(scale),
-        zero_point[0] if len(zero_point) == 1 else np.array(zero_point),
+        _for_shape(spec["scale"], spec["shape"]),
+        _for_shape(spec["zero_point"], spec["shape"]),
         2 ** (n_bits - 1) if is_signed else 0,
     )
     return UniformQuantizer(QuantizationOptions(n_bits, is_signed), params=params, no_clipping=True)
+
+
+def _for_shape(values: list[float], shape: list[int]) -> Any:
+    """A number, one for each channel of the last axis, or one for each element in their shape."""
+    if len(values) == 1:
+        return values[0]
+    return np.array(values).reshape(shape if len(values) == math.prod(shape) else -1)
 
 
 def refuse_foreign_arguments(configuration: Any, artifacts: Any, show_mlir: bool, device: str) -> None:
