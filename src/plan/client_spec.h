@@ -18,6 +18,7 @@ struct InputSpec {
   Interval interval;           // of the integers
   double torus_scale = 0;      // phase = torus_scale * (integer - center)
   double center = 0;
+  bool is_clear = false;  // travels as integers, not encrypted
 };
 
 struct OutputSpec {

@@ -114,17 +114,18 @@ def test_inputs_in_every_form():
     assert np.array_equal(by_tuple.forward(DATA), expected)
 
 
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.last = nn.Linear(4, 3), nn.Linear(2, 3), nn.Linear(3, 2)
+
+    def forward(self, a, b):
+        return self.last(torch.relu(self.left(a) + self.right(b)))
+
+
 def test_several_inputs():
-    class Sum(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.left, self.right, self.last = nn.Linear(4, 3), nn.Linear(2, 3), nn.Linear(3, 2)
-
-        def forward(self, a, b):
-            return self.last(torch.relu(self.left(a) + self.right(b)))
-
     a, b = DATA, RNG.uniform(-1, 1, (300, 2)).astype(np.float32)
-    net = Sum()
+    net = TwoInputs()
     module = build_quantized_module(net, (torch.from_numpy(a), torch.from_numpy(b)), n_bits=6)
     with torch.no_grad():
         expected = net(torch.from_numpy(a), torch.from_numpy(b)).numpy()

@@ -23,6 +23,7 @@ from format_reader import (
 
 FOLDER = Path(__file__).parents[1] / "golden"
 INPUTS = [-3, 4, 0, 0, 4, 4, -1, 2]
+CLEAR_INPUTS = (1, -1, 0, 1)
 PASSPHRASE = b"correct horse battery staple"
 
 
@@ -70,12 +71,13 @@ KEY_SETS = [
 ]
 
 
-def expected_outputs():
-    """The golden network in plain integers."""
+def expected_outputs(clear=(0, 0, 0, 0)):
+    """The golden network in plain integers. clear: the second input of the one that has it."""
     weights, bias = [[1, 2], [-1, 1], [2, -1]], [0, 1, -1]
     outputs = []
-    for sample in zip(INPUTS[::2], INPUTS[1::2], strict=True):
+    for *sample, z in zip(INPUTS[::2], INPUTS[1::2], clear, strict=True):
         sums = [sum(w * x for w, x in zip(row, sample, strict=True)) + b for row, b in zip(weights, bias, strict=True)]
+        sums = [s + u * z for s, u in zip(sums, (0, 2, 1), strict=True)]
         a, b, c = (abs(v) // 2 if i == 1 else max(v, 0) // 2 for i, v in enumerate(sums))
         outputs += [(3 * a + 4 * b + 4 * c + 25) % 5 - 2, (4 * a - 4 * b + 5 * c + 25) % 5 - 2]
     return outputs
@@ -139,6 +141,21 @@ def test_ciphertexts_decrypt(golden):
     assert found == INPUTS
     found = [decode(decrypt(c, key), spec["outputs"][0]) for c in output_ciphertexts(outputs, 0)]
     assert found == expected_outputs()
+
+
+def test_clear_inputs_are_plain_integers():
+    folder = FOLDER / "version_6"
+    model, inputs, outputs = (File(folder / name) for name in ("clear.tml", "clear_inputs.ct", "clear_outputs.ct"))
+    spec, tensors = model.json("client"), inputs.json("tensors")["tensors"]
+    for described in (spec["inputs"], tensors):
+        assert [tensor.get("clear", False) for tensor in described] == [False, True]
+    assert "mask_seed" not in tensors[1]
+    assert struct.unpack("<4q", inputs.sections["tensor.1"]) == CLEAR_INPUTS
+    key = big_key(File(folder / "secret.key"))
+    found = [decode(decrypt(c, key), spec["inputs"][0]) for c in input_ciphertexts(inputs, 0)]
+    assert found == INPUTS
+    found = [decode(decrypt(c, key), spec["outputs"][0]) for c in output_ciphertexts(outputs, 0)]
+    assert found == expected_outputs(CLEAR_INPUTS) != expected_outputs()
 
 
 class Stream:

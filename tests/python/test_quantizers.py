@@ -118,6 +118,10 @@ def test_zero_points_of_results_have_fractions():
         quantizer.quant(numpy.array([[0.0, numpy.nan]]))
     with pytest.raises(TypeError, match="TML-E003"):
         quantizer.dequant(numpy.array([[0.5, 1.0]]))
+    of_integers = QuantizedArray(4, integers, value_is_float=False, scale=quantizer.scale, zero_point=quantizer.zero_point)
+    assert numpy.array_equal(of_integers.dequant(), floats)
+    with pytest.raises(TypeError, match="TML-E003.*no_clipping"):
+        of_integers.quant()
 
 
 def test_quantizer_from_stats_clips():

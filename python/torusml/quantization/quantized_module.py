@@ -197,11 +197,12 @@ class QuantizedModule:
         own precision: rounded, or tolerant. layers: by the name of a lookup or output, in place of precision: "exact",
         "tolerant", or a tolerance. profile: "private_results", or "shared_results" where others than the key's owner see
         results. parameters: "catalogue", whose published key sets models share, or "custom", which searches freely.
-        max_key_sets: 1, or 2 where demanding lookups may have a key set of their own if that saves enough time. verbose
-        prints the circuit and its plan.
+        inputs_encryption_status: "encrypted" or "clear" for each input; a clear one travels as integers that the server can
+        read. max_key_sets: 1, or 2 where demanding lookups may have a key set of their own if that saves enough time.
+        verbose prints the circuit and its plan.
         """
         refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
-        check_encryption_status(inputs_encryption_status, len(self._core.inputs))
+        clear = clear_inputs(inputs_encryption_status, self.ordered_module_input_names)
         options = plan_options(
             p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets, layers,
             search, self._rounding,
@@ -212,7 +213,9 @@ class QuantizedModule:
         arrays = [to_floats(value, names[i]) for i, value in enumerate(values)]
         arguments = (search or PrecisionSearch()).arguments(len(arrays[0]))
         with progress.bar("trials of precision") as shown:
-            core = self._core.compile(arrays, options, **arguments, progress=shown, after_pass=None)
+            core = self._core.compile(
+                arrays, options, **arguments, clear_inputs=clear, progress=shown, after_pass=None
+            )  # fmt: skip
         for output in core.constant_outputs:
             warnings.warn(
                 f"output '{output}' is the same for all inputs; more bits, or calibration data of more variety",
@@ -323,8 +326,12 @@ def check_encryption_status(status: Any, input_count: int) -> None:
         raise UnknownOption(f'{wrong[0]!r} is neither "encrypted" nor "clear"', where)
     if "encrypted" not in status:
         raise InvalidArgument("at least one input must be encrypted", where)
-    if "clear" in status:
-        raise NotSupported("clear inputs beside encrypted ones", where)
+
+
+def clear_inputs(status: Any, names: tuple[str, ...]) -> list[str]:
+    """The inputs that travel in the clear, by name."""
+    check_encryption_status(status, len(names))
+    return [name for name, value in zip(names, status or (), strict=False) if value == "clear"]
 
 
 def plan_options(

@@ -149,7 +149,8 @@ class MinMaxQuantizationStats(_Record):
 class UniformQuantizationParameters(_Record):
     """float = scale * (integer - zero_point); the integers start at -offset.
 
-    The zero point of a network's result may have a fraction (docs/concepts.md, "Results"); quantizers that clip refuse it.
+    The zero point of a network's result may have a fraction (docs/concepts.md, "Results"); quantizers that clip make
+    floats of such integers, but no integers of floats.
     """
 
     _fields = _PARAMETERS
@@ -209,11 +210,6 @@ class UniformQuantizer(UniformQuantizationParameters, QuantizationOptions, MinMa
         self.no_clipping = bool(no_clipping)
         MinMaxQuantizationStats.__init__(self, **self._stats(stats, kwargs))
         UniformQuantizationParameters.__init__(self, **self._params(params, kwargs))
-        if self._has_fractions and not self.no_clipping:
-            raise WrongDtype(
-                f"zero_point must be an integer, got {self.zero_point!r}", "zero_point",
-                "no_clipping=True, for results of a network: theirs alone have fractions",
-            )  # fmt: skip
         if self.scale is None and self.rmax is not None:
             self.compute_quantization_parameters(self, self)
         elif self.scale is not None:
@@ -267,6 +263,11 @@ class UniformQuantizer(UniformQuantizationParameters, QuantizationOptions, MinMa
         """rint(values / scale + zero_point), clipped to the range of the integers unless no_clipping."""
         if np.dtype(dtype) not in (np.int64, np.int32, np.float32, np.float64):
             raise WrongDtype(f"integers as {np.dtype(dtype)}; int64, int32, float64 and float32 are possible", "dtype")
+        if self._has_fractions and not self.no_clipping:
+            raise WrongDtype(
+                f"zero_point must be an integer, got {self.zero_point!r}", "zero_point",
+                "no_clipping=True, for results of a network: theirs alone have fractions",
+            )  # fmt: skip
         core = self._core_quantizer()
         if isinstance(values, RecordedArray):
             integers = np.rint(values / self.scale + self.zero_point)
