@@ -94,6 +94,8 @@ def test_a_network_of_torch_sends_one_input_as_it_is(tmp_path):
     assert q_a.tobytes() not in sent.serialize()
     sent.save(tmp_path / "x.ct")
     assert_same(client.decrypt(server.run(tmp_path / "x.ct")), module.forward(*few))
+    kept = server.run(sent, checkpoint=tmp_path / "run.checkpoint", checkpoint_seconds=0)
+    assert_same(client.decrypt(kept), module.forward(*few))
 
 
 def test_the_short_function_takes_them_too():
