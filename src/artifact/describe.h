@@ -24,6 +24,7 @@ struct EncryptedTensorDescription {
   Shape shape;
   std::uint32_t dimension = 0;  // of the LWE ciphertexts
   int wire_bits = 0;            // of a word of results; 0: inputs, which have a seed for masks
+  bool is_clear = false;        // an input that is not encrypted
 };
 
 struct FileDescription {
@@ -34,6 +35,7 @@ struct FileDescription {
   std::vector<SectionInfo> sections;
   std::vector<TfheParameters> key_sets;             // of keys and of a client's half
   std::vector<EncryptedTensorDescription> tensors;  // of ciphertexts
+  std::vector<std::string> clear_inputs;            // of a model and its halves
 };
 
 // Errors: file_unreadable, file_truncated, file_foreign, file_version, file_corrupt.

@@ -103,6 +103,10 @@ bool JsonSection::boolean(const Json& parent, const char* key) const {
   return value.get<bool>();
 }
 
+bool JsonSection::flag(const Json& parent, const char* key) const {
+  return parent.contains(key) && boolean(parent, key);
+}
+
 std::string JsonSection::text(const Json& parent, const char* key) const {
   const Json& value = field(parent, key);
   if (!value.is_string()) corrupt(fmt::format("'{}' is not a string", key));

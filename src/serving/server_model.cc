@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <optional>
+#include <span>
 
+#include "plan/client_spec.h"
 #include "runtime/executors.h"
 #include "runtime/memory.h"
 #include "serving/checkpointed_run.h"
@@ -16,16 +18,22 @@ namespace {
 
 void check_tensor(const EncryptedInput& input, const TensorName& spec, LweDimension dimension) {
   const Shape& shape = input.shape;
-  const bool matches =
-      input.name == spec.name && shape.size() == spec.shape.size() + 1 &&
-      std::equal(spec.shape.begin(), spec.shape.end(), shape.begin() + 1) &&
-      number_of_elements(shape) == static_cast<std::int64_t>(input.ciphertexts.bodies.size());
+  const bool matches = input.name == spec.name && shape.size() == spec.shape.size() + 1 &&
+                       std::equal(spec.shape.begin(), spec.shape.end(), shape.begin() + 1) &&
+                       number_of_elements(shape) == static_cast<std::int64_t>(input.elements());
   if (!matches) {
     throw Error(
         ErrorCode::wrong_shape,
         fmt::format(
             "encrypted input '{}' of shape {} was given, '{}' with a batch of {} is expected",
             input.name, to_string(shape), spec.name, to_string(spec.shape)));
+  }
+  if (input.clear.has_value() != spec.is_clear) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("input '{}' was given {}, the model takes it {}", input.name,
+                            input.clear ? "in the clear" : "encrypted",
+                            spec.is_clear ? "in the clear" : "encrypted"),
+                "", "inputs made with this model's client half");
   }
   if (input.ciphertexts.dimension != dimension) {
     throw Error(ErrorCode::wrong_key,
@@ -47,20 +55,50 @@ struct Part {
   std::size_t first, count;
 };
 
-LweBatch expand_part(const Part& part, std::size_t tensor, std::size_t elements) {
-  return expand_rows(part.request->tensors[tensor].ciphertexts, part.first * elements,
-                     part.count * elements);
+ValueId value_of_input(const Circuit& circuit, std::size_t input) {
+  return std::get<Input>(input_nodes(circuit)[input]->op).result;
 }
 
-// Of all parts, one after the other; `elements` of each sample.
-LweBatch expand_input(const std::vector<Part>& parts, std::size_t tensor, std::size_t elements) {
-  if (parts.size() == 1) return expand_part(parts[0], tensor, elements);
+void check_integers(const ServerSpec& spec, std::size_t index, const EncryptedInput& input) {
+  if (!input.clear) return;
+  const Interval interval = spec.circuit.values[value_of_input(spec.circuit, index)].interval;
+  for (const std::int64_t value : *input.clear) {
+    if (interval.contains(value)) continue;
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} lies outside the interval [{}, {}] of clear input '{}'", value,
+                            interval.lower, interval.upper, input.name),
+                "", "inputs made with this model's client half");
+  }
+}
+
+// Of a clear input: ciphertexts whose masks are 0, without noise.
+LweBatch to_ciphertexts(const TensorPlan& tensor, std::span<const std::int64_t> values,
+                        LweDimension dimension) {
+  LweBatch batch(dimension, values.size());
+  for (std::size_t i = 0; i < batch.count; ++i)
+    batch.row(i).back() = encode(values[i], tensor.scale, tensor.center);
+  return batch;
+}
+
+LweBatch expand_part(const ServerSpec& spec, const Part& part, std::size_t index) {
+  const EncryptedInput& input = part.request->tensors[index];
+  const auto elements = static_cast<std::size_t>(number_of_elements(spec.inputs[index].shape));
+  const std::size_t first = part.first * elements, count = part.count * elements;
+  if (!input.clear) return expand_rows(input.ciphertexts, first, count);
+  return to_ciphertexts(spec.plan.tensors[value_of_input(spec.circuit, index)],
+                        std::span(*input.clear).subspan(first, count), input.ciphertexts.dimension);
+}
+
+// Of all parts, one after the other.
+LweBatch expand_input(const ServerSpec& spec, const std::vector<Part>& parts, std::size_t index) {
+  if (parts.size() == 1) return expand_part(spec, parts[0], index);
+  const auto elements = static_cast<std::size_t>(number_of_elements(spec.inputs[index].shape));
   std::size_t count = 0;
   for (const Part& part : parts) count += part.count * elements;
-  LweBatch all(parts[0].request->tensors[tensor].ciphertexts.dimension, count);
+  LweBatch all(spec.plan.big_dimension(), count);
   Torus* end = all.words.data();
   for (const Part& part : parts)
-    end = std::ranges::copy(expand_part(part, tensor, elements).words, end).out;
+    end = std::ranges::copy(expand_part(spec, part, index).words, end).out;
   return all;
 }
 
@@ -101,10 +139,8 @@ std::vector<EncryptedOutputs> run_parts(const ServerHalf& model, const ServerKey
   std::vector<const EvaluationKeys*> sets;
   for (const auto& set : keys.sets) sets.push_back(set.get());
   std::vector<LweBatch> inputs;
-  for (std::size_t i = 0; i < spec.inputs.size(); ++i) {
-    const auto elements = static_cast<std::size_t>(number_of_elements(spec.inputs[i].shape));
-    inputs.push_back(expand_input(parts, i, elements));
-  }
+  for (std::size_t i = 0; i < spec.inputs.size(); ++i)
+    inputs.push_back(expand_input(spec, parts, i));
   const std::span<const EvaluationKeys* const> all(sets);
   std::vector<LweBatch> results =
       kept ? run_encrypted(spec.circuit, spec.plan, all, inputs, kept->hooks(), progress, limits)
@@ -144,6 +180,7 @@ std::size_t check_inputs(const ServerHalf& model, const EncryptedInputs& inputs)
   }
   for (std::size_t i = 0; i < specs.size(); ++i)
     check_tensor(inputs.tensors[i], specs[i], model.spec.plan.big_dimension());
+  for (std::size_t i = 0; i < specs.size(); ++i) check_integers(model.spec, i, inputs.tensors[i]);
   const std::int64_t samples = specs.empty() ? 1 : inputs.tensors[0].shape[0];
   for (const EncryptedInput& tensor : inputs.tensors) {
     if (tensor.shape[0] != samples || samples == 0) {
