@@ -91,7 +91,7 @@ class Candidate {
 
   void check(const Integers& expected) const {
     const TensorPlan& tensor = plan_.tensors[3];
-    const std::vector<Torus> phases = decrypt(secret_, results_[0]);
+    const SecretBuffer<Torus> phases = decrypt(secret_, results_[0]);
     std::size_t wrong = 0;
     for (std::size_t i = 0; i < phases.size(); ++i) {
       const std::int64_t value =

@@ -240,7 +240,7 @@ def main() -> int:
         server = RunningServer(served, folder / "first")
         found: dict = {"stages": outside_of_runs(server, options.requests), "upload": upload_rate(server, folder)}
         server.stop()
-        server = RunningServer(served, folder / "second", "--queue", str(options.queue))
+        server = RunningServer(served, folder / "second", "--queue", str(options.queue), "--tenant-rate", "0")
         found["load"] = Load(server, folder / "small.tml", options, folder).run()
         server.stop()
     print(json.dumps(found, indent=2) if options.json else shown(found))

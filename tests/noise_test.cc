@@ -918,7 +918,7 @@ TEST_P(StatisticalWideErrorRate, IsBelowTheSumOverEvents) {
     LweBatch outputs(inputs.dimension, inputs.count);
     wide_lookup_batch(keys.evaluation, inputs, std::vector<const WideTable*>(inputs.count, &table),
                       outputs);
-    const std::vector<Torus> results = decrypt(keys.secret, outputs);
+    const SecretBuffer<Torus> results = decrypt(keys.secret, outputs);
     for (std::size_t i = 0; i < results.size(); ++i) {
       const Torus value = (results[i] + (Torus{1} << (shift - 1))) >> shift;
       failures += value != entries[indices[i]];

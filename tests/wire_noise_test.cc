@@ -30,9 +30,9 @@ Moments measure(std::uint32_t polynomial_size, int bits) {
     const SecretKeys keys = SecretKeys::generate(p, random);
     LweBatch batch(p.big_dimension(), kCiphertexts);
     for (Torus& word : std::span<Torus>(batch.words)) word = words();
-    const std::vector<Torus> before = decrypt(keys, batch);
+    const SecretBuffer<Torus> before = decrypt(keys, batch);
     for (std::size_t i = 0; i < batch.count; ++i) round_to_wire(batch.row(i), bits);
-    const std::vector<Torus> after = decrypt(keys, batch);
+    const SecretBuffer<Torus> after = decrypt(keys, batch);
     for (std::size_t i = 0; i < batch.count; ++i) {
       const double error =
           std::ldexp(static_cast<double>(static_cast<std::int64_t>(after[i] - before[i])), -64);

@@ -64,6 +64,7 @@ namespace torusml {
   X(key_exposed, 41, "key-exposed")                             \
   X(file_too_large, 42, "file-too-large")                       \
   X(server_refused, 43, "server-refused")                       \
+  X(rate_limited, 44, "rate-limited")                           \
   X(internal, 99, "internal")
 
 enum class ErrorCode {

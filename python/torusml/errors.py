@@ -212,6 +212,10 @@ class ServerRefused(Error, RuntimeError):
     name = "server_refused"
 
 
+class RateLimited(Error, RuntimeError):
+    name = "rate_limited"
+
+
 class Internal(Error, RuntimeError):
     name = "internal"
 

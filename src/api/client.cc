@@ -53,7 +53,8 @@ std::string Client::encrypt(const std::vector<Tensor<double>>& inputs) const {
 
 std::vector<Tensor<double>> Client::decrypt(std::string_view results) const {
   const ModelClient& client = state_->client;
-  return client.dequantize(client.decrypt(state_->keys(), encrypted_outputs_from_bytes(results)));
+  const Wiped integers{client.decrypt(state_->keys(), encrypted_outputs_from_bytes(results))};
+  return client.dequantize(integers.value);
 }
 
 }  // namespace torusml

@@ -46,13 +46,15 @@ std::string RemoteClient::metadata() const { return model_->metadata(); }
 std::vector<Tensor<double>> RemoteClient::predict(const std::vector<Tensor<double>>& inputs,
                                                   const ProgressCallback& progress) const {
   const ModelClient& client = model_->client();
-  return client.dequantize(model_->predict(client.quantize(inputs).integers, progress));
+  const Wiped results{model_->predict(client.quantize(inputs).integers, progress)};
+  return client.dequantize(results.value);
 }
 
 std::vector<Tensor<double>> RemoteClient::infer(const std::vector<Tensor<double>>& inputs,
                                                 const ProgressCallback& progress) const {
   const ModelClient& client = model_->client();
-  return client.dequantize(model_->infer(client.quantize(inputs).integers, progress));
+  const Wiped results{model_->infer(client.quantize(inputs).integers, progress)};
+  return client.dequantize(results.value);
 }
 
 RemoteJob RemoteClient::submit(const std::vector<Tensor<double>>& inputs,

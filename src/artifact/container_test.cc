@@ -9,6 +9,7 @@
 #include <fstream>
 #include <set>
 
+#include "artifact/testing/temporary_folder.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -53,22 +54,6 @@ ErrorCode code_of(const std::function<void()>& action) {
   ADD_FAILURE() << "no error";
   return ErrorCode::internal;
 }
-
-class TemporaryFolder {
- public:
-  TemporaryFolder()
-      : path_(fs::temp_directory_path() / ("torusml_container_" + std::to_string(getpid()))) {
-    fs::create_directories(path_);
-  }
-  ~TemporaryFolder() { fs::remove_all(path_); }
-  std::string file(const std::string& name) const { return (path_ / name).string(); }
-  std::size_t entries() const {
-    return static_cast<std::size_t>(std::distance(fs::directory_iterator(path_), {}));
-  }
-
- private:
-  fs::path path_;
-};
 
 void write_file(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;

@@ -100,8 +100,13 @@ class SecretBuffer {
   T* data() { return buffer_.data(); }
   const T* data() const { return buffer_.data(); }
   std::size_t size() const { return buffer_.size(); }
+  bool empty() const { return buffer_.empty(); }
   T& operator[](std::size_t i) { return buffer_[i]; }
   const T& operator[](std::size_t i) const { return buffer_[i]; }
+  T* begin() { return buffer_.begin(); }
+  T* end() { return buffer_.end(); }
+  const T* begin() const { return buffer_.begin(); }
+  const T* end() const { return buffer_.end(); }
   operator std::span<T>() { return buffer_; }
   operator std::span<const T>() const { return buffer_; }
 

@@ -216,7 +216,7 @@ class Runner {
   std::size_t count_right() const {
     std::size_t right = 0;
     for (std::size_t t = 0; t < outputs_.size(); ++t) {
-      const std::vector<Torus> results = decrypt(keys_.secret, outputs_[t]);
+      const SecretBuffer<Torus> results = decrypt(keys_.secret, outputs_[t]);
       for (std::size_t c = 0; c < results.size(); ++c)
         right += lookup_.is_right(results[c], t, lookup_.value_of(c, results.size())) ? 1 : 0;
     }

@@ -42,6 +42,7 @@ inline int exit_code(ErrorCode code) {
     case ErrorCode::unauthorized:
     case ErrorCode::not_found:
     case ErrorCode::quota_exceeded:
+    case ErrorCode::rate_limited:
     case ErrorCode::server_busy:
     case ErrorCode::deadline_exceeded:
     case ErrorCode::request_invalid:

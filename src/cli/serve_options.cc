@@ -86,6 +86,8 @@ void add_serve_options(CLI::App& command, ServerSettings& s) {
            "Bytes of a body that give its client one more second");
 
   RegistryLimits& r = s.registry;
+  add_count(command, "--tenant-rate", s.tenant_rate, "Requests a second of a tenant; 0: any");
+  add_count(command, "--tenant-burst", s.tenant_burst, "Requests of a tenant at once");
   add_count(command, "--tenant-keys", r.keys_per_tenant, "Keys of a tenant");
   add_size(command, "--tenant-key-bytes", r.key_bytes_per_tenant, "Bytes of a tenant's keys");
   add_count(command, "--tenant-jobs", r.jobs_per_tenant, "Jobs of a tenant, results included");

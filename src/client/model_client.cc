@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/declassify.h"
 #include "client/key_generation.h"
 #include "random/generator.h"
 #include "torusml/error.h"
@@ -46,18 +47,26 @@ void check_same_batch(std::int64_t& batch, const Shape& shape, const std::string
   batch = shape[0];
 }
 
-std::vector<Torus> encode_all(const InputSpec& spec, const Tensor<std::int64_t>& integers) {
-  std::vector<Torus> phases;
-  phases.reserve(integers.data.size());
-  for (const std::int64_t value : integers.data) {
-    if (!spec.interval.contains(value)) {
-      throw Error(ErrorCode::invalid_argument,
-                  fmt::format("{} lies outside the input's interval [{}, {}]", value,
-                              spec.interval.lower, spec.interval.upper),
-                  quoted(spec.name), "quantize the input with the model's quantizer");
-    }
-    phases.push_back(encode(value, spec.torus_scale, spec.center));
-  }
+// Error for the first integer outside the interval; without a branch on them unless there is one.
+void check_interval(const InputSpec& spec, std::span<const std::int64_t> integers) {
+  const auto is_outside = [&](std::int64_t value) {
+    return (value < spec.interval.lower) | (value > spec.interval.upper);
+  };
+  bool any_outside = false;
+  for (const std::int64_t value : integers) any_outside |= is_outside(value);
+  if (!declassified(any_outside)) return;
+  const auto found = std::ranges::find_if(integers, is_outside);
+  throw Error(ErrorCode::invalid_argument,
+              fmt::format("element {} lies outside the input's interval [{}, {}]",
+                          found - integers.begin(), spec.interval.lower, spec.interval.upper),
+              quoted(spec.name), "quantize the input with the model's quantizer");
+}
+
+SecretBuffer<Torus> encode_all(const InputSpec& spec, const Tensor<std::int64_t>& integers) {
+  check_interval(spec, integers.data);
+  SecretBuffer<Torus> phases(integers.data.size());
+  for (std::size_t i = 0; i < phases.size(); ++i)
+    phases[i] = encode(integers.data[i], spec.torus_scale, spec.center);
   return phases;
 }
 

@@ -17,16 +17,23 @@
 #include <vector>
 
 #include "artifact/codecs.h"
+#include "base/wiped.h"
 #include "plan/client_spec.h"
 #include "torusml/progress.h"
 #include "torusml/tensor.h"
 
 namespace torusml {
 
+// Wipes its integers when it goes.
 struct QuantizedInputs {
   std::vector<Tensor<std::int64_t>> integers;  // by input
   std::int64_t values = 0;                     // how many there are
   std::int64_t clipped = 0;                    // how many lay outside the quantizer's range
+
+  QuantizedInputs() = default;
+  QuantizedInputs(QuantizedInputs&&) noexcept = default;
+  QuantizedInputs& operator=(QuantizedInputs&&) = delete;
+  ~QuantizedInputs() { wipe_elements(integers); }
 };
 
 class ModelClient {

@@ -5,6 +5,7 @@
 #include "arrays.h"
 #include "artifact/codecs.h"
 #include "artifact/files.h"
+#include "base/wiped.h"
 #include "bindings.h"
 #include "client/key_generation.h"
 #include "client/model_client.h"
@@ -220,20 +221,22 @@ void bind_model_client(nb::module_& module) {
       .def("check_keys", &ModelClient::check_keys)
       .def("quantize",
            [](const ModelClient& self, const FloatArrays& values) {
-             QuantizedInputs quantized = self.quantize(to_tensors(values));
+             const Wiped floats{to_tensors(values)};
+             QuantizedInputs quantized = self.quantize(floats.value);
              return nb::make_tuple(to_numpy(std::move(quantized.integers)), quantized.clipped);
            })
       .def("encrypt",
            [](const ModelClient& self, const SecretKeySet& keys, const IntegerArrays& integers) {
-             const auto inputs = to_tensors(integers);
-             return without_lock([&] { return self.encrypt(keys, inputs); });
+             const Wiped inputs{to_tensors(integers)};
+             return without_lock([&] { return self.encrypt(keys, inputs.value); });
            })
       .def("decrypt",
            [](const ModelClient& self, const SecretKeySet& keys, const EncryptedOutputs& results) {
              return to_numpy(without_lock([&] { return self.decrypt(keys, results); }));
            })
       .def("dequantize", [](const ModelClient& self, const IntegerArrays& integers) {
-        return to_numpy(self.dequantize(to_tensors(integers)));
+        const Wiped tensors{to_tensors(integers)};
+        return to_numpy(self.dequantize(tensors.value));
       });
 }
 

@@ -5,6 +5,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "arrays.h"
+#include "base/wiped.h"
 #include "bindings.h"
 #include "long_call.h"
 #include "remote/remote_model.h"
@@ -122,27 +123,27 @@ void bind_remote(nb::module_& module) {
       .def(
           "predict",
           [](const RemoteModel& self, const IntegerArrays& inputs, const nb::object& progress) {
-            const IntegerTensors tensors = to_tensors(inputs);
+            const Wiped tensors{to_tensors(inputs)};
             return to_numpy(request(progress, [&](const ProgressCallback& report) {
-              return self.predict(tensors, report);
+              return self.predict(tensors.value, report);
             }));
           },
           nb::arg("inputs"), nb::arg("progress").none())
       .def(
           "infer",
           [](const RemoteModel& self, const IntegerArrays& inputs, const nb::object& progress) {
-            const IntegerTensors tensors = to_tensors(inputs);
+            const Wiped tensors{to_tensors(inputs)};
             return to_numpy(request(progress, [&](const ProgressCallback& report) {
-              return self.infer(tensors, report);
+              return self.infer(tensors.value, report);
             }));
           },
           nb::arg("inputs"), nb::arg("progress").none())
       .def(
           "submit",
           [](const RemoteModel& self, const IntegerArrays& inputs, const nb::object& progress) {
-            const IntegerTensors tensors = to_tensors(inputs);
+            const Wiped tensors{to_tensors(inputs)};
             return request(progress, [&](const ProgressCallback& report) {
-              return self.submit(tensors, report);
+              return self.submit(tensors.value, report);
             });
           },
           nb::arg("inputs"), nb::arg("progress").none())

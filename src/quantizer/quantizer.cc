@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "base/declassify.h"
+#include "quantizer/finite.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -46,14 +48,9 @@ double rounded_small(double value) {
   return (value + kShift) - kShift;
 }
 
-void check_finite(std::span<const double> values) {
-  bool all_finite = true;
-  for (double value : values) all_finite &= std::abs(value) <= std::numeric_limits<double>::max();
-  if (all_finite) return;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    if (!std::isfinite(values[i]))
-      throw Error(ErrorCode::non_finite_value, fmt::format("element {} is {}", i, values[i]));
-  }
+// Without a branch, as the values may be secret.
+double clipped(double value, double lower, double upper) {
+  return std::min(std::max(value, lower), upper);
 }
 
 void check_inner(std::int64_t inner) {
@@ -64,6 +61,17 @@ void check_inner(std::int64_t inner) {
 }
 
 }  // namespace
+
+void check_finite(std::span<const double> values, const std::string& name) {
+  bool all_finite = true;
+  for (double value : values) all_finite &= std::abs(value) <= std::numeric_limits<double>::max();
+  if (declassified(all_finite)) return;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (std::isfinite(values[i])) continue;
+    throw Error(ErrorCode::non_finite_value, fmt::format("element {} is {}", i, values[i]),
+                name.empty() ? "" : fmt::format("'{}'", name));
+  }
+}
 
 MinMaxQuantizationStats min_max_stats(std::span<const double> values) {
   if (values.empty())
@@ -149,8 +157,8 @@ std::vector<std::int64_t> UniformQuantizer::quantize(std::span<const double> val
     const double scale = parameters_.scale[0];
     const auto zero_point = static_cast<double>(parameters_.zero_point[0]);
     for (std::size_t i = 0; i < values.size(); ++i) {
-      const double clipped = std::min(std::max(values[i] / scale + zero_point, lower), upper);
-      integers[i] = static_cast<std::int64_t>(rounded_small(clipped));
+      integers[i] = static_cast<std::int64_t>(
+          rounded_small(clipped(values[i] / scale + zero_point, lower, upper)));
     }
     return integers;
   }
@@ -160,9 +168,10 @@ std::vector<std::int64_t> UniformQuantizer::quantize(std::span<const double> val
     const std::size_t channel = i / static_cast<std::size_t>(inner);
     const double scale = parameters_.scale[channel % parameters_.scale.size()];
     const std::int64_t zero_point = parameters_.zero_point[channel % parameters_.zero_point.size()];
-    const double integer = rounded(values[i] / scale + static_cast<double>(zero_point));
-    integers[i] = static_cast<std::int64_t>(no_clipping ? std::clamp(integer, -kLimit, kLimit)
-                                                        : std::clamp(integer, lower, upper));
+    const double integer = values[i] / scale + static_cast<double>(zero_point);
+    integers[i] =
+        static_cast<std::int64_t>(no_clipping ? std::clamp(rounded(integer), -kLimit, kLimit)
+                                              : rounded_small(clipped(integer, lower, upper)));
   }
   return integers;
 }
@@ -182,10 +191,18 @@ std::vector<double> UniformQuantizer::dequantize(std::span<const std::int64_t> i
 
 std::int64_t UniformQuantizer::count_clipped(std::span<const double> values,
                                              std::int64_t inner) const {
-  const std::vector<std::int64_t> clipped = quantize(values, inner),
-                                  free = quantize(values, inner, true);
+  check_inner(inner);
+  check_finite(values);
+  const auto lower = static_cast<double>(lowest()), upper = static_cast<double>(highest());
   std::int64_t count = 0;
-  for (std::size_t i = 0; i < values.size(); ++i) count += clipped[i] != free[i];
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::size_t channel = i / static_cast<std::size_t>(inner);
+    const double scale = parameters_.scale[channel % parameters_.scale.size()];
+    const std::int64_t zero_point = parameters_.zero_point[channel % parameters_.zero_point.size()];
+    const double integer = rounded_small(
+        clipped(values[i] / scale + static_cast<double>(zero_point), lower - 1, upper + 1));
+    count += (integer < lower) | (integer > upper);
+  }
   return count;
 }
 

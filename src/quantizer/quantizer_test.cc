@@ -130,6 +130,22 @@ TEST(UniformQuantizer, ClipsOrNot) {
   EXPECT_EQ(q.count_clipped(values), 2);
 }
 
+// Also at halves beyond the ends, where rounding to even decides, and far away.
+TEST(UniformQuantizer, CountsTheValuesThatClippingChanges) {
+  const UniformQuantizer one({.n_bits = 3, .is_signed = true}, {{0.25}, {1}, 4});
+  const UniformQuantizer channels({.n_bits = 4}, {{1, 0.5, -2}, {0, 10, 3}, 0});
+  std::vector<double> values{1e300, -1e300, 1e18, -1e18};
+  for (double value = -20; value <= 20; value += 0.0625) values.push_back(value);
+  for (const UniformQuantizer* q : {&one, &channels}) {
+    for (const std::int64_t inner : {1, 2}) {
+      const Integers clipped = q->quantize(values, inner), free = q->quantize(values, inner, true);
+      std::int64_t expected = 0;
+      for (std::size_t i = 0; i < values.size(); ++i) expected += clipped[i] != free[i];
+      EXPECT_EQ(q->count_clipped(values, inner), expected);
+    }
+  }
+}
+
 TEST(UniformQuantizer, PerChannel) {
   const UniformQuantizer q({.n_bits = 8}, {{1, 0.5}, {0, 10}, 0});
   const std::vector<double> values{1, 1, 2, 2};

@@ -16,7 +16,7 @@
 #include <boost/beast/ssl.hpp>
 #include <cerrno>
 
-#include "base/memory.h"
+#include "base/wiped.h"
 
 namespace torusml {
 namespace {
@@ -59,11 +59,6 @@ std::string head_of(const RemoteRequest& request, const Url& url) {
     head.append("Authorization: Bearer ").append(request.token).append("\r\n");
   return head.append("\r\n");
 }
-
-struct Wiped {
-  std::string& text;
-  ~Wiped() { wipe(text.data(), text.size()); }
-};
 
 // What both sides of one exchange do, by callbacks that the connection's loop runs: the answer is
 // read from the beginning, so that a server may answer before it has read the whole request.
@@ -360,8 +355,7 @@ struct HttpConnection::State {
   template <class Stream>
   HttpAnswer exchange(Stream& stream, const RemoteRequest& request,
                       const ExchangeOptions& options) {
-    std::string head = head_of(request, url);
-    const Wiped wiped{head};
+    const Wiped head{head_of(request, url)};
     Exchange<Stream> work(stream, buffer, request, options.max_body_bytes);
     const auto silent_until = [&]() -> std::optional<Clock::time_point> {
       if (work.write_error()) return work.last_activity() + kLastWords;
@@ -378,7 +372,7 @@ struct HttpConnection::State {
       sent += work.head_sent() + work.sent();
       received += work.received();
     };
-    work.start(head);
+    work.start(head.value);
     try {
       run([&] { return work.is_done(); }, pending, silent_until, alive, options.until, was_sent);
     } catch (...) {

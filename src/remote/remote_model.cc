@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "artifact/hash.h"
+#include "base/wiped.h"
 #include "client/key_generation.h"
 #include "parameters/noise.h"
 #include "random/generator.h"
@@ -61,15 +62,28 @@ std::vector<IntegerTensors> parts_of(const IntegerTensors& inputs, std::int64_t 
   return parts;
 }
 
-void append(IntegerTensors& all, IntegerTensors&& part) {
+// Leaves no copy behind when it grows.
+void append(std::vector<std::int64_t>& all, const std::vector<std::int64_t>& part) {
+  if (all.size() + part.size() > all.capacity()) {
+    std::vector<std::int64_t> grown;
+    grown.reserve(2 * (all.size() + part.size()));
+    grown = all;
+    wipe_elements(all);
+    all = std::move(grown);
+  }
+  all.insert(all.end(), part.begin(), part.end());
+}
+
+void append(IntegerTensors& all, IntegerTensors part) {
   if (all.empty()) {
     all = std::move(part);
     return;
   }
   for (std::size_t i = 0; i < all.size(); ++i) {
     all[i].shape[0] += part[i].shape[0];
-    all[i].data.insert(all[i].data.end(), part[i].data.begin(), part[i].data.end());
+    append(all[i].data, part[i].data);
   }
+  wipe_elements(part);
 }
 
 // Heartbeats with what was shown last.
@@ -299,7 +313,8 @@ IntegerTensors RemoteModel::infer(const IntegerTensors& inputs,
   const CallContext call = server_.begin_call(heartbeat(progress, shown));
   upload(call);
   IntegerTensors results;
-  for (const IntegerTensors& part : parts_of(inputs, samples_per_request())) {
+  const Wiped parts{parts_of(inputs, samples_per_request())};
+  for (const IntegerTensors& part : parts.value) {
     const InferenceBody body = request_of(part);
     const std::uint64_t most = most_result_bytes(samples_of(part));
     append(results,
@@ -324,13 +339,13 @@ std::string RemoteModel::submit_part(const IntegerTensors& part, const CallConte
 
 std::vector<std::string> RemoteModel::submit(const IntegerTensors& inputs,
                                              const ProgressCallback& progress) const {
-  const std::vector<IntegerTensors> parts = parts_of(inputs, samples_per_request());
-  RemoteProgress shown{0, parts.size(), false};
+  const Wiped parts{parts_of(inputs, samples_per_request())};
+  RemoteProgress shown{0, parts.value.size(), false};
   const CallContext call = server_.begin_call(heartbeat(progress, shown));
   upload(call);
   std::vector<std::string> ids;
   try {
-    for (const IntegerTensors& part : parts) {
+    for (const IntegerTensors& part : parts.value) {
       ids.push_back(submit_part(part, call));
       ++shown.done;
     }
@@ -404,7 +419,7 @@ RemoteProgress RemoteModel::progress(const std::vector<std::string>& ids,
 
 IntegerTensors RemoteModel::predict(const IntegerTensors& inputs,
                                     const ProgressCallback& progress) const {
-  const std::vector<IntegerTensors> parts = parts_of(inputs, samples_per_request());
+  const Wiped parts{parts_of(inputs, samples_per_request())};
   RemoteProgress shown;
   const CallContext call = server_.begin_call(heartbeat(progress, shown));
   upload(call);
@@ -413,13 +428,13 @@ IntegerTensors RemoteModel::predict(const IntegerTensors& inputs,
   const auto take_first = [&] {
     wait_for(waiting.front(), call, shown);
     // All parts but the last are as large as the first.
-    shown.total = std::max(shown.total, shown.done * parts.size());
+    shown.total = std::max(shown.total, shown.done * parts.value.size());
     append(results, decrypted(result_of(waiting.front(), call)));
     forget({waiting.front()});
     waiting.pop_front();
   };
   try {
-    for (const IntegerTensors& part : parts) {
+    for (const IntegerTensors& part : parts.value) {
       waiting.push_back(submit_part(part, call));
       if (waiting.size() == kPartsAtOnce) take_first();
     }

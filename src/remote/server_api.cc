@@ -150,7 +150,8 @@ HttpAnswer ServerApi::call(const Request& request, const CallContext& context) c
       if (!is_passing(answer)) return answer;
       const Error failure = error_of(answer, where());
       // Of a request that must not run twice, a proxy's word is not enough.
-      const bool did_not_begin = is_busy(answer) && failure.code() == ErrorCode::server_busy;
+      const bool did_not_begin = is_busy(answer) && (failure.code() == ErrorCode::server_busy ||
+                                                     failure.code() == ErrorCode::rate_limited);
       if (request.repeat == Repeat::if_not_begun && !did_not_begin) return answer;
       wait_or_throw(backoff, retry_after_s(answer), failure, context);
     } catch (const ConnectionFailure& failure) {

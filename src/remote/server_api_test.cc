@@ -208,11 +208,15 @@ TEST(ServerApi, ASynchronousInferenceIsRepeatedOnTheServersWordAlone) {
   const ServerApi api(server.url(), quick());
   EXPECT_EQ(api.infer("net", "", body, 100, api.begin_call()), "abc");
   EXPECT_EQ(server.requests(), 2);
+  busy = R"({"code": "TML-E044 rate-limited", "message": "too many"})";
+  wait = 1;
+  EXPECT_EQ(api.infer("net", "", body, 100, api.begin_call()), "abc");
+  EXPECT_EQ(server.requests(), 4);
   busy = "<html>";
   wait = 1;
   EXPECT_EQ(error_in([&] { api.infer("net", "", body, 100, api.begin_call()); }).code(),
             ErrorCode::server_refused);
-  EXPECT_EQ(server.requests(), 3);
+  EXPECT_EQ(server.requests(), 5);
 }
 
 TEST(ServerApi, WrongResultsAreRefused) {

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "server/openapi.h"
@@ -133,11 +135,13 @@ Handlers::Handlers(const ServerSettings& settings, Registry& registry, const Mod
       engine_(engine),
       jobs_(jobs),
       metrics_(metrics),
-      takes_everybody_(takes_everybody) {}
+      takes_everybody_(takes_everybody),
+      rate_limit_(settings.tenant_rate, settings.tenant_burst) {}
 
-void Handlers::open(const HttpRequest& request, Call& call) const {
+void Handlers::open(const HttpRequest& request, Call& call) {
   call.route = find_route(request.method, request.target);
   call.who = identify(request, *call.route.info);
+  count_request(call.who);
   if (!call.route.model.empty()) call.model = visible_model(call.who, call.route);
   check_body(request, call);
 }
@@ -153,6 +157,17 @@ Identity Handlers::identify(const HttpRequest& request, const EndpointInfo& info
     return {kLocalTenant, {}};
   throw Error(ErrorCode::unauthorized, "the server wants a token, and none was sent", "",
               "Authorization: Bearer TOKEN; the operator makes one by torusml token add");
+}
+
+// What is open to everybody is not limited: it has no tenant.
+void Handlers::count_request(const Identity& who) {
+  if (who.tenant.empty()) return;
+  const double seconds = rate_limit_.take(who.tenant, std::chrono::steady_clock::now());
+  if (seconds == 0) return;
+  metrics_.count_rate_limited();
+  throw too_many(fmt::format("a tenant has {} requests a second, and {} at once",
+                             settings_.tenant_rate, settings_.tenant_burst),
+                 static_cast<int>(std::min(std::ceil(seconds), 86400.0)));
 }
 
 void Handlers::check_body(const HttpRequest& request, Call& call) const {

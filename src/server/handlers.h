@@ -30,6 +30,7 @@
 #include "server/jobs.h"
 #include "server/metrics.h"
 #include "server/model_store.h"
+#include "server/rate_limit.h"
 #include "server/routes.h"
 #include "server/settings.h"
 
@@ -92,7 +93,7 @@ class Handlers {
            bool takes_everybody);
 
   // What was known of the call when it was refused is for the log.
-  void open(const HttpRequest& request, Call& call) const;
+  void open(const HttpRequest& request, Call& call);
   HttpResponse answer(const Call& call);
 
   InferTask open_infer(const Call& call, const HttpRequest& request, std::string_view json);
@@ -108,6 +109,8 @@ class Handlers {
 
  private:
   Identity identify(const HttpRequest& request, const EndpointInfo& info) const;
+  // Error rate_limited.
+  void count_request(const Identity& who);
   void check_body(const HttpRequest& request, Call& call) const;
   // Errors not_found. Nothing else decides who sees what.
   ModelPointer visible_model(const Identity& who, const Route& route) const;
@@ -136,6 +139,7 @@ class Handlers {
   std::atomic<bool> is_draining_ = false;
   std::atomic<std::size_t> connections_ = 0;
   std::atomic<std::uint64_t> body_bytes_ = 0;
+  RateLimit rate_limit_;
 };
 
 }  // namespace torusml

@@ -14,6 +14,12 @@ bool same_name(std::string_view a, std::string_view b) {
   return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
+HttpError come_back(ErrorCode code, int status, const std::string& message, int seconds) {
+  return {status,
+          Error(code, message, "", fmt::format("again in {} s", seconds)),
+          {{"Retry-After", std::to_string(seconds)}}};
+}
+
 }  // namespace
 
 std::string_view HttpRequest::header(std::string_view name) const {
@@ -87,10 +93,11 @@ HttpError bad_request(int status, const std::string& message, const std::string&
 }
 
 HttpError busy(int status, const std::string& message, int retry_after_seconds) {
-  return {
-      status,
-      Error(ErrorCode::server_busy, message, "", fmt::format("again in {} s", retry_after_seconds)),
-      {{"Retry-After", std::to_string(retry_after_seconds)}}};
+  return come_back(ErrorCode::server_busy, status, message, retry_after_seconds);
+}
+
+HttpError too_many(const std::string& message, int retry_after_seconds) {
+  return come_back(ErrorCode::rate_limited, 429, message, retry_after_seconds);
 }
 
 bool is_plain_id(std::string_view text) {

@@ -74,6 +74,8 @@ HttpError bad_request(int status, const std::string& message, const std::string&
                       const std::string& hint = "");
 // server_busy with a status and Retry-After.
 HttpError busy(int status, const std::string& message, int retry_after_seconds);
+// rate_limited, status 429, with Retry-After.
+HttpError too_many(const std::string& message, int retry_after_seconds);
 
 // The id that a client sent, if it is 1 to 64 letters, digits and '-'; a random one otherwise.
 std::string request_id(std::string_view sent);

@@ -10,6 +10,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <cmath>
 #include <condition_variable>
 #include <csignal>
 #include <optional>
@@ -84,6 +85,8 @@ void check_limits(const ServerSettings& s) {
   least(s.samples_per_batch, 1, "--batch-samples");
   least(s.header_bytes, 1024, "--max-header");
   least(s.least_bytes_per_second, 1, "--min-rate");
+  least(std::isinf(s.tenant_rate) ? -1 : s.tenant_rate, 0, "--tenant-rate");
+  least(s.tenant_burst, 1, "--tenant-burst");
 }
 
 std::unique_ptr<asio::ssl::context> make_tls(const ServerSettings& settings) {

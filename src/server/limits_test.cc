@@ -219,6 +219,53 @@ TEST(Limits, QuotasOfATenant) {
   expect_refusal(server.infer(inputs, 1, "Prefer: respond-async\r\n"), 403, kQuota, "");
 }
 
+// At a rate that gives nobody a second chance within the test.
+void allow_three_requests(ServerSettings& settings) {
+  settings.tenant_rate = 0.001;
+  settings.tenant_burst = 3;
+}
+
+TEST(Limits, RequestsOfATenantASecond) {
+  RunningServer server(allow_three_requests);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(server.request("GET", "/v2/models").status, 200);
+  const HttpReply reply = server.infer(to_bytes(shared_client().encrypt(1)), 1);
+  expect_refusal(reply, 429, "TML-E044 rate-limited",
+                 "a tenant has 0.001 requests a second, and 3 at once");
+  const int seconds = std::stoi(reply.headers.at("retry-after"));
+  EXPECT_GT(seconds, 900);
+  EXPECT_LE(seconds, 1000);
+  expect_refusal(server.upload(), 429, "TML-E044 rate-limited", "");
+  // What belongs to no tenant is as it was.
+  EXPECT_EQ(server.request("GET", "/v2/health/ready").status, 200);
+  const std::string metrics = server.request("GET", "/metrics").body;
+  EXPECT_NE(metrics.find("torusml_rate_limited_total 2\n"), std::string::npos) << metrics;
+}
+
+TEST(Limits, OneTenantsRequestsAreNotAnothers) {
+  RunningServer server(allow_three_requests);
+  const auto status = [&](const NewToken& token) {
+    return server.request("GET", "/v2/models", "Authorization: Bearer " + token.text + "\r\n")
+        .status;
+  };
+  const NewToken alice = server.add_token({.tenant = "alice"}),
+                 bob = server.add_token({.tenant = "bob"});
+  const NewToken second = server.add_token({.tenant = "alice"});
+  EXPECT_EQ(status(alice), 200);
+  EXPECT_EQ(status(second), 200);
+  EXPECT_EQ(status(alice), 200);
+  EXPECT_EQ(status(alice), 429);
+  EXPECT_EQ(status(second), 429);
+  EXPECT_EQ(status(bob), 200);
+}
+
+TEST(Limits, ARateOfZeroIsNone) {
+  RunningServer server([](ServerSettings& s) {
+    s.tenant_rate = 0;
+    s.tenant_burst = 1;
+  });
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(server.request("GET", "/v2/models").status, 200);
+}
+
 TEST(Limits, BytesOfATenant) {
   RunningServer server([](ServerSettings& s) { s.registry.key_bytes_per_tenant = 1000; });
   expect_refusal(server.upload(), 403, kQuota, "");

@@ -101,6 +101,8 @@ std::string Metrics::text(const Gauges& gauges) {
   begin(text, "errors_total", "counter", "Errors by code.");
   for (const auto& [code, count] : errors_)
     fmt::format_to(text, "torusml_errors_total{{code=\"{}\"}} {}\n", code, count);
+  begin(text, "rate_limited_total", "counter", "Requests beyond their tenant's rate.");
+  fmt::format_to(text, "torusml_rate_limited_total {}\n", rate_limited_.load());
   begin(text, "stage_seconds", "summary", "Time of requests for inference by stage.");
   for (std::size_t s = 0; s < stages_.size(); ++s) {
     fmt::format_to(text,

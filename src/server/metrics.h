@@ -36,6 +36,7 @@ class Metrics {
   void count_request(const std::string& route, int status, double seconds, std::uint64_t bytes_in,
                      std::uint64_t bytes_out);
   void count_error(const std::string& code);
+  void count_rate_limited() { ++rate_limited_; }
   void add_stage(Stage stage, double seconds);
   void add_lookups(std::uint64_t lookups) { lookups_ += lookups; }
   void add_batch(std::size_t requests, std::size_t samples);
@@ -54,7 +55,7 @@ class Metrics {
   };
   double lookups_per_second();  // since the call before that is 10 s old or more
 
-  std::atomic<std::uint64_t> lookups_ = 0;
+  std::atomic<std::uint64_t> lookups_ = 0, rate_limited_ = 0;
   std::mutex mutex_;  // of what follows
   std::map<std::pair<std::string, int>, Requests> requests_;
   std::map<std::string, std::uint64_t> errors_;

@@ -29,6 +29,10 @@ struct ServerSettings {
   std::uint64_t infer_bytes = std::uint64_t{64} << 20;
   std::uint64_t bodies_bytes = std::uint64_t{1} << 30;  // of all requests for inference together
 
+  // Requests of one tenant: so many a second, and so many at once. A rate of 0 is no limit.
+  double tenant_rate = 1000;
+  std::uint32_t tenant_burst = 2000;
+
   // Work.
   std::uint32_t queue = 64;
   std::uint32_t jobs = 1000;  // asynchronous ones that wait, of all tenants

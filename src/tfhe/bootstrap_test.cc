@@ -135,9 +135,9 @@ TEST(BootstrapBatch, KeySetsOfOneSecretCompose) {
   const LweBatch once = bootstrap(first, inputs, std::vector<const Torus*>(8, small.data()), 0);
   const LweBatch twice = bootstrap(second, once, std::vector<const Torus*>(8, large.data()), 0);
   LweBatch thrice = bootstrap(first, twice, std::vector<const Torus*>(8, small.data()), 0);
-  const std::vector<Torus> of_second = decrypt(secret, twice), of_first = decrypt(secret, thrice);
+  const SecretBuffer<Torus> of_second = decrypt(secret, twice), of_first = decrypt(secret, thrice);
   for (std::size_t w = 0; w < thrice.words.size(); ++w) thrice.words[w] += twice.words[w];
-  const std::vector<Torus> sums = decrypt(secret, thrice);
+  const SecretBuffer<Torus> sums = decrypt(secret, thrice);
   for (std::size_t b = 0; b < 8; ++b) {
     EXPECT_LT(torus_distance(of_second[b], (2 * b + 1) << 59), 1e-3) << b;
     EXPECT_LT(torus_distance(of_first[b], (2 * (7 - b) + 1) << 59), 1e-3) << b;

@@ -3,7 +3,7 @@
 //   SecretGenerator random;
 //   SecretKeys keys = SecretKeys::generate(parameters, random);
 //   SeededLweBatch x = encrypt(keys, phases, random);
-//   std::vector<Torus> phases = decrypt(keys, lwe_batch);      // under the big key, noise included
+//   SecretBuffer<Torus> phases = decrypt(keys, lwe_batch);   // of the big key, noise included
 //   SeededEvaluationKeys evaluation = make_evaluation_keys(keys, random);
 //
 // Several key sets may bootstrap under one secret, if they have the big key in common: the small
@@ -43,7 +43,7 @@ SeededLweBatch encrypt(const SecretKeys& keys, std::span<const Torus> phases,
                        SecretGenerator& random);
 
 // b - <a, s> for each ciphertext under the big key. Error wrong_key if dimensions differ.
-std::vector<Torus> decrypt(const SecretKeys& keys, const LweBatch& ciphertexts);
+SecretBuffer<Torus> decrypt(const SecretKeys& keys, const LweBatch& ciphertexts);
 
 // Parallel. progress counts steps of the blind rotation.
 SeededEvaluationKeys make_evaluation_keys(const SecretKeys& keys, SecretGenerator& random,

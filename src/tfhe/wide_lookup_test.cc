@@ -88,7 +88,7 @@ TEST_P(WideLookupOf, GivesTheEntryOfEveryIndex) {
   LweBatch outputs(inputs.dimension, inputs.count);
   wide_lookup_batch(keys.evaluation, inputs, std::vector<const WideTable*>(inputs.count, &table),
                     outputs);
-  const std::vector<Torus> results = decrypt(keys.secret, outputs);
+  const SecretBuffer<Torus> results = decrypt(keys.secret, outputs);
   for (std::size_t i = 0; i < indices.size(); ++i) {
     ASSERT_LT(torus_distance(results[i], Lookup::word(lookup.entries[indices[i]])), 0x1p-20)
         << "index " << indices[i];

@@ -6,8 +6,6 @@
 //   counts));
 #pragma once
 
-#include <vector>
-
 #include "runtime/executors.h"
 #include "runtime/flips.h"
 #include "tfhe/secret_keys.h"
@@ -19,11 +17,11 @@ inline LookupObserver flip_counter(const Circuit& circuit, const Plan& plan,
                                    const SecretKeys& secret, FlipCounts& counts) {
   return [&](const EncryptedLookup& lookup) {
     const LookupJudge judge(circuit, plan, lookup.node);
-    std::vector<Torus> operands = decrypt(secret, lookup.operand);
+    SecretBuffer<Torus> operands = decrypt(secret, lookup.operand);
     for (Torus& phase : operands) phase -= lookup.offset;
     const std::size_t elements = operands.size() / lookup.samples;
     for (std::size_t t = 0; t < lookup.results.size(); ++t) {
-      const std::vector<Torus> results = decrypt(secret, *lookup.results[t]);
+      const SecretBuffer<Torus> results = decrypt(secret, *lookup.results[t]);
       for (std::size_t i = 0; i < operands.size(); ++i)
         judge.count(i % elements, t, {&operands[i], 1}, {&results[i], 1}, counts[lookup.node]);
     }

@@ -57,7 +57,7 @@ SeededLweBatch encrypt(const SecretKeys& keys, std::span<const Torus> phases,
   return batch;
 }
 
-std::vector<Torus> decrypt(const SecretKeys& keys, const LweBatch& ciphertexts) {
+SecretBuffer<Torus> decrypt(const SecretKeys& keys, const LweBatch& ciphertexts) {
   check_key(keys);
   if (ciphertexts.dimension != keys.parameters.big_dimension()) {
     throw Error(ErrorCode::wrong_key,
@@ -65,7 +65,7 @@ std::vector<Torus> decrypt(const SecretKeys& keys, const LweBatch& ciphertexts) 
                             ciphertexts.dimension.value, keys.parameters.big_dimension().value),
                 "decrypt");
   }
-  std::vector<Torus> phases(ciphertexts.count);
+  SecretBuffer<Torus> phases(ciphertexts.count);
   for (std::size_t i = 0; i < phases.size(); ++i) {
     const auto row = ciphertexts.row(i);
     phases[i] = row[keys.big.size()] - dot(row, keys.big);
