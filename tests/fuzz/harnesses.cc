@@ -178,7 +178,7 @@ void prepared_keys(std::string_view input) {
 void onnx(std::string_view input) {
   expect_codes(with(kFile, {ErrorCode::invalid_model, ErrorCode::unsupported_operator,
                             ErrorCode::dynamic_shape, ErrorCode::wrong_shape,
-                            ErrorCode::unsupported_bits, ErrorCode::wrong_shape,
+                            ErrorCode::unsupported_bits, ErrorCode::wrong_dtype,
                             ErrorCode::path_outside_model_folder, ErrorCode::not_supported}),
                [&] { import_onnx_bytes(input, "input"); });
 }
