@@ -46,5 +46,7 @@ function(torusml_flags target)
   endif()
   if(TORUSML_FUZZ)
     target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
+    # What is fuzzed are readers: kernels for one instruction set are enough.
+    target_compile_definitions(${target} PRIVATE HWY_COMPILE_ONLY_STATIC)
   endif()
 endfunction()

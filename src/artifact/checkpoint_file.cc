@@ -93,8 +93,9 @@ RunState load_checkpoint(const std::string& path, const Provenance& provenance,
   const FileSource source(path);
   const ContainerReader reader(source, {FileKind::checkpoint});
   const Provenance found = read_provenance(reader);
-  check_model(provenance.model, found.model, "the checkpoint");
-  check_key(provenance.key, found.key, "the checkpoint");
+  const std::string what = fmt::format("the checkpoint '{}'", path);
+  check_model(provenance.model, found.model, what);
+  check_key(provenance.key, found.key, what);
   check_inputs(reader, inputs);
   const JsonSection run(reader, "run");
   RunState state;

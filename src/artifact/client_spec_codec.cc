@@ -91,13 +91,21 @@ class SpecReader {
       o.profile = parse_profile(section_.text(json, "profile"));
       o.key_set_source = parse_key_set_source(section_.text(json, "parameters"));
     });
-    o.p_error = section_.number(json, "p_error");
-    o.global_p_error = section_.number(json, "global_p_error");
+    o.p_error = probability(json, "p_error");
+    o.global_p_error = probability(json, "global_p_error");
     o.tolerance = section_.number(json, "tolerance");
+    if (o.tolerance < 0) section_.corrupt(fmt::format("'tolerance' is {}", o.tolerance));
     o.security_bits = static_cast<int>(section_.integer(json, "security_bits", 0, 1024));
     o.max_exact_bits = static_cast<int>(section_.integer(json, "max_exact_bits", 0, 64));
     o.max_key_sets = static_cast<int>(section_.integer(json, "max_key_sets", 1, kMostKeySets));
     return o;
+  }
+
+  double probability(const Json& json, const char* key) const {
+    const double value = section_.number(json, key);
+    if (!(value >= 0 && value < 1))
+      section_.corrupt(fmt::format("'{}' is {}, which is no probability below 1", key, value));
+    return value;
   }
 
   template <class Spec>

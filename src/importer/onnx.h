@@ -10,9 +10,9 @@
 //
 // Errors: file_unreadable, file_truncated, file_foreign, file_corrupt, file_version (opset),
 // invalid_model, unsupported_operator (all offending nodes at once), dynamic_shape,
-// path_outside_model_folder, not_supported, wrong_shape (nodes whose operands do not fit each
-// other), unsupported_bits (of a quantizer). Thread rule: concurrent. Cost: reading, and three
-// forward passes of one sample for the shapes.
+// path_outside_model_folder, not_supported, wrong_shape and wrong_dtype (nodes whose operands do
+// not fit each other), unsupported_bits (of a quantizer). Thread rule: concurrent. Cost: reading,
+// and three forward passes of one sample for the shapes.
 #pragma once
 
 #include <functional>

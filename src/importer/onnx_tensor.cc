@@ -255,14 +255,28 @@ std::vector<double> read_values(const OnnxTensor& tensor, const ExternalFiles& f
 
 std::int64_t checked_elements(const Shape& shape) {
   std::int64_t count = 1;
+  bool is_empty = false;
   for (std::int64_t dimension : shape) {
-    if (dimension < 0 || __builtin_mul_overflow(count, dimension, &count) || count > kMaxElements) {
+    is_empty |= dimension == 0;
+    if (dimension < 0 ||
+        __builtin_mul_overflow(count, std::max<std::int64_t>(dimension, 1), &count) ||
+        count > kMaxElements) {
       throw Error(ErrorCode::not_supported,
                   fmt::format("a tensor of shape {} has more than {} elements", to_string(shape),
                               kMaxElements));
     }
   }
-  return count;
+  return is_empty ? 0 : count;
+}
+
+void check_products(std::initializer_list<std::int64_t> factors, const std::string& where) {
+  double products = 1;
+  for (const std::int64_t factor : factors) products *= static_cast<double>(factor);
+  if (products <= static_cast<double>(kMaxProducts)) return;
+  throw Error(ErrorCode::not_supported,
+              fmt::format("it takes {:.3g} multiplications for a sample, at most {} are done",
+                          products, kMaxProducts),
+              where, "a smaller layer, or an export with batch 1");
 }
 
 std::vector<char> read_file(const fs::path& path, const std::string& name) {

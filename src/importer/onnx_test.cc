@@ -365,6 +365,47 @@ TEST(OnnxGraph, RefusesHugeTensors) {
                      .output("y"));
 }
 
+// A few hundred bytes that would take seconds or gigabytes.
+TEST(OnnxGraph, RefusesNodesThatTakeTooMuch) {
+  const auto wide = [](std::int64_t rows, std::int64_t columns) {
+    return BuiltTensor::integers("s", {rows, columns});
+  };
+  // 2^33 multiplications of constants.
+  const std::string product =
+      import_failure(ErrorCode::not_supported, GraphBuilder()
+                                                   .input("x", {1, 1})
+                                                   .node("ConstantOfShape", {"s"}, {"c"})
+                                                   .node("MatMul", {"c", "c"}, {"p"})
+                                                   .node("Add", {"x", "p"}, {"y"})
+                                                   .constant(wide(1 << 11, 1 << 11))
+                                                   .output("y"));
+  EXPECT_TRUE(has(product, "MatMul")) << product;
+  EXPECT_TRUE(has(product, "multiplications")) << product;
+  // Two constants of 2^23 elements each and their sum.
+  const std::string kept =
+      import_failure(ErrorCode::not_supported, GraphBuilder()
+                                                   .input("x", {1, 1})
+                                                   .node("ConstantOfShape", {"s"}, {"a"})
+                                                   .node("ConstantOfShape", {"s"}, {"b"})
+                                                   .node("Mul", {"a", "b"}, {"c"})
+                                                   .node("Add", {"x", "c"}, {"y"})
+                                                   .constant(wide(1 << 10, 1 << 13))
+                                                   .output("y"));
+  EXPECT_TRUE(has(kept, "Mul")) << kept;
+  EXPECT_TRUE(has(kept, "constants alone")) << kept;
+  // No elements, and an axis of 2^40 to walk along.
+  import_failure(ErrorCode::not_supported, GraphBuilder()
+                                               .input("x", {1, 1})
+                                               .node("ConstantOfShape", {"s"}, {"c"})
+                                               .node("Slice", {"c", "zero", "end", "one"}, {"d"})
+                                               .node("Add", {"x", "d"}, {"y"})
+                                               .constant(wide(0, 1LL << 40))
+                                               .constant(BuiltTensor::integers("zero", {0}))
+                                               .constant(BuiltTensor::integers("one", {1}))
+                                               .constant(BuiltTensor::integers("end", {1LL << 40}))
+                                               .output("y"));
+}
+
 TEST(OnnxGraph, RefusesOperandsAndAttributesThatItDoesNotKnow) {
   const auto base = [] { return GraphBuilder().input("x", {1, 3}).output("y"); };
   EXPECT_TRUE(

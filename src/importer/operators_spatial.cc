@@ -157,6 +157,7 @@ FloatTensor convolution(const FloatNode& node, const Operands& operands) {
   const std::int64_t columns = shape.group_in() * kernel;
   const Shape im2col{columns, positions};
   checked_elements(im2col);
+  check_products({shape.groups, shape.group_out(), columns, positions});
   Matrix patches(columns, positions);
   for (std::int64_t part = 0; part < x.shape[0] * shape.groups; ++part) {
     const double* image = x.data.data() + part * shape.group_in() * pixels;
@@ -189,6 +190,7 @@ FloatTensor transposed_convolution(const FloatNode& node, const Operands& operan
   to.insert(to.end(), windows.input.begin(), windows.input.end());
   result.values.data.assign(static_cast<std::size_t>(checked_elements(to)), 0.0);
   checked_elements({rows, pixels});
+  check_products({shape.groups, rows, shape.group_in(), pixels});
   for (std::int64_t part = 0; part < x.shape[0] * shape.groups; ++part) {
     const std::int64_t group = part % shape.groups, in = shape.group_in();
     const MatrixView weights(w.data.data() + group * in * rows, in, rows);
@@ -215,6 +217,7 @@ FloatTensor average_pool(const FloatNode& node, const Operands& operands) {
   FloatTensor result{operands[0]->type, {output_shape(x.shape, x.shape[1], windows), {}}};
   result.values.data.reserve(static_cast<std::size_t>(checked_elements(result.values.shape)));
   const std::int64_t kernel = windows.kernel_size(), pixels = number_of_elements(windows.input);
+  check_products({x.shape[1], kernel, windows.positions()});
   for (std::int64_t image = 0; image < x.shape[0] * x.shape[1]; ++image) {
     const double* at = x.data.data() + image * pixels;
     for (std::size_t p = 0; p < counts.size(); ++p) {
@@ -240,6 +243,7 @@ FloatTensor max_pool(const FloatNode& node, const Operands& operands) {
   FloatTensor result{operands[0]->type, {output_shape(x.shape, x.shape[1], windows), {}}};
   result.values.data.reserve(static_cast<std::size_t>(checked_elements(result.values.shape)));
   const std::int64_t kernel = windows.kernel_size(), pixels = number_of_elements(windows.input);
+  check_products({x.shape[1], kernel, windows.positions()});
   for (std::int64_t image = 0; image < x.shape[0] * x.shape[1]; ++image) {
     const double* at = x.data.data() + image * pixels;
     for (auto tap = taps.begin(); tap != taps.end(); tap += kernel) {

@@ -14,15 +14,35 @@ namespace {
 
 // Of a tensor that depends on the input. Each element becomes a ciphertext of some kilobytes, so no
 // network that can be run has as many; a file of a hundred bytes can name more than memory holds.
-constexpr std::size_t kMaxActivations = std::size_t{1} << 24;
+constexpr std::int64_t kMaxActivations = std::int64_t{1} << 24;
+// All results that depend on constants alone have so many elements at most, and so many more for
+// each element of the file's own constants.
+constexpr std::int64_t kMaxFolded = std::int64_t{1} << 24, kMaxFoldedShare = 16;
 
-std::size_t checked_activations(const Shape& shape, const std::string& tensor) {
-  const std::size_t elements = checked_elements(shape);
+std::int64_t checked_activations(const Shape& shape, const std::string& tensor) {
+  const std::int64_t elements = checked_elements(shape);
   if (elements <= kMaxActivations) return elements;
   throw Error(ErrorCode::not_supported,
               fmt::format("tensor '{}' of shape {} has {} elements, at most {} can be encrypted",
                           tensor, to_string(shape), elements, kMaxActivations),
               "", "a smaller input");
+}
+
+// Gemm and MatMul take batches of any size when a graph is evaluated, so they are checked here, for
+// the few samples of these runs.
+void check_matrix_product(const FloatNode& node, const Operands& operands) {
+  const bool is_gemm = node.op_type == "Gemm";
+  if (node.custom || operands.size() < 2 || !node.domain.empty() ||
+      (node.op_type != "MatMul" && !is_gemm))
+    return;
+  const Shape &a = operands[0]->values.shape, &b = operands[1]->values.shape;
+  if (a.empty() || b.empty()) return;  // refused by the operator
+  const bool is_turned = is_gemm && integer_attribute(node, "transB", 0) != 0;
+  const std::int64_t columns = b.size() == 1 ? 1 : is_turned ? b.front() : b.back();
+  check_products({number_of_elements(a), columns}, describe(node));
+  // Where b alone has a batch.
+  const std::int64_t rows = a.size() == 1 ? 1 : a[a.size() - 2];
+  if (!is_gemm) check_products({number_of_elements(b), rows}, describe(node));
 }
 
 }  // namespace
@@ -31,7 +51,11 @@ ShapeRun::ShapeRun(const FloatGraph& graph, std::int64_t batch) : graph_(graph) 
   for (const GraphInput& input : graph.inputs) {
     Known& known = dependent_[input.name] = {input.shape, input.type};
     known.shape[0] = batch;
+    checked_activations(known.shape, input.name);
   }
+  most_folded_ = kMaxFolded;
+  for (const auto& [name, constant] : graph.constants)
+    most_folded_ += kMaxFoldedShare * static_cast<std::int64_t>(constant.values.data.size());
 }
 
 bool ShapeRun::is_constant(const std::string& tensor) const {
@@ -64,20 +88,34 @@ FloatTensor ShapeRun::result_of(const FloatNode& node) const {
     } else {
       const Known& known = dependent_.at(name);
       const double filling = known.type == ElementType::floating ? 0.5 : 1;
-      const std::vector<double> values(checked_activations(known.shape, name), filling);
+      const auto elements = static_cast<std::size_t>(number_of_elements(known.shape));
+      const std::vector<double> values(elements, filling);
       dummies.push_back({known.type, {known.shape, values}});
       operands.push_back(&dummies.back());
     }
   }
+  check_matrix_product(node, operands);
   return std::move(evaluate_node(node, operands).front());
+}
+
+void ShapeRun::check_folded(const FloatNode& node, const FloatTensor& result) {
+  folded_ += static_cast<std::int64_t>(result.values.data.size());
+  if (folded_ <= most_folded_) return;
+  throw Error(ErrorCode::not_supported,
+              fmt::format("results that depend on constants alone have {} elements up to this "
+                          "node, at most {} are kept",
+                          folded_, most_folded_),
+              describe(node), "these results as initializers");
 }
 
 void ShapeRun::run(const FloatNode& node) {
   FloatTensor result = result_of(node);
   const std::string& output = node.outputs.front();
   if (are_constant(node)) {
+    check_folded(node, result);
     values_[output] = std::move(result);
   } else {
+    checked_activations(result.values.shape, output);
     dependent_[output] = {std::move(result.values.shape), result.type};
   }
 }

@@ -15,7 +15,8 @@ class ShapeRun {
  public:
   ShapeRun(const FloatGraph& graph, std::int64_t batch);
 
-  // Runs a node whose inputs have been run; records its output.
+  // Runs a node whose inputs have been run; records its output. Error not_supported for more
+  // elements than can be encrypted, or kept of constants.
   void run(const FloatNode& node);
 
   bool is_constant(const std::string& tensor) const;  // does not depend on the input
@@ -31,10 +32,12 @@ class ShapeRun {
   };
 
   FloatTensor result_of(const FloatNode& node) const;
+  void check_folded(const FloatNode& node, const FloatTensor& result);
 
   const FloatGraph& graph_;
   std::map<std::string, Known> dependent_;
   std::map<std::string, FloatTensor> values_;  // of nodes on constants alone
+  std::int64_t folded_ = 0, most_folded_ = 0;  // elements of values_
 };
 
 }  // namespace torusml

@@ -13,16 +13,15 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/http/empty_body.hpp>
-#include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/status.hpp>
 #include <cmath>
 #include <cstring>
 #include <exception>
-#include <limits>
 #include <new>
 #include <optional>
 #include <vector>
+
+#include "server/http_parser.h"
 
 namespace torusml {
 namespace {
@@ -110,14 +109,6 @@ struct Waiter {
 };
 
 struct ConnectionLost {};
-
-HttpError bad_header(const error_code& error) {
-  const bool is_too_large =
-      error == http::error::header_limit || error == http::error::buffer_overflow;
-  return bad_request(is_too_large ? 431 : 400, is_too_large
-                                                   ? "the request's header is too large"
-                                                   : "the request is not HTTP: " + error.message());
-}
 
 HttpError too_slow(const char* what) {
   return {408, Error(ErrorCode::deadline_exceeded,
@@ -207,31 +198,22 @@ class Connection {
   }
 
   awaitable<void> read_header(HttpRequest& request) {
-    http::request_parser<http::empty_body> parser;
-    parser.header_limit(settings_.header_bytes);
-    parser.body_limit(std::numeric_limits<std::uint64_t>::max());  // handlers have their own
+    HeaderParser parser(settings_.header_bytes);
     timeout_.start(settings_.header_timeout);
     while (true) {
-      error_code error;
-      buffer_.consume(parser.put(buffer_.data(), error));
-      if (error && error != http::error::need_more) throw bad_header(error);
-      if (parser.is_header_done()) break;
-      if (buffer_.size() > settings_.header_bytes) throw bad_header(http::error::header_limit);
+      const asio::const_buffer received = buffer_.data();
+      buffer_.consume(parser.put({static_cast<const char*>(received.data()), received.size()}));
+      if (parser.is_done()) break;
       const std::size_t bytes = co_await read_some(buffer_.prepare(kReadBytes));
       if (bytes == 0 && timeout_.is_over()) throw too_slow("the header");
       if (bytes == 0) throw ConnectionLost();
       buffer_.commit(bytes);
     }
     timeout_.stop();
-    const auto& header = parser.get();
-    request.method = std::string(header.method_string());
-    request.target = std::string(header.target());
-    for (const auto& field : header)
-      request.headers.push_back({std::string(field.name_string()), std::string(field.value())});
-    if (const auto length = parser.content_length()) request.content_length = *length;
-    request.is_chunked = parser.chunked() || !request.header("Transfer-Encoding").empty();
+    request = parser.request();
+    request.is_from_loopback = is_from_loopback_;
     request.id = request_id(request.header("X-Request-Id"));
-    keeps_open_ = parser.keep_alive() && !request.is_chunked;
+    keeps_open_ = parser.keeps_open() && !request.is_chunked;
     body_left_ = request.content_length.value_or(0);
     expects_continue_ = request.header("Expect") == "100-continue";
   }
@@ -369,7 +351,6 @@ class Connection {
   awaitable<void> serve_request() {
     const Clock::time_point start = Clock::now();
     HttpRequest request;
-    request.is_from_loopback = is_from_loopback_;
     Call call;
     stages_ = nlohmann::ordered_json::object();
     keeps_open_ = expects_continue_ = false;

@@ -28,7 +28,8 @@ CheckpointedRun::CheckpointedRun(const Checkpoint& checkpoint, const ServerHalf&
   next_ = Clock::now() + interval();
   if (!std::filesystem::exists(checkpoint.file)) return;
   RunState state = load_checkpoint(checkpoint.file, provenance_, inputs_);
-  check_state(state, model.spec.circuit, model.spec.plan.big_dimension(), batch, checkpoint.file);
+  check_state(state, model.spec.circuit, model.spec.plan.big_dimension(), batch,
+              fmt::format("file '{}'", checkpoint.file));
   hooks_.start = std::move(state);
 }
 

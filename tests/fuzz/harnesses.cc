@@ -1,22 +1,23 @@
 #include "harnesses.h"
 
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <set>
 
+#include "artifact/checkpoint_file.h"
 #include "artifact/codecs.h"
 #include "artifact/cost_table_file.h"
 #include "artifact/prepared_keys_file.h"
+#include "artifact/sample_model.h"
 #include "circuit/text.h"
 #include "cli/npy.h"
 #include "forge.h"
+#include "http_harness.h"
 #include "importer/onnx.h"
+#include "memory_file.h"
+#include "runtime/run_state.h"
 #include "seeds.h"
 #include "torusml/error.h"
 
@@ -31,11 +32,6 @@ const Codes kFile{ErrorCode::file_truncated, ErrorCode::file_foreign, ErrorCode:
 Codes with(Codes codes, const Codes& more) {
   codes.insert(more.begin(), more.end());
   return codes;
-}
-
-[[noreturn]] void report(const std::string& finding) {
-  std::fprintf(stderr, "finding: %s\n", finding.c_str());
-  std::abort();
 }
 
 // Other exceptions leave it, and end the process.
@@ -63,28 +59,6 @@ void expect_stable(const Codes& codes, std::string_view input, const Read& read,
   if (write(read(first)) != first) report("what was read is written in two ways");
 }
 
-// A file in memory, for readers that take a path.
-class MemoryFile {
- public:
-  explicit MemoryFile(std::string_view bytes) : descriptor_(memfd_create("fuzz", MFD_CLOEXEC)) {
-    if (descriptor_ < 0 || fchmod(descriptor_, 0600) != 0) report("no memory file");
-    write_at(0, bytes);
-  }
-  ~MemoryFile() { close(descriptor_); }
-  void write_at(std::size_t offset, std::string_view bytes) {
-    if (pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset)) !=
-        static_cast<ssize_t>(bytes.size()))
-      report("no memory file");
-  }
-  void resize(std::size_t size) {
-    if (ftruncate(descriptor_, static_cast<off_t>(size)) != 0) report("no memory file");
-  }
-  std::string path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
-
- private:
-  int descriptor_;
-};
-
 void container(std::string_view input) {
   constexpr std::size_t kMost = std::size_t{1} << 26;
   expect_codes(kFile, [&] {
@@ -101,10 +75,40 @@ void model(std::string_view input) {
       [](const CompiledModel& m) { return to_bytes(m); });
 }
 
+// What a client computes with a half that a hostile server gave it, as long as it is small.
+void use(const ClientSpec& spec) {
+  constexpr std::int64_t kMost = 1 << 16;
+  const auto batch = [](const Shape& sample) {
+    Shape shape{1};
+    shape.insert(shape.end(), sample.begin(), sample.end());
+    return shape;
+  };
+  for (const InputSpec& input : spec.inputs) {
+    for (const std::int64_t end : {input.interval.lower, input.interval.upper})
+      encode(end, input.torus_scale, input.center);
+    const std::int64_t elements = number_of_elements(input.shape);
+    if (elements > kMost) continue;
+    for (const double value : {-1e300, 0.0, 0.7, 1e300})
+      quantize_input(input, {batch(input.shape), std::vector<double>(elements, value)});
+  }
+  for (const OutputSpec& output : spec.outputs) {
+    const std::int64_t elements = number_of_elements(output.shape);
+    if (elements > kMost) continue;
+    for (const Torus phase : {Torus{0}, Torus{1} << 63, ~Torus{0} >> 1}) {
+      const std::int64_t value = decode(phase, output.torus_scale, output.center, output.interval);
+      if (!output.interval.contains(value)) report("a value outside its interval");
+      dequantize_output(output, {batch(output.shape), std::vector<std::int64_t>(elements, value)});
+    }
+  }
+}
+
 void client_half(std::string_view input) {
   expect_stable(
       kFile, input, [](std::string_view bytes) { return client_half_from_bytes(bytes); },
-      [](const ClientHalf& half) { return to_bytes(half); });
+      [](const ClientHalf& half) {
+        use(half.spec);
+        return to_bytes(half);
+      });
 }
 
 void server_half(std::string_view input) {
@@ -145,6 +149,17 @@ void secret_key(std::string_view input) {
   });
 }
 
+void checkpoint(std::string_view input) {
+  const MemoryFile file(input);
+  expect_codes(
+      with(kFile, {ErrorCode::wrong_model, ErrorCode::wrong_key, ErrorCode::invalid_argument}),
+      [&] {
+        static const Circuit circuit = sample_model().circuit;
+        const RunState state = load_checkpoint(file.path(), sample_provenance(), Digest{});
+        check_state(state, circuit, {64}, 2, file.path());
+      });
+}
+
 // The input is the header; what it has beyond is the first part, and the file has the size that is
 // due.
 void prepared_keys(std::string_view input) {
@@ -163,7 +178,7 @@ void prepared_keys(std::string_view input) {
 void onnx(std::string_view input) {
   expect_codes(with(kFile, {ErrorCode::invalid_model, ErrorCode::unsupported_operator,
                             ErrorCode::dynamic_shape, ErrorCode::wrong_shape,
-                            ErrorCode::unsupported_bits, ErrorCode::wrong_shape,
+                            ErrorCode::unsupported_bits, ErrorCode::wrong_dtype,
                             ErrorCode::path_outside_model_folder, ErrorCode::not_supported}),
                [&] { import_onnx_bytes(input, "input"); });
 }
@@ -189,7 +204,22 @@ void cost_table(std::string_view input) {
       [](const CostTable& table) { return cost_table_text(table); });
 }
 
-// Below the container's hashes: a section, a property, the header's numbers, or its bytes.
+void mutate_prepared_keys(std::string& input, std::size_t limit, unsigned seed,
+                          const Mutator& mutator) {
+  constexpr std::size_t kHashedBytes = 280;
+  mutator(input, limit);
+  if (input.size() < kHashedBytes + 32 || seed % 4 == 0) return;
+  const Digest digest = sha256(as_bytes(std::string_view(input).substr(0, kHashedBytes)));
+  std::copy(digest.begin(), digest.end(), input.begin() + kHashedBytes);
+}
+
+}  // namespace
+
+void report(const std::string& finding) {
+  std::fprintf(stderr, "finding: %s\n", finding.c_str());
+  std::abort();
+}
+
 void mutate_container(std::string& input, std::size_t limit, unsigned seed,
                       const Mutator& mutator) {
   std::optional<Forged> forged = take_apart(input);
@@ -235,17 +265,6 @@ void mutate_container(std::string& input, std::size_t limit, unsigned seed,
   if (changed.size() <= limit) input = changed;
 }
 
-void mutate_prepared_keys(std::string& input, std::size_t limit, unsigned seed,
-                          const Mutator& mutator) {
-  constexpr std::size_t kHashedBytes = 280;
-  mutator(input, limit);
-  if (input.size() < kHashedBytes + 32 || seed % 4 == 0) return;
-  const Digest digest = sha256(as_bytes(std::string_view(input).substr(0, kHashedBytes)));
-  std::copy(digest.begin(), digest.end(), input.begin() + kHashedBytes);
-}
-
-}  // namespace
-
 const std::vector<Harness>& harnesses() {
   static const std::vector<Harness> all{
       {"container", container, mutate_container},
@@ -256,7 +275,9 @@ const std::vector<Harness>& harnesses() {
       {"secret_key", secret_key, mutate_container},
       {"encrypted_inputs", encrypted_inputs, mutate_container},
       {"encrypted_outputs", encrypted_outputs, mutate_container},
+      {"checkpoint", checkpoint, mutate_container},
       {"prepared_keys", prepared_keys, mutate_prepared_keys},
+      {"http", http, mutate_http},
       {"onnx", onnx, nullptr},
       {"npy", npy, nullptr},
       {"circuit", circuit, nullptr},

@@ -1,5 +1,5 @@
 // What is fuzzed: one harness for each reader of bytes from elsewhere. A new reader takes a line in
-// harnesses.cc and seeds in make_seeds.cc.
+// harnesses.cc and seeds in seeds.cc.
 //
 // A harness reads the input. It may end with an Error of the codes that the reader's header names;
 // whatever else it throws, and any other code, is a finding. Where the input is read, what it holds
@@ -25,6 +25,10 @@ struct Harness {
 };
 
 const std::vector<Harness>& harnesses();
+// Says what was found and ends the process.
+[[noreturn]] void report(const std::string& finding);
+// Of a container, below its hashes: a section, a property, the header's numbers, or its bytes.
+void mutate_container(std::string& input, std::size_t limit, unsigned seed, const Mutator& mutator);
 // Null if there is none of this name.
 const Harness* find_harness(std::string_view name);
 

@@ -4,10 +4,12 @@
 #include <fstream>
 #include <iterator>
 
+#include "artifact/checkpoint_file.h"
 #include "artifact/cost_table_file.h"
 #include "artifact/prepared_keys_file.h"
 #include "artifact/sample_model.h"
 #include "cli/npy.h"
+#include "http_harness.h"
 #include "parameters/shipped_cost_table.h"
 
 namespace torusml::fuzz {
@@ -54,11 +56,44 @@ EncryptedOutputs seed_outputs(int wire_bits) {
   return outputs;
 }
 
+// Before the second of three nodes.
+void write_checkpoint(const std::string& path) {
+  LweBatch value({64}, 4), output({64}, 6);
+  for (std::size_t i = 0; i < value.words.size(); ++i) value.words[i] = i * 0x9e3779b97f4a7c15;
+  save_checkpoint({{0, 2, 1}, {{0, &value}}, {output}}, sample_provenance(), Digest{}, path);
+}
+
+std::map<std::string, std::string> requests() {
+  const StoredModel model = http_model();
+  EncryptedInputs inputs{sample_provenance(), {{"x \"1\"", {1, 2}, {{256}, {}, {1, ~Torus{0}}}}}};
+  inputs.provenance.model = model.hash;
+  const std::string bytes = to_bytes(inputs), key = to_bytes(seed_evaluation_keys());
+  const std::string id = to_hex(sha256(as_bytes(key)));
+  const auto get = [](const std::string& method, const std::string& target) {
+    return method + " " + target + " HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  };
+  return {{"infer", infer_request(infer_json(id, bytes.size()), bytes)},
+          {"upload", "PUT /v2/keys/" + id + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: " +
+                         std::to_string(key.size()) + "\r\n\r\n" + key},
+          {"upload_part", "PUT /v2/keys/" + std::string(64, 'a') +
+                              " HTTP/1.1\r\nHost: localhost\r\nContent-Range: bytes "
+                              "0-3/1000\r\nContent-Length: 4\r\n\r\nbody"},
+          {"head", get("HEAD", "/v2/keys/" + id)},
+          {"delete", get("DELETE", "/v2/keys/" + id)},
+          {"model", get("GET", "/v2/models/net/versions/1?x=y")},
+          {"job", get("GET", "/v2/jobs/0123456789abcdef/result")},
+          {"token",
+           "GET /v2/models HTTP/1.1\r\nHost: a.example\r\nAuthorization: Bearer tml_0_0\r\n"
+           "Origin: null\r\nTransfer-Encoding: chunked\r\n\r\n"}};
+}
+
 }  // namespace
 
 EvaluationKeySet seed_evaluation_keys() {
   return {sample_provenance(), {sample_keys_of(small_parameters(), 0x77)}};
 }
+
+StoredModel http_model() { return model_from_bytes(to_bytes(runnable_sample_model())); }
 
 std::map<std::string, std::string> seeds() {
   std::map<std::string, std::string> all;
@@ -74,6 +109,8 @@ std::map<std::string, std::string> seeds() {
   all["encrypted_inputs/sample"] = to_bytes(sample_inputs());
   all["encrypted_outputs/words"] = to_bytes(seed_outputs(64));
   all["encrypted_outputs/short"] = to_bytes(seed_outputs(11));
+  all["checkpoint/sample"] = written(write_checkpoint);
+  for (const auto& [name, text] : requests()) all["http/" + name] = text;
   all["secret_key/plain"] =
       written([](const std::string& path) { save_secret_keys(seed_secret_keys(), path, true); });
   all["secret_key/sealed"] = written([](const std::string& path) {
