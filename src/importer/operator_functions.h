@@ -2,6 +2,7 @@
 // of operands has been checked. Error codes: operators.h.
 #pragma once
 
+#include "importer/onnx_types.h"
 #include "importer/operators.h"
 
 namespace torusml {
