@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from data import Checkerboard
+from data import Checkerboard, Samples
 from networks import SimpleNet
 from torch import nn
 from training import train
@@ -43,36 +44,49 @@ class Case:
 
     name: str
     description: str
-    make: Callable[[], nn.Module]
+    make: Callable[[Samples], nn.Module]  # of the samples that it will be trained on
     quantized: bool  # trained with integers, or quantized afterwards
     after_epoch: Bound | None = None
 
 
+def separating_range(samples: Samples, bits: int) -> float:
+    """The range of an input quantizer whose cells tell the classes apart best: most samples are of their cell's class."""
+    half = 2 ** (bits - 1)
+    right = {}
+    for input_range in np.linspace(0.1, 0.8, 701):
+        integers = np.clip(np.rint(samples.points / (input_range / half)), -half, half - 1).astype(int) + half
+        cells = integers @ (2 * half, 1)
+        of_class_1 = np.bincount(cells, samples.labels)
+        of_both = np.bincount(cells)
+        right[float(input_range)] = np.maximum(of_class_1, of_both - of_class_1).sum()
+    return max(right, key=right.get)
+
+
 def _float_case(hidden: int) -> Case:
-    return Case(f"a-{hidden}", f"{hidden} neurons", lambda: SimpleNet(hidden), quantized=False)
+    return Case(f"a-{hidden}", f"{hidden} neurons", lambda samples: SimpleNet(hidden), quantized=False)
 
 
-def _pruned_case(name: str, description: str, non_zero: int, bound: Bound | None = None) -> Case:
-    return Case(
-        name,
-        description,
-        lambda: to_qat(SimpleNet(HIDDEN), bits=BITS, non_zero=non_zero, return_quant_tensor=True),
-        quantized=True,
-        after_epoch=bound,
-    )
+def _pruned_case(name: str, description: str, non_zero: int, bound: Bound | None = None, fixed_range: bool = False) -> Case:
+    def make(samples: Samples) -> nn.Module:
+        input_range = separating_range(samples, BITS) if fixed_range else None
+        return to_qat(SimpleNet(HIDDEN), BITS, non_zero, input_range=input_range, return_quant_tensor=True)
+
+    return Case(name, description, make, quantized=True, after_epoch=bound)
 
 
 CASES: dict[str, list[Case]] = {
     # Float networks, quantized after training.
     "a": [_float_case(hidden) for hidden in (10, 30, 100)],
     # Quantization-aware training, pruned: the network that is run encrypted. No sum can exceed 7 bits in
-    # layers 1 and 3, and 8 in layer 2, where the sums that occur take less.
+    # layers 1 and 3, and 8 in layer 2, where the sums that occur take less. 3 bits leave the input 8 steps
+    # a side, whose edges have to lie on those of the squares: training alone does not find that.
     "b": [
         _pruned_case(
             "b-30-bounded",
             "at most 30 weights a neuron, sums of at most 7, 8 and 7 bits",
             30,
             Bound({"fc1": 7, "fc2": 8, "fc3": 7}, start=0.2),
+            fixed_range=True,
         )
     ],
     # Fewer connections, with and without a bound on the sums.
@@ -89,10 +103,11 @@ def trained(case: Case, seed: int, board: Checkerboard, folder: Path) -> nn.Modu
     """The case's network of this seed, from its file in `folder`, or trained and stored there."""
     path = folder / f"{case.name}-seed{seed}.pt"
     if path.exists():
-        network = finish_pruning(case.make())
+        network = finish_pruning(case.make(board.train))
         network.load_state_dict(torch.load(path, weights_only=True))
         return network.eval()
-    network = train(case.make, board.train, seed, title=f"  {case.name}, seed {seed}", after_epoch=case.after_epoch)
+    title = f"  {case.name}, seed {seed}"
+    network = train(lambda: case.make(board.train), board.train, seed, title=title, after_epoch=case.after_epoch)
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), path)
     return network
