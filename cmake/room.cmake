@@ -25,16 +25,25 @@ function(torusml_room name)
   if(TORUSML_TESTS AND tests)
     add_executable(${name}_test ${tests})
     list(TRANSFORM ROOM_TEST_DEPENDS PREPEND torusml_)
-    target_link_libraries(${name}_test PRIVATE torusml_${name} ${ROOM_TEST_DEPENDS} ${ROOM_TEST_LIBRARIES}
-                                               GTest::gtest GTest::gtest_main)
-    target_compile_definitions(${name}_test PRIVATE TORUSML_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-    torusml_flags(${name}_test)
+    target_link_libraries(${name}_test PRIVATE torusml_${name} ${ROOM_TEST_DEPENDS} ${ROOM_TEST_LIBRARIES})
+    torusml_test(${name})
     # What takes time in a test is the room; optimizing the test itself would double its time to compile.
     target_compile_options(${name}_test PRIVATE $<IF:$<CONFIG:Debug>,-O0,-O1>)
-    # ./dev runs every program of this folder.
-    set_target_properties(${name}_test PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests.d)
-    add_test(NAME ${name} COMMAND ${name}_test)
   endif()
+endfunction()
+
+# torusml_test(NAME)
+#
+# Makes the program NAME_test one of the tests: ./dev runs every program of its folder.
+function(torusml_test name)
+  target_link_libraries(${name}_test PRIVATE GTest::gtest GTest::gtest_main)
+  target_compile_definitions(${name}_test PRIVATE TORUSML_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  torusml_flags(${name}_test)
+  set_target_properties(${name}_test PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests.d)
+  if(TORUSML_TEST_PROGRAMS AND NOT name IN_LIST TORUSML_TEST_PROGRAMS)
+    set_target_properties(${name}_test PROPERTIES EXCLUDE_FROM_ALL ON)
+  endif()
+  add_test(NAME ${name} COMMAND ${name}_test)
 endfunction()
 
 function(torusml_flags target)

@@ -2,6 +2,7 @@
 // of operands has been checked. Error codes: operators.h.
 #pragma once
 
+#include "importer/onnx_types.h"
 #include "importer/operators.h"
 
 namespace torusml {
@@ -94,6 +95,9 @@ FloatTensor slice(const FloatNode& node, const Operands& operands);
 FloatTensor cast(const FloatNode& node, const Operands& operands);
 FloatTensor quant(const FloatNode& node, const Operands& operands);
 FloatTensor truncate(const FloatNode& node, const Operands& operands);
+// The integers of a quantizer of so many bits, by its attributes `signed` and `narrow`. Error
+// unsupported_bits unless they are a whole number from 1 to 32; `where` is its place.
+IntegerRange range_of_bits(const FloatNode& node, double bits, const std::string& where = "");
 // The step of what a Trunc gives, of its operands.
 FloatTensor truncated_scale(const Operands& operands);
 FloatTensor quantize_linear(const FloatNode& node, const Operands& operands);

@@ -68,22 +68,12 @@ void check_scale(const FloatTensor& scale) {
   }
 }
 
-// The integers of a quantizer of so many bits, by its attributes `signed` and `narrow`.
 IntegerRange range_of_bits(const FloatNode& node, const FloatTensor& bits) {
   if (bits.values.data.size() != 1) {
     throw Error(ErrorCode::not_supported,
                 fmt::format("a quantizer with {} bit widths", bits.values.data.size()));
   }
-  const double width = bits.values.data.front();
-  if (!(width >= 1 && width <= 32) || width != std::floor(width)) {
-    throw Error(ErrorCode::unsupported_bits, fmt::format("a quantizer has {} bits", width), "",
-                "1 to 32 whole bits");
-  }
-  const bool is_signed = integer_attribute(node, "signed", 1) != 0;
-  const bool narrow = integer_attribute(node, "narrow", 0) != 0;
-  const double half = std::ldexp(1.0, static_cast<int>(width) - 1);
-  if (is_signed) return {-half + narrow, half - 1};
-  return {0, 2 * half - 1 - narrow};
+  return range_of_bits(node, bits.values.data.front());
 }
 
 template <class Float>
@@ -103,6 +93,17 @@ double cast_to_integer(double value, const IntegerRange& range, ElementType from
 }
 
 }  // namespace
+
+IntegerRange range_of_bits(const FloatNode& node, double bits, const std::string& where) {
+  if (!(bits >= 1 && bits <= 32) || bits != std::floor(bits)) {
+    throw Error(ErrorCode::unsupported_bits, fmt::format("a quantizer has {} bits", bits), where,
+                "1 to 32 whole bits");
+  }
+  const bool narrow = integer_attribute(node, "narrow", 0) != 0;
+  const double half = std::ldexp(1.0, static_cast<int>(bits) - 1);
+  if (integer_attribute(node, "signed", 1) != 0) return {narrow - half, half - 1};
+  return {0, 2 * half - 1 - narrow};
+}
 
 FloatTensor truncated_scale(const Operands& operands) {
   if (operands.size() > 5) return *operands[4];

@@ -19,10 +19,6 @@ bool is_dequantize(const FloatNode& node) {
   return !node.custom && node.op_type == "DequantizeLinear";
 }
 
-struct IntegerBounds {
-  double low, high;
-};
-
 double one(const Network& network, const FloatNode& node, std::size_t input, const char* what) {
   const std::vector<double>& values = network.constant(node.inputs[input], node).values.data;
   if (values.empty() || std::ranges::any_of(values, [&](double v) { return v != values[0]; })) {
@@ -42,44 +38,35 @@ std::int64_t whole(double value, const FloatNode& node, const char* what) {
 }
 
 // The narrowest range of QuantizationOptions that holds the bounds.
-UniformQuantizer make(const FloatNode& node, double scale, double zero_point,
-                      IntegerBounds bounds) {
-  if (!(bounds.low <= bounds.high)) {
-    throw Error(ErrorCode::invalid_model,
-                fmt::format("a quantizer has integers from {} to {}", bounds.low, bounds.high),
-                describe(node));
+UniformQuantizer make(const FloatNode& node, double scale, double zero_point, IntegerRange bounds) {
+  if (!(bounds.minimum <= bounds.maximum)) {
+    throw Error(
+        ErrorCode::invalid_model,
+        fmt::format("a quantizer has integers from {} to {}", bounds.minimum, bounds.maximum),
+        describe(node));
   }
   QuantizationOptions options;
   options.is_qat = options.is_precomputed_qat = true;
-  options.is_signed = bounds.low < 0;
+  options.is_signed = bounds.minimum < 0;
   const auto fits = [&](int bits) {
     const double offset = options.is_signed ? std::ldexp(1.0, bits - 1) : 0;
-    return -offset <= bounds.low && bounds.high <= std::ldexp(1.0, bits) - 1 - offset;
+    return -offset <= bounds.minimum && bounds.maximum <= std::ldexp(1.0, bits) - 1 - offset;
   };
   options.n_bits = 1;
   while (options.n_bits <= 32 && !fits(options.n_bits)) ++options.n_bits;
   if (options.n_bits > 32) {
     throw Error(ErrorCode::unsupported_bits,
-                fmt::format("a quantizer has integers from {} to {}, more than 32 bits", bounds.low,
-                            bounds.high),
+                fmt::format("a quantizer has integers from {} to {}, more than 32 bits",
+                            bounds.minimum, bounds.maximum),
                 describe(node), "1 to 32 bits");
   }
   const std::int64_t offset = options.is_signed ? std::int64_t{1} << (options.n_bits - 1) : 0;
-  options.is_narrow = options.is_signed && bounds.low == static_cast<double>(1 - offset);
+  options.is_narrow = options.is_signed && bounds.minimum == static_cast<double>(1 - offset);
   return {options, {{scale}, {whole(zero_point, node, "zero point")}, offset}};
 }
 
-IntegerBounds bounds_of_bits(const Network& network, const FloatNode& node, std::size_t input) {
-  const double bits = one(network, node, input, "bit widths");
-  if (!(bits >= 1 && bits <= 32)) {
-    throw Error(ErrorCode::unsupported_bits,
-                fmt::format("a quantizer has {} bits; 1 to 32 are supported", bits),
-                describe(node));
-  }
-  const double narrow = integer_attribute(node, "narrow", 0) != 0 ? 1 : 0;
-  const double half = std::ldexp(1.0, static_cast<int>(whole(bits, node, "bit width")) - 1);
-  if (integer_attribute(node, "signed", 1) != 0) return {narrow - half, half - 1};
-  return {0, 2 * half - 1 - narrow};
+IntegerRange bounds_of_bits(const Network& network, const FloatNode& node, std::size_t input) {
+  return range_of_bits(node, one(network, node, input, "bit widths"), describe(node));
 }
 
 OwnQuantizer from_quant(const Network& network, const FloatNode& node) {
@@ -90,7 +77,7 @@ OwnQuantizer from_quant(const Network& network, const FloatNode& node) {
     throw Error(ErrorCode::not_supported, fmt::format("rounding mode {}", rounding), describe(node),
                 "ROUND");
   }
-  const IntegerBounds bounds = bounds_of_bits(network, node, 3);
+  const IntegerRange bounds = bounds_of_bits(network, node, 3);
   return {make(node, one(network, node, 1, "scales"), one(network, node, 2, "zero points"), bounds),
           node.inputs[0]};
 }
@@ -114,19 +101,19 @@ OwnQuantizer from_trunc(const Network& network, const FloatNode& node) {
                 fmt::format("a Trunc from step {} to step {}", scale, scales[0]), describe(node),
                 "one step for all channels, larger than before");
   }
-  const IntegerBounds bounds = bounds_of_bits(network, node, node.inputs.size() - 1);
+  const IntegerRange bounds = bounds_of_bits(network, node, node.inputs.size() - 1);
   return {make(node, scales[0], 0, bounds), node.inputs[0], false};
 }
 
 OwnQuantizer from_dequantize(const Network& network, const FloatNode& node) {
   const FloatNode* inner = network.producer(node.inputs[0]);
-  IntegerBounds bounds{-0x1p60, 0x1p60};
+  IntegerRange bounds{-0x1p60, 0x1p60};
   while (inner != nullptr && (inner->op_type == "Clip" || keeps_values(*inner))) {
     if (inner->op_type == "Clip") {
       if (inner->inputs.size() > 1 && !inner->inputs[1].empty())
-        bounds.low = std::max(bounds.low, one(network, *inner, 1, "lower bounds"));
+        bounds.minimum = std::max(bounds.minimum, one(network, *inner, 1, "lower bounds"));
       if (inner->inputs.size() > 2 && !inner->inputs[2].empty())
-        bounds.high = std::min(bounds.high, one(network, *inner, 2, "upper bounds"));
+        bounds.maximum = std::min(bounds.maximum, one(network, *inner, 2, "upper bounds"));
     }
     inner = network.producer(inner->inputs[0]);
   }
@@ -134,9 +121,10 @@ OwnQuantizer from_dequantize(const Network& network, const FloatNode& node) {
     throw Error(ErrorCode::missing_quantizer, "this operator does not follow a QuantizeLinear",
                 describe(node), "QuantizeLinear, Clip, DequantizeLinear");
   }
-  bounds.low = std::max(bounds.low, static_cast<double>(integer_attribute(*inner, "minimum", 0)));
-  bounds.high =
-      std::min(bounds.high, static_cast<double>(integer_attribute(*inner, "maximum", 255)));
+  bounds.minimum =
+      std::max(bounds.minimum, static_cast<double>(integer_attribute(*inner, "minimum", 0)));
+  bounds.maximum =
+      std::min(bounds.maximum, static_cast<double>(integer_attribute(*inner, "maximum", 255)));
   const bool has_zero_point = node.inputs.size() > 2 && !node.inputs[2].empty();
   const double zero_point = has_zero_point ? one(network, node, 2, "zero points") : 0;
   return {make(node, one(network, node, 1, "scales"), zero_point, bounds), inner->inputs[0]};

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <optional>
 #include <utility>
@@ -17,6 +18,9 @@
 
 namespace torusml {
 namespace {
+
+// Linear layers ask this often whether to go on.
+constexpr std::chrono::milliseconds kAskInterval{20};
 
 std::size_t size_of(const Circuit& circuit, ValueId value) {
   return static_cast<std::size_t>(number_of_elements(circuit.values[value].shape));
@@ -165,8 +169,20 @@ class EncryptedRun {
     for (std::size_t i = 0; i < result.count; ++i)
       result.row(i).back() = constants[i % constants.size()];
     for (const LinearTerm& term : linear.terms)
-      add_term(term.weight, values_[term.operand], result);
+      add_term(term.weight, values_[term.operand], result, ask());
     values_[linear.result] = std::move(result);
+  }
+
+  // Whether to go on: what no lookup counts tells the run's progress nothing new, but may take
+  // long.
+  ProgressCallback ask() {
+    using Clock = std::chrono::steady_clock;
+    return [this, last = Clock::time_point()](std::size_t, std::size_t) mutable {
+      const Clock::time_point now = Clock::now();
+      if (now - last < kAskInterval) return;
+      last = now;
+      progress_.advance(0);
+    };
   }
 
   static void add_to_bodies(Torus offset, LweBatch& x) {

@@ -317,6 +317,26 @@ TEST(Executors, AgreeOnSignNetworks) {
   }
 }
 
+// Nothing but its callback stops a run, and a layer of sums may take as long as one of lookups.
+TEST(Executors, LinearLayersAskWhetherToGoOn) {
+  SecretGenerator random;
+  const Keys keys = Keys::make({kInsecure}, random);
+  const std::size_t width = 8;
+  const Circuit circuit = make_sign_network(1, width, 3);
+  const Plan plan = make_plan(circuit, {}, only(kInsecure));
+  const LweBatch x = expand(encrypt(keys.secret, std::vector<Torus>(width), random));
+  for (std::size_t lookups = 0; lookups < 3 * width; lookups += width) {
+    struct Stop {};
+    // The last lookup of a layer reports it as well; what comes before the next one is the sums.
+    std::size_t calls = 0;
+    const auto progress = [&](std::size_t done, std::size_t) {
+      if (done == lookups && ++calls == (lookups == 0 ? 1 : 2)) throw Stop{};
+      EXPECT_LE(done, lookups);
+    };
+    EXPECT_THROW(run_encrypted(circuit, plan, keys.evaluation, {x}, progress), Stop) << lookups;
+  }
+}
+
 TEST(Long, SignNetworkAt128Bits) {
   SecretGenerator random;
   const Circuit circuit = make_sign_network(1, 15, 2);

@@ -5,6 +5,7 @@
 
 #include "circuit/circuit.h"
 #include "tfhe/ciphertext.h"
+#include "torusml/progress.h"
 
 namespace torusml {
 
@@ -14,7 +15,8 @@ inline PhaseBlock make_block(std::size_t elements, std::size_t lanes) {
   return PhaseBlock(LweDimension{static_cast<std::uint32_t>(lanes - 1)}, elements);
 }
 
-// sums += weight * x, modulo 2^64. Parallel inside.
-void add_term(const Weight& weight, const LweBatch& x, LweBatch& sums);
+// sums += weight * x, modulo 2^64. Parallel inside; progress as in add_product.
+void add_term(const Weight& weight, const LweBatch& x, LweBatch& sums,
+              const ProgressCallback& progress = {});
 
 }  // namespace torusml

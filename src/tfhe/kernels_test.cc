@@ -10,40 +10,23 @@
 #include <cstdio>
 #include <random>
 
+#include "tfhe/testing/on_target.h"
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
 
-// Returns to the machine's best instruction set at the end of a test.
-struct TargetReset {
-  ~TargetReset() { set_target(""); }
-};
-
 class KernelsOnTarget : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    const auto targets = compiled_targets();
-    const auto found = std::find_if(targets.begin(), targets.end(),
-                                    [](const auto& target) { return target.name == GetParam(); });
-    if (!found->runnable) {
-      std::printf("not run: this machine lacks %s\n", GetParam().c_str());
-      GTEST_SKIP();
-    }
-    set_target(GetParam());
+    if (!target_.use(GetParam())) GTEST_SKIP();
     ASSERT_STREQ(current_kernels().target, GetParam().c_str());
   }
-  TargetReset reset_;
+  OnTarget target_;
   std::mt19937_64 random_{7};
 };
 
-std::vector<std::string> names() {
-  std::vector<std::string> result;
-  for (const auto& target : compiled_targets()) result.push_back(target.name);
-  return result;
-}
-
-INSTANTIATE_TEST_SUITE_P(Targets, KernelsOnTarget, testing::ValuesIn(names()),
+INSTANTIATE_TEST_SUITE_P(Targets, KernelsOnTarget, testing::ValuesIn(target_names()),
                          [](const auto& info) { return info.param; });
 
 using Values = std::vector<double>;
@@ -357,7 +340,7 @@ TEST_P(KernelsOnTarget, SubtractProductsIsAMatrixProduct) {
 }
 
 TEST(Targets, AreNamedAndForced) {
-  TargetReset reset;
+  const OnTarget reset;
   const auto targets = compiled_targets();
   ASSERT_FALSE(targets.empty());
   EXPECT_TRUE(targets[0].runnable);

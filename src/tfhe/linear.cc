@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/progress.h"
 #include "base/threads.h"
 #include "tfhe/linear_kernels.h"
 #include "torusml/error.h"
@@ -35,12 +36,15 @@ bool fit_32_bits(std::span<const std::int64_t> weights) {
 // for one word of a unit.
 template <class Body>
 void for_strips(std::size_t rows, std::size_t columns, std::size_t products,
-                std::size_t panel_words, const LweBatch& x, LweBatch& sums, const Body& body) {
+                std::size_t panel_words, const LweBatch& x, LweBatch& sums,
+                const ProgressCallback& progress, const Body& body) {
   const std::size_t pitch = x.dimension.value + std::size_t{1};
   const std::size_t strips = (pitch + kStripWords - 1) / kStripWords;
   const std::size_t total = sums.count / rows * strips;
   const std::size_t of_task = 1 + kTaskProducts / ((products + columns + rows) * kStripWords);
-  parallel_for((total + of_task - 1) / of_task, [&](std::size_t task) {
+  const std::size_t tasks = (total + of_task - 1) / of_task;
+  ProgressCounter counter(progress, tasks);
+  parallel_for(tasks, [&](std::size_t task) {
     AlignedBuffer<Torus> panel(panel_words);
     const std::size_t end = std::min(total, (task + 1) * of_task);
     for (std::size_t i = task * of_task; i < end; ++i) {
@@ -49,6 +53,7 @@ void for_strips(std::size_t rows, std::size_t columns, std::size_t products,
                                sums.words.data() + unit * rows * pitch + first, pitch,
                                std::min(kStripWords, pitch - first)});
     }
+    counter.advance();
   });
 }
 
@@ -85,18 +90,20 @@ void add_wide(const SparseMatrix& matrix, const Strip& strip) {
 
 }  // namespace
 
-void add_product(const DenseMatrix& matrix, const LweBatch& x, LweBatch& sums) {
+void add_product(const DenseMatrix& matrix, const LweBatch& x, LweBatch& sums,
+                 const ProgressCallback& progress) {
   check_units(matrix.rows, matrix.columns, x, sums);
   const bool narrow = fit_32_bits(matrix.weights);
   const LinearKernels& kernels = current_linear_kernels();
   for_strips(matrix.rows, matrix.columns, matrix.weights.size(),
-             narrow ? dense_panel_words(matrix.columns) : 0, x, sums,
+             narrow ? dense_panel_words(matrix.columns) : 0, x, sums, progress,
              [&](Torus* panel, const Strip& strip) {
                narrow ? kernels.add_dense(matrix, strip, panel) : add_wide(matrix, strip);
              });
 }
 
-void add_product(const SparseMatrix& matrix, const LweBatch& x, LweBatch& sums) {
+void add_product(const SparseMatrix& matrix, const LweBatch& x, LweBatch& sums,
+                 const ProgressCallback& progress) {
   check_units(matrix.rows, matrix.columns, x, sums);
   const bool narrow = fit_32_bits(matrix.weights);
   const LinearKernels& kernels = current_linear_kernels();
@@ -104,7 +111,7 @@ void add_product(const SparseMatrix& matrix, const LweBatch& x, LweBatch& sums) 
   for (std::size_t row = 0; row < matrix.rows; ++row)
     entries += matrix.end_entry(row) - matrix.first_entry(row);
   for_strips(matrix.rows, matrix.columns, entries, narrow ? sparse_panel_words(matrix.columns) : 0,
-             x, sums, [&](Torus* panel, const Strip& strip) {
+             x, sums, progress, [&](Torus* panel, const Strip& strip) {
                narrow ? kernels.add_sparse(matrix, strip, panel) : add_wide(matrix, strip);
              });
 }
@@ -113,7 +120,7 @@ void add_multiple(std::int64_t factor, const LweBatch& x, LweBatch& sums) {
   check_units(1, 1, x, sums);
   if (factor == 0) return;
   const LinearKernels& kernels = current_linear_kernels();
-  for_strips(1, 1, 1, 0, x, sums, [&](Torus*, const Strip& strip) {
+  for_strips(1, 1, 1, 0, x, sums, {}, [&](Torus*, const Strip& strip) {
     kernels.add_multiple(factor, strip.x, strip.words, strip.sums);
   });
 }

@@ -17,6 +17,7 @@
 #include <span>
 
 #include "tfhe/ciphertext.h"
+#include "torusml/progress.h"
 
 namespace torusml {
 
@@ -41,9 +42,13 @@ struct SparseMatrix {
   }
 };
 
-// Error wrong_shape when the batches do not have whole units, the same number of both.
-void add_product(const DenseMatrix& matrix, const LweBatch& x, LweBatch& sums);
-void add_product(const SparseMatrix& matrix, const LweBatch& x, LweBatch& sums);
+// Error wrong_shape when the batches do not have whole units, the same number of both. progress
+// counts tasks, of some 2^17 multiply-adds each; what it throws stops the product, and `sums` are
+// good for nothing then.
+void add_product(const DenseMatrix& matrix, const LweBatch& x, LweBatch& sums,
+                 const ProgressCallback& progress = {});
+void add_product(const SparseMatrix& matrix, const LweBatch& x, LweBatch& sums,
+                 const ProgressCallback& progress = {});
 // sums += factor * x
 void add_multiple(std::int64_t factor, const LweBatch& x, LweBatch& sums);
 

@@ -11,21 +11,11 @@
 #include "base/threads.h"
 #include "tfhe/kernels.h"
 #include "tfhe/linear_kernels.h"
+#include "tfhe/testing/on_target.h"
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
-
-// Returns to the machine's best instruction set at the end of a test.
-struct TargetReset {
-  ~TargetReset() { set_target(""); }
-};
-
-std::vector<std::string> names() {
-  std::vector<std::string> result;
-  for (const auto& target : compiled_targets()) result.push_back(target.name);
-  return result;
-}
 
 // One matrix in both forms; in the sparse one each row has a pattern of its own, at an odd shift.
 struct Matrix {
@@ -52,14 +42,7 @@ struct Matrix {
 class LinearOnTarget : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    const auto targets = compiled_targets();
-    const auto found = std::find_if(targets.begin(), targets.end(),
-                                    [](const auto& target) { return target.name == GetParam(); });
-    if (!found->runnable) {
-      std::printf("not run: this machine lacks %s\n", GetParam().c_str());
-      GTEST_SKIP();
-    }
-    set_target(GetParam());
+    if (!target_.use(GetParam())) GTEST_SKIP();
     ASSERT_STREQ(current_linear_kernels().target, GetParam().c_str());
   }
 
@@ -115,11 +98,11 @@ class LinearOnTarget : public testing::TestWithParam<std::string> {
     ASSERT_TRUE(std::ranges::equal(sums.words, expected.words)) << "sparse";
   }
 
-  TargetReset reset_;
+  OnTarget target_;
   std::mt19937_64 random_{7};
 };
 
-INSTANTIATE_TEST_SUITE_P(Targets, LinearOnTarget, testing::ValuesIn(names()),
+INSTANTIATE_TEST_SUITE_P(Targets, LinearOnTarget, testing::ValuesIn(target_names()),
                          [](const auto& info) { return info.param; });
 
 TEST_P(LinearOnTarget, RandomShapesAndWidths) {

@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "checkerboard"))
 torch = pytest.importorskip("torch")
 pytest.importorskip("brevitas")
 
-from data import NOISE, checkerboard, colour, oracle_accuracy  # noqa: E402
-from experiments import CASES, Bound, trained  # noqa: E402
+from data import BORDERS, NOISE, checkerboard, colour, oracle_accuracy  # noqa: E402
+from experiments import CASES, Bound, separating_range, trained  # noqa: E402
 from integers import accumulator_bits, layer_integers, scales, signed_bits  # noqa: E402
 from networks import PrunedQuantNet, QuantSimpleNet, SimpleNet  # noqa: E402
 from training import TrainingSettings, accuracy, logits, train  # noqa: E402
@@ -77,14 +77,21 @@ def test_integers_times_scales_plus_bias_are_the_network():
 def test_bounded_experiments_keep_their_bound(tmp_path):
     board = checkerboard(seed=0)
     (case,) = CASES["b"]
-    network = train(case.make, board.train, 0, BRIEF, after_epoch=case.after_epoch)
-    bits = accumulator_bits(layer_integers(network, board.train.points))
-    assert all(bits[layer] <= case.after_epoch.bits[layer] for layer in bits)
+    network = train(lambda: case.make(board.train), board.train, 0, BRIEF, after_epoch=case.after_epoch)
+    assert max(accumulator_bits(layer_integers(network, board.train.points)).values()) <= case.after_epoch.bits
     torch.save(network.state_dict(), tmp_path / f"{case.name}-seed0.pt")
     again = trained(case, 0, board, tmp_path)
     assert np.array_equal(logits(again, board.test.points), logits(network, board.test.points))
-    tight = train(case.make, board.train, 0, BRIEF, after_epoch=Bound(6, start=0.5))
-    assert max(accumulator_bits(layer_integers(tight, board.train.points)).values()) <= 6
+    tight = train(lambda: case.make(board.train), board.train, 0, BRIEF, after_epoch=Bound({"fc1": 6, "fc2": 6}, 0.5))
+    bits = accumulator_bits(layer_integers(tight, board.train.points))
+    assert max(bits["fc1"], bits["fc2"]) <= 6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_steps_of_the_input_end_where_the_squares_do(seed):
+    step = separating_range(checkerboard(seed).train, bits=3) / 4
+    edges = (np.arange(-4, 3) + 0.5) * step
+    assert np.abs(edges[:, None] - BORDERS).min(axis=0).max() < 0.005
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,35 @@ def test_bits_by_role():
             to_qat(made("mlp")[0], bits=wrong)
 
 
+@pytest.mark.parametrize("name", ["mlp", "functional", "residual", "two inputs"])
+def test_input_range_is_fixed(name):
+    net, inputs = made(name)
+    twin = train_briefly(to_qat(net, bits=4, input_range=0.6), inputs)
+    quantizers = [module for key, module in twin.named_modules() if key.startswith("input_quant") and key.count(".") == 0]
+    assert len(quantizers) == len(inputs)
+    for quantizer in quantizers:
+        assert not list(quantizer.parameters())
+        assert float(quantizer.act_quant.scale()) == pytest.approx(0.6 / 8)
+    module = compile_brevitas_qat_model(twin, inputs if len(inputs) > 1 else inputs[0])
+    for quantizer in module.input_quantizers:
+        assert quantizer.scale == pytest.approx(0.6 / 8)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(0, errors.InvalidArgument), (-1.5, errors.InvalidArgument), (float("nan"), errors.InvalidArgument),
+     (float("inf"), errors.InvalidArgument), ("1", errors.RefusedType), (True, errors.RefusedType)],
+)  # fmt: skip
+def test_input_range_has_to_be_a_number_above_0(value, error):
+    with pytest.raises(error, match="input_range"):
+        to_qat(made("mlp")[0], input_range=value)
+
+
+def test_input_range_needs_an_input_to_quantize():
+    with pytest.raises(errors.InvalidArgument, match="input_range"):
+        to_qat(to_qat(made("mlp")[0]), input_range=1.0)
+
+
 def test_twins_can_be_copied_and_stored():
     for name in ("mlp", "functional", "residual"):
         net, inputs = made(name)

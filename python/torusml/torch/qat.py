@@ -11,6 +11,7 @@ replacements.
 from __future__ import annotations
 
 import copy
+import math
 import numbers
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ def to_qat(
     bits: int | dict[str, int] = 3,
     non_zero: int | dict[str, int] | None = None,
     *,
+    input_range: float | None = None,
     per_channel: bool = False,
     return_quant_tensor: bool = False,
 ) -> nn.Module:
@@ -55,8 +57,10 @@ def to_qat(
 
     bits: of weights and activations, or a dictionary of op_weights, op_inputs (activations) and model_inputs (op_inputs
     unless given). non_zero: how many inputs of each neuron stay, those of the largest weights; the others are pruned by
-    masks of torch.nn.utils.prune. A dictionary says it by layer name. per_channel: a weight scale for each output channel.
-    return_quant_tensor: Brevitas' quantizers hand on their integers beside the values; only for networks of modules.
+    masks of torch.nn.utils.prune. A dictionary says it by layer name. input_range: quantizers of the network's inputs go
+    from -input_range to the step below input_range, and stay so; unless given, training finds it. per_channel: a weight
+    scale for each output channel. return_quant_tensor: Brevitas' quantizers hand on their integers beside the values; only
+    for networks of modules.
 
     Linear and Conv become QuantLinear and QuantConv, ReLU, Sigmoid, Tanh and Hardtanh their quantized kin where a linear map
     reads them; behind other modules, before modules that read a function's result, and at the inputs QuantIdentity is called
@@ -72,7 +76,9 @@ def to_qat(
     widths = _widths(bits)
     twin = _copy_of(model)
     plan = _Plan(Trace(twin))
-    twin = _Rewriter(twin, plan, widths, per_channel, return_quant_tensor).run()
+    if input_range is not None and not plan.inputs:
+        raise InvalidArgument("no quantizer is added at an input", "input_range", "a network that reads floats")
+    twin = _Rewriter(twin, plan, widths, per_channel, return_quant_tensor, _checked_range(input_range)).run()
     if non_zero is not None:
         _prune(twin, non_zero)
     return twin.train(model.training)
@@ -115,9 +121,18 @@ class _Plan:
 
 
 class _Rewriter:
-    def __init__(self, twin: nn.Module, plan: _Plan, widths: dict[str, int], per_channel: bool, quant_tensors: bool):
+    def __init__(
+        self,
+        twin: nn.Module,
+        plan: _Plan,
+        widths: dict[str, int],
+        per_channel: bool,
+        quant_tensors: bool,
+        input_range: float | None,
+    ):
         self.twin, self.plan, self.trace = twin, plan, plan.trace
         self.widths, self.per_channel, self.quant_tensors = widths, per_channel, quant_tensors
+        self.input_range = input_range
 
     def run(self) -> nn.Module:
         names = {node.target for node in self.trace.graph.nodes if node.op == "call_module"}
@@ -186,12 +201,15 @@ class _Rewriter:
         )
 
     def _identity(self, is_signed: bool, role: str = "op_inputs") -> qnn.QuantIdentity:
+        scaling: dict[str, Any] = {"act_collect_stats_steps": OBSERVED_BATCHES}
+        if role == "model_inputs" and self.input_range is not None:
+            scaling = {"scaling_impl_type": "const", "scaling_init": self.input_range}
         return self._to_device(
             qnn.QuantIdentity(
                 bit_width=self.widths[role],
                 act_quant=Int8ActPerTensorFloat if is_signed else Uint8ActPerTensorFloat,
                 return_quant_tensor=self.quant_tensors,
-                act_collect_stats_steps=OBSERVED_BATCHES,
+                **scaling,
             )
         )
 
@@ -333,6 +351,16 @@ def _without_results(model: nn.Module) -> Iterator[None]:
     finally:
         for module, weight in kept:
             module.weight = weight
+
+
+def _checked_range(input_range: float | None) -> float | None:
+    if input_range is None:
+        return None
+    if isinstance(input_range, bool) or not isinstance(input_range, numbers.Real):
+        raise RefusedType(f"a number expected, got {type(input_range).__name__}", "input_range")
+    if not (math.isfinite(input_range) and input_range > 0):
+        raise InvalidArgument(f"{input_range} is no range", "input_range", "a number above 0")
+    return float(input_range)
 
 
 def _widths(bits: int | dict[str, int]) -> dict[str, int]:
