@@ -16,7 +16,8 @@
 #include "artifact/describe.h"
 #include "artifact/files.h"
 #include "artifact/sample_model.h"
-#include "artifact/testing/code_of.h"
+#include "base/testing/errors.h"
+#include "base/testing/released_secrets.h"
 #include "circuit/text.h"
 #include "torusml/error.h"
 
@@ -286,24 +287,13 @@ TEST_F(Folder, KeysWithoutBootstrapHaveEmptySections) {
 
 // The image of a secret key in memory is wiped before it is freed, after writing and after reading.
 TEST_F(Folder, SecretImagesAreWiped) {
-  static int blocks;
-  static bool clean;
-  blocks = 0;
-  clean = true;
-  {
-    const SecretKeySet keys = sample_secret_keys();
-    set_secret_release_hook([](const void* pointer, std::size_t size) {
-      ++blocks;
-      const auto* bytes = static_cast<const std::uint8_t*>(pointer);
-      clean = clean && std::all_of(bytes, bytes + size, [](std::uint8_t b) { return b == 0; });
-    });
-    save_secret_keys(keys, file("client.key"), true);
-    EXPECT_EQ(blocks, 1);  // the key, packed
-    load_secret_keys(file("client.key"));
-    EXPECT_EQ(blocks, 3);  // again, and unpacked
-  }
-  set_secret_release_hook({});
-  EXPECT_TRUE(clean);
+  const SecretKeySet keys = sample_secret_keys();
+  const ReleasedSecrets released;
+  save_secret_keys(keys, file("client.key"), true);
+  EXPECT_EQ(released.blocks(), 1u);  // the key, packed
+  load_secret_keys(file("client.key"));
+  EXPECT_EQ(released.blocks(), 3u);  // again, and unpacked
+  EXPECT_EQ(released.not_zero(), 0u);
 }
 
 TEST_F(Folder, EvaluationKeysComeBackTheSame) {

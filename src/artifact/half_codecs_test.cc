@@ -5,7 +5,7 @@
 #include "artifact/codecs.h"
 #include "artifact/container.h"
 #include "artifact/sample_model.h"
-#include "artifact/testing/code_of.h"
+#include "base/testing/errors.h"
 #include "circuit/text.h"
 #include "torusml/error.h"
 

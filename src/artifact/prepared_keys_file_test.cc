@@ -22,6 +22,7 @@
 
 #include "base/file_mapping.h"
 #include "base/memory.h"
+#include "base/testing/errors.h"
 #include "random/test_seed.h"
 #include "tfhe/kernels.h"
 #include "tfhe/secret_keys.h"
@@ -121,17 +122,6 @@ unsigned mode_of(const std::string& path) {
   struct stat status;
   EXPECT_EQ(stat(path.c_str(), &status), 0);
   return status.st_mode & 0777;
-}
-
-std::string refusal(ErrorCode code, const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown; " << error_code_name(code) << " is due";
-  return "";
 }
 
 void expect_same_parts(const EvaluationKeys& a, const EvaluationKeys& b) {
@@ -318,7 +308,7 @@ TEST_F(PreparedKeys, OtherKeysAreRefused) {
   Keys others(with_trace(), 2);
   const PreparedKeysFile other(others.seeded);
   EXPECT_NE(other.name(), file_.name());
-  const std::string text = refusal(ErrorCode::wrong_key, [&] { other.map(path_); });
+  const std::string text = error_text(ErrorCode::wrong_key, [&] { other.map(path_); });
   EXPECT_NE(text.find("it was made of the keys "), std::string::npos) << text;
   // One bit anywhere in the keys gives another file.
   const auto name_with = [&](const std::function<void(SeededEvaluationKeys&)>& change) {
@@ -340,7 +330,7 @@ TEST_F(PreparedKeys, AnotherInstructionSetHasAnotherFile) {
     if (!target.runnable || target.name == best) continue;
     set_target(target.name);
     EXPECT_NE(PreparedKeysFile(keys_.seeded).name(), name);
-    refusal(ErrorCode::file_version, [&] { file_.map(path_); });
+    error_text(ErrorCode::file_version, [&] { file_.map(path_); });
     set_target("");
   }
 }
@@ -349,24 +339,24 @@ TEST_F(PreparedKeys, AnotherInstructionSetHasAnotherFile) {
 TEST_F(PreparedKeys, NumbersThatThisProgramWouldNotMakeAreRefused) {
   const Keys others(with_trace(), 2);
   file_.save(EvaluationKeys::prepare(others.seeded), path_);
-  const std::string text = refusal(ErrorCode::file_version, [&] { file_.map(path_); });
+  const std::string text = error_text(ErrorCode::file_version, [&] { file_.map(path_); });
   EXPECT_NE(text.find("other numbers"), std::string::npos) << text;
 }
 
 TEST_F(PreparedKeys, PlacesThatCannotBeUsed) {
   const EvaluationKeys prepared = EvaluationKeys::prepare(keys_.seeded);
-  refusal(ErrorCode::file_unwritable, [&] { file_.save(prepared, folder_.file("no/keys")); });
-  refusal(ErrorCode::file_unwritable, [&] { file_.save(prepared, folder_.path()); });
-  refusal(ErrorCode::file_unreadable, [&] { file_.map(folder_.file("none")); });
-  refusal(ErrorCode::file_unreadable, [&] { file_.map(folder_.path()); });
-  refusal(ErrorCode::file_unreadable, [&] { file_.map("/dev/zero"); });
+  error_text(ErrorCode::file_unwritable, [&] { file_.save(prepared, folder_.file("no/keys")); });
+  error_text(ErrorCode::file_unwritable, [&] { file_.save(prepared, folder_.path()); });
+  error_text(ErrorCode::file_unreadable, [&] { file_.map(folder_.file("none")); });
+  error_text(ErrorCode::file_unreadable, [&] { file_.map(folder_.path()); });
+  error_text(ErrorCode::file_unreadable, [&] { file_.map("/dev/zero"); });
 }
 
 TEST_F(PreparedKeys, KeysOfTheWrongSizeAreRefused) {
   SeededEvaluationKeys wrong = keys_.seeded;
   wrong.trace_bodies.pop_back();
-  refusal(ErrorCode::wrong_key, [&] { PreparedKeysFile{wrong}; });
-  refusal(ErrorCode::wrong_key, [&] { load_prepared_keys(wrong, folder_.path()); });
+  error_text(ErrorCode::wrong_key, [&] { PreparedKeysFile{wrong}; });
+  error_text(ErrorCode::wrong_key, [&] { load_prepared_keys(wrong, folder_.path()); });
 }
 
 // Files of a folder.

@@ -13,6 +13,7 @@
 #include "base/human.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "base/testing/released_secrets.h"
 #include "base/threads.h"
 #include "torusml/error.h"
 #include "torusml/tensor.h"
@@ -44,24 +45,15 @@ TEST(Memory, BuffersAreAlignedAndZero) {
 }
 
 TEST(Memory, SecretsAreWipedBeforeTheyAreFreed) {
-  static std::atomic<int> released;
-  static std::atomic<bool> all_zero;
-  released = 0;
-  all_zero = true;
-  set_secret_release_hook([](const void* pointer, std::size_t bytes) {
-    ++released;
-    const auto* byte = static_cast<const std::uint8_t*>(pointer);
-    if (!std::all_of(byte, byte + bytes, [](std::uint8_t b) { return b == 0; })) all_zero = false;
-  });
+  const ReleasedSecrets released;
   {
     SecretBuffer<std::uint64_t> secret(1000);
     std::ranges::fill(std::span<std::uint64_t>(secret), 0x0123456789abcdef);
     SecretBuffer<std::uint64_t> moved = std::move(secret);
     EXPECT_EQ(moved[999], 0x0123456789abcdefu);
   }
-  set_secret_release_hook({});
-  EXPECT_EQ(released, 1);
-  EXPECT_TRUE(all_zero);
+  EXPECT_EQ(released.blocks(), 1u);
+  EXPECT_EQ(released.not_zero(), 0u);
 }
 
 TEST(Threads, EveryIndexRunsOnceAndExceptionsComeBack) {

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "artifact/sample_model.h"
+#include "base/testing/errors.h"
 #include "tfhe/ciphertext.h"
 #include "torusml/error.h"
 
@@ -32,16 +33,6 @@ EncryptedOutputs echo(const EncryptedInputs& inputs) {
   for (const EncryptedInput& tensor : inputs.tensors)
     outputs.tensors.push_back({"y", tensor.shape, 64, expand(tensor.ciphertexts)});
   return outputs;
-}
-
-void expect_error(ErrorCode code, const std::string& text, const std::function<void()>& action) {
-  try {
-    action();
-    FAIL() << "no error: " << text;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
-  }
 }
 
 TEST(ModelClient, WhatIsEncryptedIsDecrypted) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 
+#include "base/testing/errors.h"
 #include "compiler/quantized_module.h"
 #include "parameters/noise.h"
 #include "quantization/test_graph.h"
@@ -13,15 +14,6 @@
 
 namespace torusml {
 namespace {
-
-ErrorCode code_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return ErrorCode::internal;
-}
 
 const Rounding kExact{6, RoundingMethod::exact}, kApproximate{6, RoundingMethod::approximate};
 

@@ -4,24 +4,13 @@
 
 #include <cmath>
 
+#include "base/testing/errors.h"
 #include "importer/model_builder.h"
 #include "importer/onnx.h"
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
-
-template <class Body>
-std::string failure(ErrorCode code, Body body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    EXPECT_EQ(error_code_name(error.code()), error_code_name(code)) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
-}
 
 bool has(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
@@ -77,7 +66,7 @@ TEST(Evaluate, ComputesEveryTensor) {
 TEST(Evaluate, RefusesBadInputs) {
   const FloatGraph graph = network();
   const auto refuse = [&](ErrorCode code, std::vector<Tensor<double>> inputs) {
-    return failure(code, [&] { evaluate(graph, inputs); });
+    return error_text(code, [&] { evaluate(graph, inputs); });
   };
   EXPECT_TRUE(has(refuse(ErrorCode::wrong_shape, {{{2, 3}, std::vector<double>(6)}}), "'x'"));
   refuse(ErrorCode::wrong_shape, {});
@@ -96,10 +85,10 @@ TEST(Evaluate, NamesTheNodeOfANonFiniteValue) {
                                                  .output("y")
                                                  .model(),
                                              "m");
-  EXPECT_TRUE(has(failure(ErrorCode::non_finite_value,
-                          [&] {
-                            evaluate(graph, {{{1, 2}, {1, 0}}});
-                          }),
+  EXPECT_TRUE(has(error_text(ErrorCode::non_finite_value,
+                             [&] {
+                               evaluate(graph, {{{1, 2}, {1, 0}}});
+                             }),
                   "node 'logarithm' (Log)"));
 }
 
@@ -109,12 +98,12 @@ TEST(Evaluate, RefusesNodesThatItDoesNotKnow) {
   node.name = "n";
   node.op_type = "LSTM";
   EXPECT_TRUE(
-      has(failure(ErrorCode::unsupported_operator, [&] { evaluate_node(node, {&x}); }), "'n'"));
+      has(error_text(ErrorCode::unsupported_operator, [&] { evaluate_node(node, {&x}); }), "'n'"));
   node.op_type = "Add";
-  failure(ErrorCode::invalid_model, [&] { evaluate_node(node, {&x}); });
-  failure(ErrorCode::invalid_model, [&] { evaluate_node(node, {&x, nullptr}); });
+  error_text(ErrorCode::invalid_model, [&] { evaluate_node(node, {&x}); });
+  error_text(ErrorCode::invalid_model, [&] { evaluate_node(node, {&x, nullptr}); });
   node.op_type = "Not";
-  failure(ErrorCode::wrong_dtype, [&] { evaluate_node(node, {&x}); });
+  error_text(ErrorCode::wrong_dtype, [&] { evaluate_node(node, {&x}); });
 }
 
 TEST(IsUnivariate, LooksAtOperandsAndShapes) {
@@ -162,7 +151,7 @@ TEST(ElementwiseTail, OfARootIsEmpty) {
 TEST(ElementwiseTail, RefusesWhatIsNoFunctionOfOneRoot) {
   const FloatGraph graph = network();
   const auto refuse = [&](ErrorCode code, const char* tensor, std::set<std::string> roots) {
-    return failure(code, [&] { elementwise_tail(graph, tensor, roots); });
+    return error_text(code, [&] { elementwise_tail(graph, tensor, roots); });
   };
   const std::string two = refuse(ErrorCode::not_supported, "z", {"h", "x"});
   EXPECT_TRUE(has(two, "(node '") && has(two, "'h'") && has(two, "'x'")) << two;
@@ -170,7 +159,7 @@ TEST(ElementwiseTail, RefusesWhatIsNoFunctionOfOneRoot) {
   EXPECT_TRUE(has(refuse(ErrorCode::not_supported, "rx", {"h"}), "input 'x'"));
   refuse(ErrorCode::not_supported, "w", {"h"});
   EXPECT_TRUE(has(refuse(ErrorCode::invalid_argument, "ghost", {"h"}), "'ghost'"));
-  failure(ErrorCode::wrong_shape, [&] {
+  error_text(ErrorCode::wrong_shape, [&] {
     evaluate_tail(graph, elementwise_tail(graph, "y", {"h"}),
                   {ElementType::floating, {{1, 3}, {1, 2, 3}}});
   });
@@ -184,11 +173,12 @@ TEST(ElementwiseTail, NamesTheNodeOfANonFiniteValue) {
                                            .model(),
                                        "m");
   const ElementwiseTail tail = elementwise_tail(graph, "y", {"x"});
-  EXPECT_TRUE(has(failure(ErrorCode::non_finite_value,
-                          [&] {
-                            evaluate_tail(graph, tail, {ElementType::floating, {{1, 1}, {1000}}});
-                          }),
-                  "growth"));
+  EXPECT_TRUE(
+      has(error_text(ErrorCode::non_finite_value,
+                     [&] {
+                       evaluate_tail(graph, tail, {ElementType::floating, {{1, 1}, {1000}}});
+                     }),
+          "growth"));
 }
 
 }  // namespace

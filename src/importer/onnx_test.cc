@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/testing/errors.h"
 #include "importer/model_builder.h"
 #include "importer/operators.h"
 #include "torusml/error.h"
@@ -20,21 +21,8 @@ namespace fs = std::filesystem;
 
 FloatGraph import(const std::string& bytes) { return import_onnx_bytes(bytes, "model"); }
 
-// Runs `body`, which must throw a torusml::Error of the code; gives back its text.
-template <class Body>
-std::string failure(ErrorCode code, Body body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    EXPECT_EQ(error_code_name(error.code()), error_code_name(code)) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "no error";
-  return "";
-}
-
 std::string import_failure(ErrorCode code, const std::string& bytes) {
-  return failure(code, [&] { import(bytes); });
+  return error_text(code, [&] { import(bytes); });
 }
 
 std::string import_failure(ErrorCode code, const GraphBuilder& graph) {
@@ -68,8 +56,8 @@ TEST(OnnxFile, RefusesWhatIsNoModel) {
   import_failure(ErrorCode::file_foreign, std::string(100, '\0'));
   import_failure(ErrorCode::file_corrupt,
                  relu().model() + "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff");
-  failure(ErrorCode::file_unreadable, [] { import_onnx("no/such/model.onnx"); });
-  failure(ErrorCode::file_unreadable, [] { import_onnx(TORUSML_SOURCE_DIR); });
+  error_text(ErrorCode::file_unreadable, [] { import_onnx("no/such/model.onnx"); });
+  error_text(ErrorCode::file_unreadable, [] { import_onnx(TORUSML_SOURCE_DIR); });
 }
 
 // Cut at every byte: inside a field the file is truncated; between fields something is missing.
@@ -594,7 +582,7 @@ class ExternalData : public testing::Test {
   }
   std::string refusal(ErrorCode code,
                       std::vector<std::pair<std::string, std::string>> entries) const {
-    return failure(code, [&] { import_with(std::move(entries)); });
+    return error_text(code, [&] { import_with(std::move(entries)); });
   }
 
   fs::path folder_;
@@ -650,7 +638,7 @@ TEST_F(ExternalData, ChecksSizes) {
 }
 
 TEST_F(ExternalData, IsRefusedWithoutAFile) {
-  failure(ErrorCode::path_outside_model_folder, [&] {
+  error_text(ErrorCode::path_outside_model_folder, [&] {
     import(graph({{ "location", "weights/w.bin" }}).model());
   });
 }

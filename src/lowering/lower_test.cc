@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/testing/errors.h"
 #include "circuit/norms.h"
 #include "circuit/passes.h"
 #include "lowering/reference.h"
@@ -18,16 +19,6 @@
 
 namespace torusml {
 namespace {
-
-template <class Call>
-Error error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error;
-  }
-  return {ErrorCode::internal, "no error"};
-}
 
 bool contains(const Error& error, const std::string& text) {
   return std::string(error.what()).find(text) != std::string::npos;

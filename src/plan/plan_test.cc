@@ -6,6 +6,7 @@
 #include <cmath>
 #include <random>
 
+#include "base/testing/errors.h"
 #include "circuit/passes.h"
 #include "circuit/text.h"
 #include "parameters/cost.h"
@@ -59,16 +60,6 @@ Circuit mixed() {
                    {"second", Lut{2, {second}, {3}}},
                    {"y", Output{3}}};
   return circuit;
-}
-
-template <class Function>
-Error error_of(Function&& function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    return error;
-  }
-  return Error(ErrorCode::internal, "no error");
 }
 
 TEST(Encoding, RoundTripsAtBothEnds) {

@@ -6,22 +6,13 @@
 
 #include <cmath>
 
+#include "base/testing/errors.h"
 #include "quantization/quantize.h"
 #include "quantization/test_graph.h"
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
-
-template <class Call>
-Error error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error;
-  }
-  return {ErrorCode::internal, "no error"};
-}
 
 bool contains(const Error& error, const std::string& text) {
   return std::string(error.what()).find(text) != std::string::npos;

@@ -7,22 +7,13 @@
 #include <cmath>
 #include <limits>
 
+#include "base/testing/errors.h"
 #include "quantization/test_graph.h"
 #include "quantization/weight_quantization.h"
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
-
-template <class Call>
-Error error_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error;
-  }
-  return {ErrorCode::internal, "no error"};
-}
 
 bool contains(const Error& error, const std::string& text) {
   return std::string(error.what()).find(text) != std::string::npos;

@@ -8,6 +8,7 @@
 #include <limits>
 #include <numeric>
 
+#include "base/testing/errors.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -20,16 +21,6 @@ const std::vector<double> kValues{0.195254015709299,    0.8607574654896779,   0.
                                   0.17953273198758746,  -0.30538080264438117, 0.5835764522666245,
                                   -0.24965115494922996, 1.567092003128319,    1.8546510420041171,
                                   -0.4662339246968892};
-
-template <class Call>
-ErrorCode code_of(const Call& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.code();
-  }
-  return ErrorCode::internal;
-}
 
 TEST(UniformQuantizer, GoldenSevenBits) {
   const UniformQuantizer q = UniformQuantizer::fit({.n_bits = 7}, kValues);

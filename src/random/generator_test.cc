@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/memory.h"
+#include "base/testing/released_secrets.h"
 #include "random/aes_ctr.h"
 #include "random/gaussian.h"
 #include "random/test_seed.h"
@@ -242,22 +243,14 @@ TEST(Gaussian, RefusesSigmasOutsideItsRange) {
 }
 
 TEST(SecretGenerator, WipesItsScratch) {
-  static std::size_t released, not_zero;
-  released = not_zero = 0;
-  set_secret_release_hook([](const void* pointer, std::size_t bytes) {
-    released += bytes;
-    const auto* data = static_cast<const unsigned char*>(pointer);
-    not_zero += static_cast<std::size_t>(
-        std::count_if(data, data + bytes, [](unsigned char byte) { return byte != 0; }));
-  });
+  const ReleasedSecrets released;
   {
     auto generator = TestSeed::make(3);
     Words words(100);
     generator.fill_gaussian(words, 0x1p-20);
   }
-  set_secret_release_hook({});
-  EXPECT_GT(released, 0u);
-  EXPECT_EQ(not_zero, 0u);
+  EXPECT_GT(released.bytes(), 0u);
+  EXPECT_EQ(released.not_zero(), 0u);
 }
 
 }  // namespace

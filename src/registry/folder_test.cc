@@ -13,7 +13,7 @@
 #include <functional>
 #include <optional>
 
-#include "artifact/testing/code_of.h"
+#include "base/testing/errors.h"
 #include "registry/sqlite.h"
 #include "registry/testing/temporary_registry.h"
 

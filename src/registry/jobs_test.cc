@@ -6,7 +6,7 @@
 #include <optional>
 #include <thread>
 
-#include "artifact/testing/code_of.h"
+#include "base/testing/errors.h"
 #include "registry/testing/temporary_registry.h"
 
 namespace torusml {

@@ -8,8 +8,8 @@
 #include <map>
 
 #include "artifact/hash.h"
+#include "base/testing/errors.h"
 #include "parameters/noise.h"
-#include "remote/testing/error_in.h"
 #include "remote/testing/scripted_server.h"
 #include "torusml/error.h"
 
@@ -188,7 +188,7 @@ const IntegerTensors kX{{{3, 2}, {-8, -3, 0, 1, 6, 7}}};
 TEST(RemoteModel, WhatIsSentComesBack) {
   FakeServer server;
   RemoteModel model(server.url(), quick());
-  EXPECT_EQ(error_in([&] { model.infer(kX); }).code(), ErrorCode::wrong_key);
+  EXPECT_EQ(error_of([&] { model.infer(kX); }).code(), ErrorCode::wrong_key);
   model.generate_keys({}, 0);
   EXPECT_EQ(model.infer(kX), kX);
   EXPECT_EQ(server.put_requests, 1);
@@ -223,8 +223,8 @@ TEST(RemoteModel, LargeBatchesTravelInParts) {
   EXPECT_EQ(progress.total, 56u);
   EXPECT_TRUE(progress.finished);
   EXPECT_EQ(model.result(ids), x);
-  EXPECT_EQ(error_in([&] { model.result(ids); }).code(), ErrorCode::not_found);
-  EXPECT_EQ(error_in([&] { model.infer({{{0, 2}, {}}}); }).code(), ErrorCode::wrong_shape);
+  EXPECT_EQ(error_of([&] { model.result(ids); }).code(), ErrorCode::not_found);
+  EXPECT_EQ(error_of([&] { model.infer({{{0, 2}, {}}}); }).code(), ErrorCode::wrong_shape);
 }
 
 TEST(RemoteModel, AnUploadContinuesWhereItBroke) {
@@ -314,13 +314,13 @@ TEST(RemoteModel, WhatAJobFailedWithIsTold) {
     server.job_state = "failed";
     server.job_error = R"({"code": "TML-E030 memory-limit-exceeded", "message": "too much"})";
   });
-  const Error known = error_in([&] { model.predict(kX); });
+  const Error known = error_of([&] { model.predict(kX); });
   EXPECT_EQ(known.code(), ErrorCode::memory_limit_exceeded);
   EXPECT_EQ(known.message(), "too much");
   server.set([&] { server.job_error = "null"; });
-  EXPECT_EQ(error_in([&] { model.predict(kX); }).code(), ErrorCode::server_refused);
+  EXPECT_EQ(error_of([&] { model.predict(kX); }).code(), ErrorCode::server_refused);
   server.set([&] { server.job_state = "cancelled"; });
-  EXPECT_EQ(error_in([&] { model.predict(kX); }).code(), ErrorCode::cancelled);
+  EXPECT_EQ(error_of([&] { model.predict(kX); }).code(), ErrorCode::cancelled);
 }
 
 TEST(RemoteModel, KeysOfFilesAreMadeOnceAndFoundAgain) {
@@ -337,7 +337,7 @@ TEST(RemoteModel, KeysOfFilesAreMadeOnceAndFoundAgain) {
   EXPECT_TRUE(fs::exists(key + ".eval"));
   EXPECT_EQ(fs::status(key).permissions() & fs::perms::mask, fs::perms(0600));
   RemoteModel model(server.url(), quick());
-  EXPECT_EQ(error_in([&] {
+  EXPECT_EQ(error_of([&] {
               model.open_keys(
                   key, [] { return passphrase_of("shut"); }, "", {}, 0);
             }).code(),
@@ -352,10 +352,10 @@ TEST(RemoteModel, KeysOfFilesAreMadeOnceAndFoundAgain) {
   EXPECT_NE(model.key_id(), id);
   EXPECT_EQ(model.infer(kX), kX);
   model.open_keys(key + "2", {}, "", {}, 0);
-  EXPECT_EQ(error_in([&] { model.open_keys(key, passphrase, key + "2.eval", {}, 0); }).code(),
+  EXPECT_EQ(error_of([&] { model.open_keys(key, passphrase, key + "2.eval", {}, 0); }).code(),
             ErrorCode::wrong_key);
   fs::permissions(key + "2", fs::perms(0644));
-  EXPECT_EQ(error_in([&] { model.open_keys(key + "2", {}, "", {}, 0); }).code(),
+  EXPECT_EQ(error_of([&] { model.open_keys(key + "2", {}, "", {}, 0); }).code(),
             ErrorCode::key_exposed);
 }
 
@@ -365,11 +365,11 @@ TEST(RemoteModel, AnotherModelThanExpectedIsRefused) {
   settings.model_hash = to_hex(echo_half().hash);
   EXPECT_NO_THROW(RemoteModel(server.url(), settings));
   settings.model_hash[0] = '1';
-  EXPECT_EQ(error_in([&] { RemoteModel(server.url(), settings); }).code(), ErrorCode::wrong_model);
+  EXPECT_EQ(error_of([&] { RemoteModel(server.url(), settings); }).code(), ErrorCode::wrong_model);
   settings.model = "other";
-  EXPECT_EQ(error_in([&] { RemoteModel(server.url(), settings); }).code(), ErrorCode::not_found);
+  EXPECT_EQ(error_of([&] { RemoteModel(server.url(), settings); }).code(), ErrorCode::not_found);
   settings.model = "";
-  EXPECT_EQ(error_in([&] { RemoteModel(server.url(), settings); }).code(),
+  EXPECT_EQ(error_of([&] { RemoteModel(server.url(), settings); }).code(),
             ErrorCode::invalid_argument);
 }
 
@@ -380,7 +380,7 @@ TEST(RemoteModel, InputsGoInTheClearOnlyWhereTheClientNamesThem) {
   server.set([&] { server.half = to_bytes(half); });
   RemoteSettings settings = quick();
   settings.clear_inputs = {"y"};
-  const Error error = error_in([&] { RemoteModel(server.url(), settings); });
+  const Error error = error_of([&] { RemoteModel(server.url(), settings); });
   EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
   EXPECT_NE(error.message().find("takes input 'x' in the clear"), std::string::npos);
   settings.clear_inputs.push_back("x");
@@ -393,7 +393,7 @@ TEST(RemoteModel, HalvesWithWeakKeysAreRefused) {
     ClientHalf half = echo_half();
     change(half.spec);
     server.set([&] { server.half = to_bytes(half); });
-    return error_in([&] { RemoteModel(server.url(), quick()); }).code();
+    return error_of([&] { RemoteModel(server.url(), quick()); }).code();
   };
   EXPECT_EQ(refused([](ClientSpec& s) { s.key_sets[0].glwe_variance.value /= 2; }),
             ErrorCode::no_parameters);
@@ -403,7 +403,7 @@ TEST(RemoteModel, HalvesWithWeakKeysAreRefused) {
   EXPECT_EQ(refused([](ClientSpec& s) { s.key_sets[0].polynomial_size.value = 256; }),
             ErrorCode::no_parameters);
   server.set([&] { server.half = "not a half"; });
-  EXPECT_EQ(error_in([&] { RemoteModel(server.url(), quick()); }).code(), ErrorCode::file_foreign);
+  EXPECT_EQ(error_of([&] { RemoteModel(server.url(), quick()); }).code(), ErrorCode::file_foreign);
 }
 
 TEST(RemoteModel, ResultsOfAnotherKeyAreRefused) {
@@ -411,7 +411,7 @@ TEST(RemoteModel, ResultsOfAnotherKeyAreRefused) {
   RemoteModel mine(server.url(), quick()), other(server.url(), quick());
   mine.generate_keys({}, 0);
   other.generate_keys({}, 0);
-  EXPECT_EQ(error_in([&] { mine.result(other.submit(kX)); }).code(), ErrorCode::wrong_key);
+  EXPECT_EQ(error_of([&] { mine.result(other.submit(kX)); }).code(), ErrorCode::wrong_key);
 }
 
 }  // namespace

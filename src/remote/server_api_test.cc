@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/testing/errors.h"
 #include "remote/server_error.h"
-#include "remote/testing/error_in.h"
 #include "remote/testing/scripted_server.h"
 
 namespace torusml {
@@ -40,7 +40,7 @@ TEST(Url, PartsAreFound) {
        {"", "fhe.example.org", "ftp://x", "http://", "http://:80", "http://x:", "http://x:0",
         "http://x:65536", "http://x:8o", "http://user@x", "http://x/?a=1", "http://x#a",
         "http://x y", "http://[::1", "http://[x]", "http://[::1]x", "http://x/\r\nEvil: 1"}) {
-    EXPECT_EQ(error_in([&] { parse_url(text); }).code(), ErrorCode::invalid_argument) << text;
+    EXPECT_EQ(error_of([&] { parse_url(text); }).code(), ErrorCode::invalid_argument) << text;
   }
   EXPECT_EQ(escape_path("a/b ?\n"), "a%2Fb%20%3F%0A");
 }
@@ -105,7 +105,7 @@ TEST(ServerError, OthersAreServerRefusedWithTheirStatus) {
 TEST(ServerApi, ATokenGoesOverHttpToThisMachineOnly) {
   RemoteSettings settings = quick();
   settings.token = "tml_a_b";
-  const Error error = error_in([&] { ServerApi("http://fhe.example.org", settings); });
+  const Error error = error_of([&] { ServerApi("http://fhe.example.org", settings); });
   EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
   EXPECT_EQ(std::string(error.what()).find("tml_a_b"), std::string::npos);
   EXPECT_NO_THROW(ServerApi("http://127.0.0.1:1", settings));
@@ -121,7 +121,7 @@ TEST(ServerApi, RedirectsAreNotFollowed) {
   RemoteSettings settings = quick();
   settings.token = "tml_a_b";
   const ServerApi api(server.url(), settings);
-  const Error error = error_in([&] { api.client_half("net", "", api.begin_call()); });
+  const Error error = error_of([&] { api.client_half("net", "", api.begin_call()); });
   EXPECT_EQ(error.code(), ErrorCode::server_refused);
   EXPECT_NE(error.message().find("status 307"), std::string::npos);
   EXPECT_EQ(other.requests(), 0);
@@ -153,14 +153,14 @@ TEST(ServerApi, BusyIsWaitedForAsAsked) {
 TEST(ServerApi, PatienceAndDeadlineEnd) {
   ScriptedServer server([](Conversation& c) { c.answer(503, kBusy, "Retry-After: 1000\r\n"); });
   const ServerApi api(server.url(), quick());
-  EXPECT_EQ(error_in([&] { api.metadata("net", "", api.begin_call()); }).code(),
+  EXPECT_EQ(error_of([&] { api.metadata("net", "", api.begin_call()); }).code(),
             ErrorCode::server_busy);
   EXPECT_EQ(server.requests(), 1);
   RemoteSettings settings = quick();
   settings.deadline_s = 0.3;
   settings.patience_s = 5000;
   const ServerApi hurried(server.url(), settings);
-  EXPECT_EQ(error_in([&] { hurried.metadata("net", "", hurried.begin_call()); }).code(),
+  EXPECT_EQ(error_of([&] { hurried.metadata("net", "", hurried.begin_call()); }).code(),
             ErrorCode::deadline_exceeded);
 }
 
@@ -188,7 +188,7 @@ TEST(ServerApi, LostConnectionsAreRepeatedWhereItIsSafe) {
   const ServerApi api(server.url(), quick());
   const CallContext call = api.begin_call();
   api.metadata("net", "", call);
-  EXPECT_EQ(error_in([&] { api.infer("net", "", body, 100, call); }).code(),
+  EXPECT_EQ(error_of([&] { api.infer("net", "", body, 100, call); }).code(),
             ErrorCode::server_refused);
   EXPECT_EQ(server.requests(), 2);  // not a second time
 }
@@ -214,7 +214,7 @@ TEST(ServerApi, ASynchronousInferenceIsRepeatedOnTheServersWordAlone) {
   EXPECT_EQ(server.requests(), 4);
   busy = "<html>";
   wait = 1;
-  EXPECT_EQ(error_in([&] { api.infer("net", "", body, 100, api.begin_call()); }).code(),
+  EXPECT_EQ(error_of([&] { api.infer("net", "", body, 100, api.begin_call()); }).code(),
             ErrorCode::server_refused);
   EXPECT_EQ(server.requests(), 5);
 }
@@ -242,7 +242,7 @@ TEST(ServerApi, WrongResultsAreRefused) {
        }) {
     HttpAnswer answer{200, {}, bad.body};
     if (!bad.length.empty()) answer.headers = {{"inference-header-content-length", bad.length}};
-    EXPECT_EQ(error_in([&] { inference_result(answer, "x"); }).code(), ErrorCode::server_refused)
+    EXPECT_EQ(error_of([&] { inference_result(answer, "x"); }).code(), ErrorCode::server_refused)
         << bad.length << " " << bad.body;
   }
   EXPECT_EQ(inference_result({200, {{"Inference-Header-Content-Length", size}}, good + "abc"}, "x"),
@@ -262,10 +262,10 @@ TEST(ServerApi, NonsenseInPlaceOfRecordsIsRefused) {
            {"Upload-Length: 5\r\n", R"({"state": 3})"}}) {
     headers = given_headers;
     body = given_body;
-    EXPECT_EQ(error_in([&] { api.key_state("ab", call); }).code(), ErrorCode::server_refused);
-    EXPECT_EQ(error_in([&] { api.job("ab", call); }).code(), ErrorCode::server_refused);
+    EXPECT_EQ(error_of([&] { api.key_state("ab", call); }).code(), ErrorCode::server_refused);
+    EXPECT_EQ(error_of([&] { api.job("ab", call); }).code(), ErrorCode::server_refused);
     if (given_body.find("state") == std::string::npos) {
-      EXPECT_EQ(error_in([&] { api.metadata("net", "", call); }).code(), ErrorCode::server_refused);
+      EXPECT_EQ(error_of([&] { api.metadata("net", "", call); }).code(), ErrorCode::server_refused);
     }
   }
   status = 202;
@@ -274,7 +274,7 @@ TEST(ServerApi, NonsenseInPlaceOfRecordsIsRefused) {
         "Location: http://elsewhere/x\r\n"}) {
     headers = location;
     EXPECT_EQ(
-        error_in([&] { api.submit("net", "", inference_request("k", 1, ""), "a", call); }).code(),
+        error_of([&] { api.submit("net", "", inference_request("k", 1, ""), "a", call); }).code(),
         ErrorCode::server_refused)
         << location;
   }

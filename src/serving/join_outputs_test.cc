@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "artifact/sample_model.h"
-#include "artifact/testing/code_of.h"
+#include "base/testing/errors.h"
 
 namespace torusml {
 namespace {

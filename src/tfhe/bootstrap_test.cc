@@ -8,6 +8,7 @@
 #include <functional>
 #include <tuple>
 
+#include "base/testing/errors.h"
 #include "base/threads.h"
 #include "random/test_seed.h"
 #include "tfhe/secret_keys.h"
@@ -97,17 +98,6 @@ INSTANTIATE_TEST_SUITE_P(Shapes, BootstrapOfShape,
                            return fmt::format("N{}k{}l{}h{}", info.param.size, info.param.k,
                                               info.param.levels, info.param.extension_log2);
                          });
-
-template <class Call>
-void expect_error(ErrorCode code, const std::string& part, const Call& call) {
-  try {
-    call();
-    FAIL() << "no error: " << part;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
-  }
-}
 
 // Two key sets that cut one secret into other polynomials and take other beginnings of it: results
 // of one go into the other, and into sums with those of the other.

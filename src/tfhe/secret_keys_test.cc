@@ -6,6 +6,8 @@
 #include <cmath>
 #include <random>
 
+#include "base/testing/errors.h"
+#include "base/testing/released_secrets.h"
 #include "base/threads.h"
 #include "random/test_seed.h"
 #include "tfhe/bootstrap.h"
@@ -41,17 +43,6 @@ TfheParameters without_bootstrap() {
   p.polynomial_size = {1};
   p.glwe_variance = {std::pow(2.0, -2 * 15)};
   return p;
-}
-
-template <class Call>
-void expect_error(ErrorCode code, const std::string& part, const Call& call) {
-  try {
-    call();
-    FAIL() << "no error: " << part;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
-  }
 }
 
 double centred(Torus word) {
@@ -359,23 +350,15 @@ TEST(EvaluationKeys, PrepareRefusesWrongSizesOfTheTrace) {
 
 // Each secret block that these functions hold is zero when it is freed.
 TEST(Keys, AreWiped) {
-  static std::size_t released, not_zero;
-  released = not_zero = 0;
-  set_secret_release_hook([](const void* pointer, std::size_t bytes) {
-    released += bytes;
-    const auto* data = static_cast<const unsigned char*>(pointer);
-    not_zero += static_cast<std::size_t>(
-        std::count_if(data, data + bytes, [](unsigned char byte) { return byte != 0; }));
-  });
+  const ReleasedSecrets released;
   {
     auto random = TestSeed::make(9);
     const SecretKeys keys = SecretKeys::generate(with_circuit_bootstrap(), random);
     make_evaluation_keys(keys, random);
     encrypt(keys, std::vector<Torus>(10), random);
   }
-  set_secret_release_hook({});
-  EXPECT_GE(released, 64 * sizeof(std::uint64_t));
-  EXPECT_EQ(not_zero, 0u);
+  EXPECT_GE(released.bytes(), 64 * sizeof(std::uint64_t));
+  EXPECT_EQ(released.not_zero(), 0u);
 }
 
 }  // namespace

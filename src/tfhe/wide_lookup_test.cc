@@ -8,6 +8,7 @@
 #include <random>
 #include <string>
 
+#include "base/testing/errors.h"
 #include "random/test_seed.h"
 #include "tfhe/circuit_bootstrap.h"
 #include "tfhe/secret_keys.h"
@@ -136,17 +137,6 @@ TEST(WideLookup, SeveralTablesReadTheBitsOnce) {
     wide_lookup_batch(keys.evaluation, inputs, std::vector<const WideTable*>(kCount, &tables[t]),
                       alone);
     EXPECT_TRUE(std::ranges::equal(alone.words, outputs[t].words)) << t;
-  }
-}
-
-template <class Call>
-void expect_error(ErrorCode code, const std::string& part, const Call& call) {
-  try {
-    call();
-    FAIL() << "no error: " << part;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
   }
 }
 

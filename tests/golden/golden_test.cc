@@ -11,7 +11,7 @@
 #include <iterator>
 
 #include "artifact/hash.h"
-#include "artifact/testing/code_of.h"
+#include "base/testing/errors.h"
 #include "client/model_client.h"
 #include "golden_model.h"
 #include "runtime/executors.h"

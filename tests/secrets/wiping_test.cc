@@ -7,7 +7,7 @@
 #include <random>
 
 #include "artifact/sample_model.h"
-#include "artifact/testing/temporary_folder.h"
+#include "base/testing/temporary_folder.h"
 #include "base/wiped.h"
 #include "client/key_generation.h"
 #include "client/model_client.h"
@@ -70,7 +70,7 @@ class Wiping : public testing::Test {
  protected:
   Wiping() : half_(echo_half()), client_(half_), keys_(client_.make_secret_keys()) {}
 
-  std::string file(const std::string& name) const { return folder_.file(name); }
+  std::string file(const std::string& name) const { return folder_ / name; }
   // Calls and forgets the result while freed memory is watched for the key and the passphrase;
   // says what was found, and the code of the error.
   template <class Call>

@@ -1,8 +1,7 @@
-// Folders that vanish, keys of any size, a clock to set. Tests only.
+// Keys of any size, a clock to set. Tests only.
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <atomic>
 #include <chrono>
@@ -13,32 +12,10 @@
 #include <vector>
 
 #include "artifact/container.h"
+#include "base/testing/temporary_folder.h"
 #include "registry/registry.h"
 
 namespace torusml {
-
-class TemporaryFolder {
- public:
-  // In memory where there is such a file system: a process that dies loses nothing that it gave to
-  // the system, and nothing else shows whether bytes are on disk.
-  TemporaryFolder() {
-    const std::filesystem::path memory = "/dev/shm";
-    const bool is_there = std::filesystem::is_directory(memory);
-    std::string name =
-        ((is_there ? memory : std::filesystem::temp_directory_path()) / "torusml_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 struct TestKey {
   std::string bytes, id;

@@ -2,13 +2,11 @@
 // Tests only.
 #pragma once
 
-#include <unistd.h>
-
-#include <filesystem>
 #include <string>
 
 #include "artifact/codecs.h"
 #include "artifact/sample_model.h"
+#include "base/testing/temporary_folder.h"
 #include "client/model_client.h"
 
 namespace torusml {
@@ -52,21 +50,6 @@ struct SmallClient {
   ModelClient client;
   SecretKeySet secret;
   std::string keys, key_id;  // the file of evaluation keys
-};
-
-// A folder that goes when this does.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "torusml_server_XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
 };
 
 }  // namespace torusml
