@@ -63,7 +63,6 @@ void check_interval(const InputSpec& spec, std::span<const std::int64_t> integer
 }
 
 SecretBuffer<Torus> encode_all(const InputSpec& spec, const Tensor<std::int64_t>& integers) {
-  check_interval(spec, integers.data);
   SecretBuffer<Torus> phases(integers.data.size());
   for (std::size_t i = 0; i < phases.size(); ++i)
     phases[i] = encode(integers.data[i], spec.torus_scale, spec.center);
@@ -121,14 +120,14 @@ EncryptedInputs ModelClient::encrypt(const SecretKeySet& keys,
     const InputSpec& input = spec_.inputs[i];
     check_shape(integers[i].shape, integers[i].data.size(), input.shape, input.name);
     check_same_batch(batch, integers[i].shape, input.name);
-    const std::vector<Torus> phases = encode_all(input, integers[i]);
+    check_interval(input, integers[i].data);
     EncryptedInput& tensor =
         result.tensors.emplace_back(EncryptedInput{input.name, integers[i].shape, {}});
     if (input.is_clear) {
       tensor.ciphertexts.dimension = spec_.big_dimension();
       tensor.clear = integers[i].data;
     } else {
-      tensor.ciphertexts = torusml::encrypt(keys.keys, phases, random);
+      tensor.ciphertexts = torusml::encrypt(keys.keys, encode_all(input, integers[i]), random);
     }
   }
   return result;
