@@ -1,4 +1,5 @@
-// Box-Muller transform without rejection, branch or table lookup on the samples.
+// Box-Muller transform without rejection, branch or table lookup on the samples (but for Highway's
+// SCALAR target, whose functions branch: SECURITY.md).
 #pragma once
 
 #include <cstddef>
