@@ -34,6 +34,7 @@ class JsonSection {
   std::int64_t integer(const Json& parent, const char* key, std::int64_t lowest,
                        std::int64_t highest) const;
   bool boolean(const Json& parent, const char* key) const;
+  bool flag(const Json& parent, const char* key) const;  // false where it is missing
   std::string text(const Json& parent, const char* key) const;
   std::vector<double> numbers(const Json& parent, const char* key, std::size_t limit) const;
   std::vector<std::int64_t> integers(const Json& parent, const char* key, std::size_t limit) const;
@@ -50,6 +51,7 @@ class JsonSection {
   TfheParameters parameters(const Json& value) const;
   std::int64_t integer_value(const Json& value, const char* key) const;
   Gadget gadget(const Json& parent, const char* key) const;
+  void check_trace(const TfheParameters& parameters) const;
   void check_circuit_bootstrap(const TfheParameters& parameters) const;
   void check_wide_gadget(const char* key, const Gadget& gadget) const;
 
