@@ -16,7 +16,8 @@ std::vector<EncryptedTensorDescription> read_tensors(const ContainerReader& read
         {section.text(json, "name"), section.shape(json, "shape"),
          static_cast<std::uint32_t>(section.integer(json, "dimension", 1, UINT32_MAX)),
          json.contains("wire_bits") ? static_cast<int>(section.integer(json, "wire_bits", 1, 64))
-                                    : 0});
+                                    : 0,
+         section.flag(json, "packed")});
   }
   return tensors;
 }

@@ -47,9 +47,10 @@ struct EncryptedLookup {
 using LookupObserver = std::function<void(const EncryptedLookup& lookup)>;
 
 // keys: by key set of the plan, all of one secret key. inputs[i] holds batch * elements ciphertexts
-// of input i, row-major; the result likewise, by output. progress counts table reads; what it
-// throws ends the run after the lookups that are under way, and is thrown again. Errors: wrong_key,
-// wrong_shape, memory_limit_exceeded (memory.h), invalid_argument (limits).
+// of input i, row-major; the result likewise, by output, rounded to its bits on the wire unless the
+// plan packs it (tfhe/result_packing.h). progress counts table reads; what it throws ends the run
+// after the lookups that are under way, and is thrown again. Errors: wrong_key, wrong_shape,
+// memory_limit_exceeded (memory.h), invalid_argument (limits).
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     std::span<const EvaluationKeys* const> keys,
                                     const std::vector<LweBatch>& inputs,

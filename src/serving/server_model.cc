@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/threads.h"
 #include "runtime/executors.h"
 #include "runtime/memory.h"
 #include "serving/checkpointed_run.h"
+#include "tfhe/result_packing.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -33,13 +35,6 @@ void check_tensor(const EncryptedInput& input, const TensorName& spec, LweDimens
   }
 }
 
-// By output: nodes are in the order of outputs.
-std::vector<int> wire_bits_of(const Plan& plan) {
-  std::vector<int> bits;
-  for (const auto& [node, output] : plan.outputs) bits.push_back(output.wire_bits);
-  return bits;
-}
-
 // Of all requests, one after the other.
 LweBatch expand_input(const std::vector<const EncryptedInputs*>& requests, std::size_t tensor) {
   if (requests.size() == 1) return expand(requests[0]->tensors[tensor].ciphertexts);
@@ -59,6 +54,41 @@ LweBatch rows(LweBatch& batch, std::size_t first, std::size_t count) {
   const std::size_t width = batch.dimension.value + std::size_t{1};
   std::copy_n(batch.words.data() + first * width, count * width, part.words.data());
   return part;
+}
+
+// Results of one request, which share no ciphertext with those of another.
+EncryptedOutput make_output(const TensorName& spec, std::size_t samples, const OutputPlan& plan,
+                            const EvaluationKeys* packing, LweBatch results) {
+  EncryptedOutput output{spec.name, {static_cast<std::int64_t>(samples)}, plan.wire_bits, {}};
+  output.shape.insert(output.shape.end(), spec.shape.begin(), spec.shape.end());
+  if (plan.packed)
+    output.packed = pack_results(*packing, results, plan.wire_bits);
+  else
+    output.ciphertexts = std::move(results);
+  return output;
+}
+
+// Results by output, of all requests one after the other.
+std::vector<EncryptedOutputs> cut_into_requests(const ServerSpec& spec, const ServerKeys& keys,
+                                                const std::vector<const EncryptedInputs*>& requests,
+                                                const std::vector<std::size_t>& samples,
+                                                std::vector<LweBatch>& results) {
+  const auto set = packing_key_set(spec.plan.key_sets);
+  const EvaluationKeys* packing = set ? keys.sets[*set].get() : nullptr;
+  std::vector<EncryptedOutputs> outputs;
+  std::size_t first = 0;
+  for (std::size_t r = 0; r < requests.size(); first += samples[r++]) {
+    outputs.push_back({requests[r]->provenance, {}});
+    std::size_t o = 0;
+    for (const auto& [node, plan] : spec.plan.outputs) {  // in the order of outputs
+      const auto elements = static_cast<std::size_t>(number_of_elements(spec.outputs[o].shape));
+      outputs[r].tensors.push_back(
+          make_output(spec.outputs[o], samples[r], plan, packing,
+                      rows(results[o], first * elements, samples[r] * elements)));
+      ++o;
+    }
+  }
+  return outputs;
 }
 
 }  // namespace
@@ -121,19 +151,9 @@ std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKey
       kept ? run_encrypted(spec.circuit, spec.plan, all, inputs, kept->hooks(), progress, limits)
            : run_encrypted(spec.circuit, spec.plan, all, inputs, progress, limits);
   if (kept) kept->finish();
-  const std::vector<int> wire_bits = wire_bits_of(spec.plan);
   std::vector<EncryptedOutputs> outputs;
-  std::size_t first = 0;
-  for (std::size_t r = 0; r < requests.size(); first += samples[r++]) {
-    outputs.push_back({requests[r]->provenance, {}});
-    for (std::size_t o = 0; o < results.size(); ++o) {
-      Shape shape{static_cast<std::int64_t>(samples[r])};
-      shape.insert(shape.end(), spec.outputs[o].shape.begin(), spec.outputs[o].shape.end());
-      const auto elements = static_cast<std::size_t>(number_of_elements(spec.outputs[o].shape));
-      outputs[r].tensors.push_back({spec.outputs[o].name, std::move(shape), wire_bits[o],
-                                    rows(results[o], first * elements, samples[r] * elements)});
-    }
-  }
+  with_threads(limits.threads,
+               [&] { outputs = cut_into_requests(spec, keys, requests, samples, results); });
   return outputs;
 }
 

@@ -54,6 +54,14 @@ EncryptedOutputs seed_outputs(int wire_bits) {
   return outputs;
 }
 
+// Two ciphertexts.
+EncryptedOutputs packed_seed_outputs() {
+  EncryptedOutputs outputs{sample_provenance(), {{"y", {2, 3}, 11, {}, PackedResults({4}, 6)}}};
+  AlignedBuffer<Torus>& words = outputs.tensors[0].packed->words;
+  for (std::size_t i = 0; i < words.size(); ++i) words[i] = i << 53;
+  return outputs;
+}
+
 }  // namespace
 
 EvaluationKeySet seed_evaluation_keys() {
@@ -74,6 +82,7 @@ std::map<std::string, std::string> seeds() {
   all["encrypted_inputs/sample"] = to_bytes(sample_inputs());
   all["encrypted_outputs/words"] = to_bytes(seed_outputs(64));
   all["encrypted_outputs/short"] = to_bytes(seed_outputs(11));
+  all["encrypted_outputs/packed"] = to_bytes(packed_seed_outputs());
   all["secret_key/plain"] =
       written([](const std::string& path) { save_secret_keys(seed_secret_keys(), path, true); });
   all["secret_key/sealed"] = written([](const std::string& path) {

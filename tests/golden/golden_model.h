@@ -91,7 +91,9 @@ inline std::optional<ParameterChoice> choose(const ParameterRequest& request, st
 inline CompiledModel model() {
   CompiledModel model;
   model.circuit = circuit();
-  model.plan = make_plan(model.circuit, {.max_exact_bits = 16}, choose);
+  // Version 5 knows no packed results.
+  const PlanOptions options{.max_exact_bits = 16, .pack_outputs = PackOutputs::off};
+  model.plan = make_plan(model.circuit, options, choose);
   const Plan& plan = model.plan;
   ClientSpec& client = model.client;
   client.model_name = "golden";

@@ -184,6 +184,7 @@ class QuantizedModule:
         security_level: int = 128,
         parameters: str = "catalogue",
         max_key_sets: int = 2,
+        pack_outputs: str = "auto",
         layers: dict[str, str | float] | None = None,
         search: PrecisionSearch | None = None,
     ) -> CompiledModel:
@@ -196,14 +197,15 @@ class QuantizedModule:
         own precision: rounded, or tolerant. layers: by the name of a lookup or output, in place of precision: "exact",
         "tolerant", or a tolerance. profile: "private_results", or "shared_results" where others than the key's owner see
         results. parameters: "catalogue", whose published key sets models share, or "custom", which searches freely.
-        max_key_sets: 1, or 2 where demanding lookups may have a key set of their own if that saves enough time. verbose
-        prints the circuit and its plan.
+        max_key_sets: 1, or 2 where demanding lookups may have a key set of their own if that saves enough time.
+        pack_outputs: whether results travel many in a ciphertext, "auto" where the key set has the keys for it anyway, "on"
+        with a key set that has them added, or "off". verbose prints the circuit and its plan.
         """
         refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
         check_encryption_status(inputs_encryption_status, len(self._core.inputs))
         options = plan_options(
-            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets, layers,
-            search, self._rounding,
+            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets,
+            pack_outputs, layers, search, self._rounding,
         )  # fmt: skip
         values = inputs if isinstance(inputs, tuple) else (inputs,)
         self._check_count(values, self._core.inputs, "inputs")
@@ -329,6 +331,7 @@ def plan_options(
     security_level: int,
     parameters: str,
     max_key_sets: int = 2,
+    pack_outputs: str = "auto",
     layers: dict[str, str | float] | None = None,
     search: PrecisionSearch | None = None,
     rounding: str = "",
@@ -365,6 +368,7 @@ def plan_options(
         int(security_level),
         str(parameters),
         int(max_key_sets),
+        str(pack_outputs),
         layer_precisions(layers),
     )
     _core.check_rounding(options, rounding)
