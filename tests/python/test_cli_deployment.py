@@ -69,7 +69,7 @@ def test_results_travel_packed(halves):
     assert results["packed"]
     words = results["dimension"] + 6  # a mask for six results
     assert (halves / "p.y").stat().st_size < words * results["wire_bits"] / 8 + 1500
-    assert "shape [3, 2], packed in 1 ciphertext of dimension" in torusml("inspect", "p.y", folder=halves)
+    assert "shape (3, 2), packed in 1 ciphertext of dimension" in torusml("inspect", "p.y", folder=halves)
 
     file, key = File(halves / "p.y"), big_key(File(halves / "p.key"))
     spec = File(halves / "p.tml").json("client")["outputs"][0]
