@@ -44,6 +44,16 @@ ErrorCode code_of(const std::function<void()>& action) {
   return static_cast<ErrorCode>(0);
 }
 
+TEST_F(Api, ClearInputsAreNamedAndLeaveOneEncrypted) {
+  const auto compile_with = [](const std::vector<std::string>& clear) {
+    const Tensor<double> corners{{4, 2}, {-1, -1, -1, 1, 1, -1, 1, 1}};
+    Model::compile(std::string(TORUSML_SOURCE_DIR) + "/tests/models/checkerboard_qat_seed0.onnx",
+                   {corners}, {.qat = true, .precision = "tolerant", .clear_inputs = clear});
+  };
+  EXPECT_EQ(code_of([&] { compile_with({"weather"}); }), ErrorCode::unknown_option);
+  EXPECT_EQ(code_of([&] { compile_with({"points"}); }), ErrorCode::invalid_argument);
+}
+
 TEST_F(Api, HalvesWorkAloneAndKeysServeSeveralModels) {
   const Model model = compile(0.003), other = compile(0.0029);
   model.save_client_half(file("a.tmc"));

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -212,6 +213,16 @@ TEST_F(Halves, TheClientsHoldsNoWeights) {
     EXPECT_TRUE(holds(server, row)) << forms(row)[0];  // the search finds what is there
   }
   for (const double weight : net_.weights()) EXPECT_FALSE(holds(client, weight)) << weight;
+}
+
+TEST_F(Halves, TheClientsHoldsLessThanAStepOfEachBiasOfTheResults) {
+  const std::vector<double> zero_point = net_.model.model.client.outputs[0].zero_point;
+  EXPECT_EQ(zero_point.size(), 4u);
+  for (const double zero : zero_point) {
+    EXPECT_LE(std::abs(zero), 0.5);
+    EXPECT_NE(zero, 0) << "nothing is tested";
+    EXPECT_EQ(zero, std::ldexp(std::round(std::ldexp(zero, 16)), -16)) << "more than 16 bits";
+  }
 }
 
 TEST_F(Halves, TheServersHoldsNoTrainingDataAndNoQuantizers) {

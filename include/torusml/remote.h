@@ -37,6 +37,9 @@ struct RemoteSettings {
   bool allow_plain_http = false;
   // Hexadecimal, of the model that is expected; error wrong_model for another. Empty: any.
   std::string model_hash;
+  // Inputs, by name, that may travel in the clear (docs/deployment.md): it is the server that says
+  // which ones its model takes so. Error invalid_argument for a model with others.
+  std::vector<std::string> clear_inputs;
   double connect_timeout_s = 10;
   double idle_timeout_s = 30;  // nothing sent or received, the server's computing apart
   double deadline_s = 0;       // of one call; 0: none

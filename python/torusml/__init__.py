@@ -75,6 +75,7 @@ def compile(
     method: str | None = None,
     percentile: float = 99.9,
     accumulator_bits: int | None = None,
+    inputs_encryption_status: Any = None,
 ) -> Any:
     """A network, quantized and compiled: gives a QuantizedModule.
 
@@ -84,7 +85,8 @@ def compile(
     before their tables, 6 or {"n_bits": 6, "method": "EXACT" or "APPROXIMATE"}, which brings its own precision. bits: of
     weights and activations; "auto" takes for every layer as few as keep the same target between the float network and the
     quantized one in the clear, where that saves time (QuantizedModule.bits_report). method,
-    percentile, accumulator_bits: of post-training quantization, see quantize; None quantizes as Concrete ML does. The
+    percentile, accumulator_bits: of post-training quantization, see quantize; None quantizes as Concrete ML does.
+    inputs_encryption_status: "encrypted" or "clear" for each input (docs/deployment.md). The
     other arguments are those of torusml.torch.compile.
     """
     from .torch.compile import Method, compile_any
@@ -94,6 +96,7 @@ def compile(
     search = PrecisionSearch(agreement, relative_error, metric, labels, max_loss, max_trials, seed)
     return compile_any(
         model, calibration, bits, import_qat, margin, rounding, Method(method, percentile, accumulator_bits, seed), search,
+        inputs_encryption_status,
         precision=precision, p_error=p_error, global_p_error=global_p_error, tolerance=tolerance, profile=profile,
         security_level=security_level, parameters=parameters, max_key_sets=max_key_sets,
         pack_outputs=pack_outputs, layers=layers,

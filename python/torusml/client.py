@@ -142,6 +142,11 @@ class ModelSide:
         self._names = half.input_names
         self._client = _core.ModelClient(half)
 
+    @property
+    def clear_inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that are not encrypted (docs/deployment.md)."""
+        return tuple(self._half.clear_inputs)
+
     def quantize(self, *x: Any) -> Any:
         """Integers of floats."""
         return one_or_tuple(self._quantize(x)[0])

@@ -57,6 +57,7 @@ class RemoteClient(ModelSide):
     url: https://host:port, or http. model: its name at the server; version: the server's choice without it. token: text,
     or a function that gives it; it goes over http to another machine only with allow_plain_http. ca_file: certificates
     (PEM) that https trusts, in place of the system's. model_hash: of the model that is expected; WrongModel for another.
+    clear_inputs: names of inputs that may travel in the clear; a model of the server that takes others so is refused.
 
     keys: the path of a secret key, made at first use where there is none, with the evaluation keys beside it
     (`evaluation`, or the same name with .eval); sealed if there is a passphrase. Without it keys live in memory.
@@ -78,6 +79,7 @@ class RemoteClient(ModelSide):
         ca_file: Path | None = None,
         allow_plain_http: bool = False,
         model_hash: str | None = None,
+        clear_inputs: Iterable[str] = (),
         deadline: float | None = None,
         patience: float = 60.0,
         connect_timeout: float = 10.0,
@@ -100,6 +102,7 @@ class RemoteClient(ModelSide):
         settings.ca_file = "" if ca_file is None else os.fspath(ca_file)
         settings.allow_plain_http = bool(allow_plain_http)
         settings.model_hash = "" if model_hash is None else _text(model_hash, "model_hash")
+        settings.clear_inputs = _names(clear_inputs)
         settings.connect_timeout_s = float(connect_timeout)
         settings.idle_timeout_s = float(idle_timeout)
         settings.deadline_s = 0.0 if deadline is None else float(deadline)
@@ -186,6 +189,12 @@ class RemoteClient(ModelSide):
 
     def _floats(self, integers: list, raw: bool) -> Any:
         return one_or_tuple(integers if raw else self._client.dequantize(integers))
+
+
+def _names(values: Iterable[str]) -> list[str]:
+    if isinstance(values, str):
+        raise WrongDtype("a list of names expected, got text", "clear_inputs", f"clear_inputs=[{values!r}]")
+    return [_text(value, "clear_inputs") for value in values]
 
 
 def _text(value: Any, name: str) -> str:

@@ -62,6 +62,7 @@ Model Model::compile(const std::string& onnx_path, const std::vector<Tensor<doub
                      const CompileSettings& settings) {
   CompiledModel model =
       compile_model(import_onnx(onnx_path), calibration, compile_options(settings));
+  declare_clear(model, settings.clear_inputs);
   const ModelHash hash = hash_of(model);
   return Model(std::make_shared<const State>(StoredModel{std::move(model), hash, "torusml"}));
 }

@@ -16,6 +16,9 @@ constexpr std::int64_t kMaxDimension = 1 << 20;
 std::span<const std::uint8_t> bytes_of(std::span<const Torus> words) {
   return {reinterpret_cast<const std::uint8_t*>(words.data()), words.size_bytes()};
 }
+std::span<const std::uint8_t> bytes_of(std::span<const std::int64_t> integers) {
+  return {reinterpret_cast<const std::uint8_t*>(integers.data()), integers.size_bytes()};
+}
 
 std::string value_section(ValueId value) { return fmt::format("value.{}", value); }
 std::string output_section(std::size_t output) { return fmt::format("output.{}", output); }
@@ -54,8 +57,9 @@ Digest inputs_digest(const EncryptedInputs& inputs) {
   for (const EncryptedInput& tensor : inputs.tensors) {
     const SeededLweBatch& ciphertexts = tensor.ciphertexts;
     hash.update(fmt::format("{} {} {} {}\n", tensor.name, to_string(tensor.shape),
-                            ciphertexts.dimension.value, to_hex(ciphertexts.seed)));
-    hash.update(bytes_of(ciphertexts.bodies));
+                            ciphertexts.dimension.value,
+                            tensor.clear ? "clear" : to_hex(ciphertexts.seed)));
+    hash.update(tensor.clear ? bytes_of(*tensor.clear) : bytes_of(ciphertexts.bodies));
   }
   return hash.finish();
 }

@@ -20,10 +20,14 @@ constexpr const char* kOutputs = "encrypted outputs";
 std::string body_section(std::size_t tensor) { return fmt::format("tensor.{}", tensor); }
 
 Json description(const EncryptedInput& tensor) {
-  return {{"name", tensor.name},
-          {"shape", tensor.shape},
-          {"dimension", tensor.ciphertexts.dimension.value},
-          {"mask_seed", to_hex(tensor.ciphertexts.seed)}};
+  Json json{{"name", tensor.name},
+            {"shape", tensor.shape},
+            {"dimension", tensor.ciphertexts.dimension.value}};
+  if (tensor.clear)
+    json["clear"] = true;
+  else
+    json["mask_seed"] = to_hex(tensor.ciphertexts.seed);
+  return json;
 }
 
 Json description(const EncryptedOutput& tensor) {
@@ -36,7 +40,9 @@ Json description(const EncryptedOutput& tensor) {
 }
 
 std::vector<std::uint8_t> body_of(const EncryptedInput& tensor) {
-  return pack_words(tensor.ciphertexts.bodies, kWordBits);
+  if (!tensor.clear) return pack_words(tensor.ciphertexts.bodies, kWordBits);
+  const std::vector<Torus> words(tensor.clear->begin(), tensor.clear->end());
+  return pack_words(words, kWordBits);
 }
 std::vector<std::uint8_t> body_of(const EncryptedOutput& tensor) {
   return pack_words(tensor.packed ? tensor.packed->words : tensor.ciphertexts.words,
@@ -64,13 +70,17 @@ Packed pack(const Encrypted& encrypted, const char* content) {
   return packed;
 }
 
-// The body of an input is one word per element, that of an output whole ciphertexts in fewer bits.
+// The body of an input is one word per element, a clear integer or a body; that of an output whole
+// ciphertexts in fewer bits.
 void read_body(const ContainerReader& reader, const std::string& body, std::size_t elements,
                EncryptedInput& tensor) {
   std::vector<Torus>& bodies = tensor.ciphertexts.bodies;
   reader.check_raw_size(body, elements * sizeof(Torus));
   bodies.resize(elements);
   reader.read_words(body, std::span(bodies));
+  if (!tensor.clear) return;
+  tensor.clear->assign(bodies.begin(), bodies.end());
+  bodies.clear();
 }
 
 void read_body(const ContainerReader& reader, const std::string& body, std::size_t elements,
@@ -96,6 +106,10 @@ void read_body(const ContainerReader& reader, const std::string& body, std::size
 }
 
 void read_details(const JsonSection& section, const Json& json, EncryptedInput& tensor) {
+  if (section.flag(json, "clear")) {
+    tensor.clear.emplace();
+    return;
+  }
   if (!from_hex(section.text(json, "mask_seed"), tensor.ciphertexts.seed))
     section.corrupt("'mask_seed' is not a seed");
 }

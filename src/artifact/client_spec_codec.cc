@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "artifact/json_fields.h"
 
@@ -12,6 +13,8 @@ namespace {
 constexpr std::size_t kMaxTensors = 4096;
 constexpr std::int64_t kMaxOffset = std::int64_t{1} << 40;
 constexpr std::size_t kMaxChannels = std::size_t{1} << 24;
+// Integers and zero points stay below it, so that their difference has 64 bits.
+constexpr std::int64_t kTooLarge = std::int64_t{1} << 62;
 
 Json quantizer_json(const UniformQuantizer& quantizer) {
   const QuantizationOptions& o = quantizer.options();
@@ -25,6 +28,19 @@ Json quantizer_json(const UniformQuantizer& quantizer) {
           {"scale", p.scale},
           {"zero_point", p.zero_point},
           {"offset", p.offset}};
+}
+
+// Whole numbers are written as such.
+Json zero_points_json(const std::vector<double>& values) {
+  constexpr double kMostExact = 0x1p53;
+  Json list = Json::array();
+  for (const double value : values) {
+    if (value == std::nearbyint(value) && std::abs(value) <= kMostExact)
+      list.push_back(static_cast<std::int64_t>(value));
+    else
+      list.push_back(value);
+  }
+  return list;
 }
 
 Json options_json(const PlanOptions& o) {
@@ -91,6 +107,7 @@ class SpecReader {
     spec.interval = section_.interval(json, "interval");
     spec.torus_scale = section_.number(json, "torus_scale");
     spec.center = section_.number(json, "center");
+    check_size<std::int64_t>({spec.interval.lower, spec.interval.upper}, "interval", spec.name);
     if (!(spec.torus_scale > 0 && spec.torus_scale <= 1))
       section_.corrupt(fmt::format("the torus scale of '{}' is {}", spec.name, spec.torus_scale));
   }
@@ -99,8 +116,10 @@ class SpecReader {
     InputSpec spec;
     tensor(json, spec);
     spec.quantizer = quantizer(section_.object(json, "quantizer"));
+    spec.is_clear = section_.flag(json, "clear");
     const UniformQuantizationParameters& p = spec.quantizer.parameters();
     check_channels(std::max(p.scale.size(), p.zero_point.size()), spec.shape, spec.name);
+    check_size(p.zero_point, "zero_point", spec.name);
     return spec;
   }
 
@@ -123,19 +142,30 @@ class SpecReader {
     OutputSpec spec;
     tensor(json, spec);
     spec.scale = section_.numbers(json, "scale", kMaxChannels);
-    spec.zero_point = section_.integers(json, "zero_point", kMaxChannels);
-    if (spec.zero_point.size() != spec.scale.size())
-      section_.corrupt(fmt::format("scale and zero_point of '{}' differ in length", spec.name));
-    check_channels(spec.scale.size(), spec.shape, spec.name);
+    spec.zero_point = section_.numbers(json, "zero_point", kMaxChannels);
+    for (const std::vector<double>* values : {&spec.scale, &spec.zero_point})
+      check_channels(values->size(), spec.shape, spec.name);
+    check_size(spec.zero_point, "zero_point", spec.name);
     return spec;
   }
 
+  template <class Number>
+  void check_size(const std::vector<Number>& values, const char* key,
+                  const std::string& name) const {
+    constexpr auto kLimit = static_cast<Number>(kTooLarge);
+    for (const Number value : values) {
+      if (value <= -kLimit || value >= kLimit)
+        section_.corrupt(fmt::format("'{}' of '{}' has {}, beyond 2^62", key, name, value));
+    }
+  }
+
   void check_channels(std::size_t channels, const Shape& shape, const std::string& name) const {
-    const bool matches =
-        channels == 1 || (!shape.empty() && channels == static_cast<std::size_t>(shape.back()));
+    const bool matches = channels == 1 ||
+                         (!shape.empty() && channels == static_cast<std::size_t>(shape.back())) ||
+                         channels == static_cast<std::size_t>(number_of_elements(shape));
     if (!matches)
-      section_.corrupt(
-          fmt::format("'{}' of shape {} has {} scales", name, to_string(shape), channels));
+      section_.corrupt(fmt::format("'{}' of shape {} has {} scales or zero points", name,
+                                   to_string(shape), channels));
   }
 
   const ContainerReader& reader_;
@@ -150,11 +180,12 @@ std::string client_spec_text(const ClientSpec& spec) {
   for (const InputSpec& input : spec.inputs) {
     inputs.push_back(tensor_json(input));
     inputs.back()["quantizer"] = quantizer_json(input.quantizer);
+    if (input.is_clear) inputs.back()["clear"] = true;
   }
   for (const OutputSpec& output : spec.outputs) {
     outputs.push_back(tensor_json(output));
     outputs.back()["scale"] = output.scale;
-    outputs.back()["zero_point"] = output.zero_point;
+    outputs.back()["zero_point"] = zero_points_json(output.zero_point);
   }
   return json_text({{"model_name", spec.model_name},
                     {"key_sets", key_sets_json(spec.key_sets)},

@@ -144,6 +144,22 @@ void replace(std::string& text, const std::string& from, const std::string& to) 
   text.replace(at, from.size(), to);
 }
 
+// One for all elements, one per channel of the last axis, one per element; whole numbers are
+// written without a fraction.
+TEST(ModelCodec, ZeroPointsHaveFractions) {
+  const std::vector<std::vector<double>> lists{
+      {0.25}, {0, -0.5, 0x1p-16}, {-1e15, 3, 0x1.fffffffffffffp52}};
+  for (const std::vector<double>& zero_point : lists) {
+    CompiledModel model = sample_model();
+    model.client.outputs[0].zero_point = zero_point;
+    EXPECT_EQ(model_from_bytes(to_bytes(model)).model.client.outputs[0].zero_point, zero_point);
+  }
+  const std::string whole =
+      forged_model([](auto& texts) { replace(texts["client"], "[0,-1,2]", "[0,-1,2.0]"); });
+  EXPECT_EQ(model_from_bytes(whole).model.client.outputs[0].zero_point,
+            sample_model().client.outputs[0].zero_point);
+}
+
 TEST(ModelCodec, ForgedContentsAreRefused) {
   EXPECT_NO_THROW(model_from_bytes(forged_model([](auto&) {})));
   struct Forgery {
@@ -185,6 +201,11 @@ TEST(ModelCodec, ForgedContentsAreRefused) {
       {"client", "\"center\":0.5", "\"center\":null"},
       {"client", "\"precision\":\"exact\"", "\"precision\":\"sloppy\""},
       {"client", "\"zero_point\":[0,-1,2]", "\"zero_point\":[0,-1]"},
+      {"client", "\"zero_point\":[0,-1,2]", "\"zero_point\":[]"},
+      {"client", "\"zero_point\":[0,-1,2]", "\"zero_point\":[0,-1,1e999]"},
+      {"client", "\"zero_point\":[0,-1,2]", "\"zero_point\":[0,-1,4611686018427387904]"},
+      {"client", "\"zero_point\":[0]", "\"zero_point\":[-4611686018427387904]"},
+      {"client", "\"inputs\":[{", "\"inputs\":[{\"clear\":1,"},
       {"client", "{", "[{"},
       {"ranges", "\"bits\":7", "\"bits\":700"},
       {"ranges", "{\"ranges\":", "[[[["},
@@ -446,6 +467,36 @@ TEST_F(Folder, CiphertextsComeBackTheSame) {
   EXPECT_TRUE(
       std::ranges::equal(back.tensors[0].ciphertexts.words, outputs.tensors[0].ciphertexts.words));
   expect_fragile(to_bytes(outputs), [](const std::string& b) { encrypted_outputs_from_bytes(b); });
+}
+
+TEST(CiphertextCodec, SecurityLevelsThatNoModelHasAreRefused) {
+  for (const int bits : {-1, 1025}) {
+    EncryptedInputs inputs = sample_inputs();
+    inputs.provenance.security_bits = bits;
+    EXPECT_EQ(code_of([&] { encrypted_inputs_from_bytes(to_bytes(inputs)); }),
+              ErrorCode::file_corrupt);
+  }
+}
+
+TEST_F(Folder, ClearInputsComeBackTheSame) {
+  EncryptedInputs inputs = sample_inputs();
+  EncryptedInput& tensor = inputs.tensors[1];
+  tensor.clear = {-5, 0, 7, INT64_MIN};
+  tensor.ciphertexts.bodies.clear();
+  tensor.ciphertexts.seed = {};
+  const std::string bytes = to_bytes(inputs);
+  EXPECT_EQ(encrypted_inputs_from_bytes(bytes), inputs);
+  expect_fragile(bytes, [](const std::string& b) { encrypted_inputs_from_bytes(b); });
+}
+
+TEST_F(Folder, ModelsSayWhichInputsAreClear) {
+  CompiledModel model = sample_model();
+  model.client.inputs[0].is_clear = true;
+  const StoredModel stored = model_from_bytes(to_bytes(model));
+  EXPECT_TRUE(stored.model.client.inputs[0].is_clear);
+  EXPECT_TRUE(client_half_from_bytes(to_bytes(client_half(stored))).spec.inputs[0].is_clear);
+  EXPECT_TRUE(server_half_from_bytes(to_bytes(server_half(stored))).spec.inputs[0].is_clear);
+  EXPECT_FALSE(model_from_bytes(to_bytes(sample_model())).model.client.inputs[0].is_clear);
 }
 
 TEST_F(Folder, ResultsOfFewerBitsComeBackTheSame) {

@@ -184,13 +184,15 @@ void ContainerReader::read_header() {
                 where_);
   };
   if (present < kHeaderAt) truncated(kHeaderAt);
-  if (const std::uint32_t version = get_u32(prefix, kVersionAt); version != kFormatVersion) {
-    throw Error(
-        ErrorCode::file_version,
-        fmt::format("it has format version {}, this program reads {}", version, kFormatVersion),
-        where_,
-        version > kFormatVersion ? "a newer TorusML wrote it: install that version or a later one"
-                                 : "make the file anew, or use the TorusML that wrote it");
+  if (const std::uint32_t version = get_u32(prefix, kVersionAt);
+      version < kOldestFormatVersion || version > kFormatVersion) {
+    throw Error(ErrorCode::file_version,
+                fmt::format("it has format version {}, this program reads {} to {}", version,
+                            kOldestFormatVersion, kFormatVersion),
+                where_,
+                version > kFormatVersion
+                    ? "a newer TorusML wrote it: install that version or a later one"
+                    : "make the file anew, or use the TorusML that wrote it");
   }
   header_size_ = get_u32(prefix, kSizeAt);
   if (header_size_ > kMaxHeaderBytes)

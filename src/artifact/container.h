@@ -32,7 +32,8 @@
 
 namespace torusml {
 
-inline constexpr std::uint32_t kFormatVersion = 5;
+inline constexpr std::uint32_t kFormatVersion = 6;        // written
+inline constexpr std::uint32_t kOldestFormatVersion = 5;  // read
 inline constexpr std::size_t kMaxHeaderBytes = std::size_t{1} << 20;
 inline constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
 // Of one compressed section.

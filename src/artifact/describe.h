@@ -25,6 +25,7 @@ struct EncryptedTensorDescription {
   std::uint32_t dimension = 0;  // of the LWE ciphertexts
   int wire_bits = 0;            // of a word of results; 0: inputs, which have a seed for masks
   bool packed = false;          // many results in a ciphertext
+  bool is_clear = false;        // an input that is not encrypted
 };
 
 struct FileDescription {
@@ -35,6 +36,7 @@ struct FileDescription {
   std::vector<SectionInfo> sections;
   std::vector<TfheParameters> key_sets;             // of keys and of a client's half
   std::vector<EncryptedTensorDescription> tensors;  // of ciphertexts
+  std::vector<std::string> clear_inputs;            // of a model and its halves
 };
 
 // Errors: file_unreadable, file_truncated, file_foreign, file_version, file_corrupt.

@@ -13,10 +13,14 @@ namespace {
 
 constexpr std::size_t kMaxTensors = 4096;
 
-template <class Spec>
-std::vector<TensorName> names_of(const std::vector<Spec>& specs) {
+std::vector<TensorName> names_of(const std::vector<InputSpec>& specs) {
   std::vector<TensorName> names;
-  for (const Spec& spec : specs) names.push_back({spec.name, spec.shape});
+  for (const InputSpec& spec : specs) names.push_back({spec.name, spec.shape, spec.is_clear});
+  return names;
+}
+std::vector<TensorName> names_of(const std::vector<OutputSpec>& specs) {
+  std::vector<TensorName> names;
+  for (const OutputSpec& spec : specs) names.push_back({spec.name, spec.shape});
   return names;
 }
 
@@ -40,8 +44,10 @@ ContainerWriter make_writer(const ClientHalf& half) {
 
 Json tensors_json(const std::vector<TensorName>& tensors) {
   Json list = Json::array();
-  for (const TensorName& tensor : tensors)
+  for (const TensorName& tensor : tensors) {
     list.push_back({{"name", tensor.name}, {"shape", tensor.shape}});
+    if (tensor.is_clear) list.back()["clear"] = true;
+  }
   return list;
 }
 
@@ -66,7 +72,8 @@ ClientHalf read_client_half(const ByteSource& source, std::uint64_t max_bytes) {
 std::vector<TensorName> read_tensors(const JsonSection& section, const char* key) {
   std::vector<TensorName> tensors;
   for (const Json& json : section.array(section.root(), key, kMaxTensors))
-    tensors.push_back({section.text(json, "name"), section.shape(json, "shape")});
+    tensors.push_back(
+        {section.text(json, "name"), section.shape(json, "shape"), section.flag(json, "clear")});
   return tensors;
 }
 

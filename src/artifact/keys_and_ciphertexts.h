@@ -44,7 +44,11 @@ struct EvaluationKeySet {
 struct EncryptedInput {
   std::string name;
   Shape shape;                 // (batch, shape of one sample)
-  SeededLweBatch ciphertexts;  // one per element, row-major
+  SeededLweBatch ciphertexts;  // one per element, row-major; of a clear input the dimension alone
+  // Of an input that travels in the clear: its integers, row-major.
+  std::optional<std::vector<std::int64_t>> clear{};
+
+  std::size_t elements() const { return clear ? clear->size() : ciphertexts.bodies.size(); }
 
   friend bool operator==(const EncryptedInput&, const EncryptedInput&) = default;
 };

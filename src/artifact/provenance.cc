@@ -7,6 +7,8 @@
 namespace torusml {
 namespace {
 
+constexpr int kMaxSecurityBits = 1024;
+
 template <class Id>
 Id read_id(const ContainerReader& reader, const std::string& key) {
   Id id;
@@ -39,6 +41,9 @@ Provenance read_provenance(const ContainerReader& reader) {
   provenance.security_bits = read_number<int>(reader, "security_bits");
   if (!(provenance.p_error >= 0 && provenance.p_error < 1))
     reader.corrupt("header", "property 'p_error' is not a probability");
+  if (provenance.security_bits < 0 || provenance.security_bits > kMaxSecurityBits)
+    reader.corrupt("header",
+                   fmt::format("property 'security_bits' is {}", provenance.security_bits));
   return provenance;
 }
 

@@ -43,6 +43,14 @@ CLI::Option* file_list(CLI::App& command, const char* names, std::vector<std::st
       ->type_name("[NAME=]FILE");
 }
 
+CLI::Option* name_list(CLI::App& command, const char* option, std::vector<std::string>& names,
+                       const char* help) {
+  return command.add_option(option, names, help)
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->type_name("NAME");
+}
+
 CLI::Option* file(CLI::App& command, const char* names, std::string& path, const char* help) {
   return command.add_option(names, path, help)->required()->type_name("FILE");
 }
@@ -162,6 +170,8 @@ void add_compile(CLI::App& app, CompileArguments& a) {
   CLI::Option* print_after = command.add_option("--print-after", a.print_after,
                                                 "Print the circuit after this rewrite, or 'all'");
   command.add_flag("--json", a.json, "Print the summary as JSON")->excludes(print_after);
+  name_list(command, "--clear", a.clear,
+            "An input that travels in the clear, beside encrypted ones");
   file(command, "-o,--output", a.output, "Compiled model to write");
   command.callback([&a] { run_compile(a); });
 }
@@ -269,6 +279,9 @@ CLI::Option* add_server(CLI::App& command, ServerArguments& a) {
       .add_flag("--allow-plain-http", a.allow_plain_http,
                 "Send the token over http to another machine, too")
       ->needs(url);
+  name_list(command, "--clear", a.clear,
+            "An input that may travel in the clear, if the server's model takes it so")
+      ->needs(url);
   command
       .add_flag("--async", a.as_job, "As a job: with progress, and repeated after lost connections")
       ->needs(url);
@@ -336,10 +349,7 @@ void add_token(CLI::App& app, Arguments& a) {
   TokenAddArguments& made = a.token_add;
   CLI::App& add = add_token_command(token, "add", "Make a token, and show it once", made.data);
   add.add_option("--tenant", made.tenant, "Whose keys and jobs it sees")->required();
-  add.add_option("--model", made.models, "A model that it may see; all unless given")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->type_name("NAME");
+  name_list(add, "--model", made.models, "A model that it may see; all unless given");
   add.add_option("--days", made.days, "Valid for so long; 0: until it is revoked")
       ->check(CLI::Range(0, 36500))
       ->capture_default_str();

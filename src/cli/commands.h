@@ -38,6 +38,7 @@ struct CompileArguments {
   std::string pack_outputs = "auto";
   std::string cost_table;  // a file; empty: the shipped table
   std::string print_after;
+  std::vector<std::string> clear;  // names of inputs
   bool json = false;
 };
 void run_compile(const CompileArguments& arguments);
@@ -100,6 +101,7 @@ struct ServerArguments {
   std::string token;  // where it is (cli/hidden_text.h); empty: TORUSML_TOKEN, or none
   std::string ca_file;
   bool allow_plain_http = false;
+  std::vector<std::string> clear;  // names of inputs
   bool as_job = false;
   double deadline_s = 0;  // 0: none
 };

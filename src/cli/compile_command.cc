@@ -94,22 +94,31 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
   fmt::print("\n{}", decision_table(model));
 }
 
+// Before the work: a wrong name is told at once.
+void check_clear(const FloatGraph& graph, const std::vector<std::string>& clear) {
+  CompiledModel model;
+  for (const std::string& name : input_names(graph)) model.client.inputs.emplace_back().name = name;
+  declare_clear(model, clear);
+}
+
 }  // namespace
 
 void run_compile(const CompileArguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
   CompileOptions options = compile_options(arguments);
   FloatGraph graph = import_onnx(arguments.model);
+  check_clear(graph, arguments.clear);
   const std::vector<Tensor<double>> calibration =
       read_named_arrays(arguments.calibration, input_names(graph), "--calibration");
   std::optional<BitsReport> bits;
-  const CompiledModel model = [&] {
+  CompiledModel model = [&] {
     ProgressBar trials("trials of bits"), quantization("quantization"), bar("trials of precision");
     if (options.choose_bits) bits = choose_bits(graph, calibration, options, trials.callback());
     options.progress = quantization.callback();
     options.search.progress = bar.callback();
     return compile_model(std::move(graph), calibration, options);
   }();
+  declare_clear(model, arguments.clear);
   save_model(model, arguments.output);
   for (const std::string& output : constant_outputs(model.circuit)) {
     print_warning(fmt::format(

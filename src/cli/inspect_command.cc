@@ -133,7 +133,9 @@ Json file_json(const FileDescription& file, const std::string& path) {
         {{"name", tensor.name}, {"shape", tensor.shape}, {"dimension", tensor.dimension}});
     if (tensor.wire_bits != 0) result["tensors"].back()["wire_bits"] = tensor.wire_bits;
     if (tensor.packed) result["tensors"].back()["packed"] = true;
+    if (tensor.is_clear) result["tensors"].back()["clear"] = true;
   }
+  if (!file.clear_inputs.empty()) result["clear_inputs"] = file.clear_inputs;
   return result;
 }
 
@@ -299,7 +301,13 @@ void print_file(const FileDescription& file, const std::string& path) {
              human_bytes(file.file_bytes), file.producer);
   for (const auto& [key, value] : file.properties) fmt::print("{}: {}\n", key, value);
   for (const TfheParameters& p : file.key_sets) print_parameters(p);
+  for (const std::string& name : file.clear_inputs)
+    fmt::print("input '{}' travels in the clear\n", name);
   for (const EncryptedTensorDescription& tensor : file.tensors) {
+    if (tensor.is_clear) {
+      fmt::print("tensor '{}': shape {}, in the clear\n", tensor.name, to_string(tensor.shape));
+      continue;
+    }
     fmt::print("tensor '{}': shape {}, {} of dimension {}{}\n", tensor.name,
                to_string(tensor.shape), ciphertexts_text(tensor), tensor.dimension,
                tensor.wire_bits == 0 ? "" : fmt::format(", {} bits a word", tensor.wire_bits));

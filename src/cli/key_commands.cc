@@ -98,6 +98,10 @@ void run_encrypt(const EncryptArguments& arguments) {
   const QuantizedInputs inputs = client.quantize(
       read_named_arrays(arguments.input, names_of(client.spec().inputs), "--input"));
   save_encrypted_inputs(client.encrypt(keys, inputs.integers), arguments.output);
+  for (const InputSpec& input : client.spec().inputs) {
+    if (input.is_clear)
+      fmt::print("input '{}' is not encrypted: it travels in the clear\n", input.name);
+  }
   const std::int64_t samples = inputs.integers[0].shape[0];
   fmt::print("{}: {}, {} ({} each); {} of {} clipped to the model's input range\n",
              arguments.output, counted(samples, "sample"), size_of(arguments.output),

@@ -38,6 +38,7 @@ RemoteSettings settings_of(const ServerArguments& server) {
           .token = token_of(server.token),
           .ca_file = server.ca_file,
           .allow_plain_http = server.allow_plain_http,
+          .clear_inputs = server.clear,
           .deadline_s = server.deadline_s};
 }
 

@@ -116,8 +116,15 @@ EncryptedInputs ModelClient::encrypt(const SecretKeySet& keys,
     const InputSpec& input = spec_.inputs[i];
     check_shape(integers[i].shape, integers[i].data.size(), input.shape, input.name);
     check_same_batch(batch, integers[i].shape, input.name);
-    result.tensors.push_back({input.name, integers[i].shape,
-                              torusml::encrypt(keys.keys, encode_all(input, integers[i]), random)});
+    const std::vector<Torus> phases = encode_all(input, integers[i]);
+    EncryptedInput& tensor =
+        result.tensors.emplace_back(EncryptedInput{input.name, integers[i].shape, {}});
+    if (input.is_clear) {
+      tensor.ciphertexts.dimension = spec_.big_dimension();
+      tensor.clear = integers[i].data;
+    } else {
+      tensor.ciphertexts = torusml::encrypt(keys.keys, phases, random);
+    }
   }
   return result;
 }

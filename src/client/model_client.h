@@ -48,8 +48,8 @@ class ModelClient {
 
   // Errors: wrong_shape, non_finite_value; both name the input.
   QuantizedInputs quantize(const std::vector<Tensor<double>>& values) const;
-  // Errors: wrong_shape, wrong_key (a key set is missing), invalid_argument (an integer that the
-  // encoding of the input does not hold).
+  // Clear inputs stay integers. Errors: wrong_shape, wrong_key (a key set is missing),
+  // invalid_argument (an integer that the encoding of the input does not hold).
   EncryptedInputs encrypt(const SecretKeySet& keys,
                           const std::vector<Tensor<std::int64_t>>& integers) const;
 

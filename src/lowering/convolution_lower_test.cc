@@ -50,10 +50,7 @@ double check(const FloatGraph& graph, const Tensor<double>& data, int bits, bool
     const auto floats = evaluate(graph, {x});
     const std::vector<double>& ideal = floats.at(graph.outputs[0]).values.data;
     for (std::size_t i = 0; i < got.size(); ++i) {
-      const double step = quantized.outputs[0].is_table()
-                              ? 0
-                              : std::abs(model.outputs[0].scale[i % model.outputs[0].scale.size()]);
-      EXPECT_NEAR(got[i], reference[i], 0.5 * step + 1e-9);
+      EXPECT_NEAR(got[i], reference[i], tolerance(model.outputs[0], i));
       largest = std::max(largest, std::abs(got[i] - ideal[i]));
     }
   }
@@ -170,8 +167,7 @@ TEST(ConvolutionalNetwork, AfterTraining) {
   EXPECT_EQ(table_rows(model.circuit), (Ints{4, 6}));
 }
 
-// The network's own quantizers: the integers are those of the network, up to the bias of the
-// output.
+// The network's own quantizers: the integers are those of the network.
 TEST(ConvolutionalNetwork, WithItsOwnQuantizers) {
   std::mt19937_64 random(22);
   const FloatGraph graph = digits_network(random, true).build();

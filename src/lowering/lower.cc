@@ -333,6 +333,17 @@ class Lowering {
     return b;
   }
 
+  // What rounding leaves of the bias, as zero points by element.
+  static std::vector<double> fractions_of(const QuantizedOutput& output) {
+    std::vector<double> zero_point;
+    for (std::size_t e = 0; e < output.slope.size(); ++e) {
+      const double steps = output.offset[e] / output.slope[e];
+      const double fraction = std::ldexp(std::nearbyint(steps) - steps, kFractionBits);
+      zero_point.push_back(std::ldexp(std::nearbyint(fraction), -kFractionBits) + 0.0);  // no -0
+    }
+    return zero_point;
+  }
+
   // In steps of the accumulators' scale, rounded half to even; empty if all are
   // 0.
   static std::vector<std::int64_t> bias_of(const QuantizedOutput& output) {
@@ -538,16 +549,19 @@ class Lowering {
 
   void lower_output(const QuantizedOutput& output) {
     const Shape shape = sample_shape(graph().shapes.at(output.name));
-    LoweredOutput lowered{output.name, shape, {}, {0}};
+    LoweredOutput lowered{output.name, shape, {}, {}};
     ValueId value = 0;
     if (output.is_table()) {
+      const UniformQuantizationParameters& p = output.quantizer.parameters();
       value = integers_of(output.name, output.quantizer).value;
-      lowered.scale = output.quantizer.parameters().scale;
-      lowered.zero_point = output.quantizer.parameters().zero_point;
+      lowered.scale = p.scale;
+      lowered.zero_point.assign(p.zero_point.begin(), p.zero_point.end());
     } else {
       lowered.scale = output.slope;
-      compress(lowered.scale, graph().shapes.at(output.name));
+      lowered.zero_point = fractions_of(output);
       value = raw_output(output, shape, lowered.zero_point);
+      for (std::vector<double>* values : {&lowered.scale, &lowered.zero_point})
+        compress(*values, graph().shapes.at(output.name));
     }
     if (circuit().values[value].shape != shape) {
       const ValueId reshaped = add_value(shape, circuit().values[value].interval);
@@ -559,7 +573,7 @@ class Lowering {
   }
 
   ValueId raw_output(const QuantizedOutput& output, const Shape& shape,
-                     std::vector<std::int64_t>& zero_point) {
+                     std::vector<double>& zero_point) {
     const std::string name = tail_of(output.name).root;
     const Root& root = roots_.at(name);
     if (root.layer != nullptr && root.layer->is_place) model_.exact_nodes.insert(output.name);
@@ -568,7 +582,7 @@ class Lowering {
     if (bias.empty()) return root.integers.value;
     const bool is_uniform = std::ranges::all_of(bias, [&](std::int64_t b) { return b == bias[0]; });
     if (root.input != nullptr && is_uniform) {  // the client's own zero point
-      zero_point = {-bias[0]};
+      for (double& zero : zero_point) zero -= static_cast<double>(bias[0]);
       return root.integers.value;
     }
     Linear linear{{{root.integers.value, ScaleWeight{1}}}, bias, 0};

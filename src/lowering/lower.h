@@ -5,8 +5,9 @@
 //
 // Bias, zero points, scales, batch normalization, activation and the next
 // quantizer are folded into the table. An output that is an affine function of
-// accumulators leaves as accumulators, its bias rounded half to even and added
-// in the circuit.
+// accumulators leaves as accumulators. Its bias, rounded half to even, is added
+// in the circuit; what rounding takes away becomes a fraction of the output's
+// zero point.
 //
 // Cost: one pass of the integer circuit over the calibration data, and one
 // evaluation of each activation per integer of its interval and element. Pure
@@ -50,13 +51,16 @@ struct LoweredInput {
   Interval interval;
 };
 
+// Fractions of zero points are multiples of 2^-kFractionBits: what is finer would be rounding
+// errors of 32-bit floats, and would tell clients more of the biases than they need.
+inline constexpr int kFractionBits = 16;
+
 // float = scale * (integer - zero_point); one entry, or one per channel of the
 // last axis, or one per element.
 struct LoweredOutput {
   std::string name;
   Shape shape;
-  std::vector<double> scale;
-  std::vector<std::int64_t> zero_point;
+  std::vector<double> scale, zero_point;
 };
 
 // Of the circuit's integers: where channels are shifted or scaled, after that.

@@ -12,7 +12,7 @@ namespace {
 const QuantizationRequest kQat{.bits = QuantizationBits::uniform(6), .import_qat = true};
 
 // Every sample: outputs of the circuit are those of the definition, and of the float network, which
-// is the quantized one here (tables at the end and biases may round).
+// is the quantized one here (tables at the end may round).
 LoweredModel check(const FloatGraph& graph, const Tensor<double>& data, double from_floats) {
   const QuantizedGraph quantized = quantize(graph, {data}, kQat);
   LoweredModel model = lower(quantized, {data});

@@ -111,11 +111,18 @@ inline ReferenceRun run_reference(const QuantizedGraph& quantized,
 inline std::vector<double> dequantized(const LoweredOutput& output, const Integers64& integers) {
   std::vector<double> floats;
   for (std::size_t i = 0; i < integers.size(); ++i) {
-    const std::int64_t zero = output.zero_point[i % output.zero_point.size()];
+    const double zero = output.zero_point[i % output.zero_point.size()];
     floats.push_back(output.scale[i % output.scale.size()] *
-                     static_cast<double>(integers[i] - zero));
+                     (static_cast<double>(integers[i]) - zero));
   }
   return floats;
+}
+
+// How far `dequantized` may lie from the definition: the bias of an output without a table is exact
+// to half the last bit of its zero point.
+inline double tolerance(const LoweredOutput& output, std::size_t element) {
+  const double scale = std::abs(output.scale[element % output.scale.size()]);
+  return 1e-9 + std::ldexp(scale, -kFractionBits - 1);
 }
 
 }  // namespace torusml

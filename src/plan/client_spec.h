@@ -18,13 +18,15 @@ struct InputSpec {
   Interval interval;           // of the integers
   double torus_scale = 0;      // phase = torus_scale * (integer - center)
   double center = 0;
+  bool is_clear = false;  // travels as integers, not encrypted
 };
 
 struct OutputSpec {
   std::string name;
-  Shape shape;                // of one sample
-  std::vector<double> scale;  // float = scale * (integer - zero_point); one, or one per channel
-  std::vector<std::int64_t> zero_point;  // of the last axis
+  Shape shape;  // of one sample
+  // float = scale * (integer - zero_point). Each has one entry, or one per channel of the last
+  // axis, or one per element. A zero point may have a fraction (lowering/lower.h).
+  std::vector<double> scale, zero_point;
   Interval interval;
   double torus_scale = 0;
   double center = 0;

@@ -57,8 +57,8 @@ Tensor<double> dequantize_output(const OutputSpec& spec, const Tensor<std::int64
   Tensor<double> result{integers.shape, std::vector<double>(integers.data.size())};
   for (std::size_t i = 0; i < result.data.size(); ++i) {
     const double scale = spec.scale[i % spec.scale.size()];
-    const std::int64_t zero_point = spec.zero_point[i % spec.zero_point.size()];
-    result.data[i] = scale * static_cast<double>(integers.data[i] - zero_point);
+    const double zero_point = spec.zero_point[i % spec.zero_point.size()];
+    result.data[i] = scale * (static_cast<double>(integers.data[i]) - zero_point);
   }
   return result;
 }

@@ -12,7 +12,8 @@ namespace torusml {
 
 struct TensorName {
   std::string name;
-  Shape shape;  // of one sample, without batch axis
+  Shape shape;            // of one sample, without batch axis
+  bool is_clear = false;  // of an input: it travels as integers, not encrypted
 
   friend bool operator==(const TensorName&, const TensorName&) = default;
 };

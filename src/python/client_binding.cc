@@ -157,6 +157,12 @@ void bind_halves(nb::module_& module) {
       .def_prop_ro("key_sets_id",
                    [](const ClientHalf& self) { return key_sets_id(self.spec.key_sets); })
       .def_prop_ro("input_names", [](const ClientHalf& self) { return names(self.spec.inputs); })
+      .def_prop_ro("clear_inputs",
+                   [](const ClientHalf& self) {
+                     auto inputs = self.spec.inputs;
+                     std::erase_if(inputs, [](const InputSpec& input) { return !input.is_clear; });
+                     return names(inputs);
+                   })
       .def_prop_ro("output_names", [](const ClientHalf& self) { return names(self.spec.outputs); });
   bind_half<ServerHalf>(module, "ServerHalf")
       .def_static(

@@ -222,20 +222,22 @@ void bind_quantized_module(nb::module_& module) {
           "compile",
           [](QuantizedModule& self, const FloatArrays& values, const PlanOptions& options,
              double agreement, double relative_error, const nb::object& metric, double max_loss,
-             int max_trials, std::uint64_t seed, const nb::object& progress,
-             const nb::object& after_pass) {
+             int max_trials, std::uint64_t seed, const std::vector<std::string>& clear_inputs,
+             const nb::object& progress, const nb::object& after_pass) {
             const auto inputs = to_tensors(values);
             const CompileHooks hooks = to_hooks(after_pass);
             PrecisionSearch search = to_search(options.precision, agreement, relative_error, metric,
                                                max_loss, max_trials, seed);
             return long_call(progress, [&](const ProgressCallback& report) {
               search.progress = report;
-              return self.compile(inputs, options, search, hooks);
+              CompiledModel model = self.compile(inputs, options, search, hooks);
+              declare_clear(model, clear_inputs);
+              return model;
             });
           },
           nb::arg("inputs"), nb::arg("options"), nb::arg("agreement"), nb::arg("relative_error"),
           nb::arg("metric").none(), nb::arg("max_loss"), nb::arg("max_trials"), nb::arg("seed"),
-          nb::arg("progress").none(), nb::arg("after_pass").none());
+          nb::arg("clear_inputs"), nb::arg("progress").none(), nb::arg("after_pass").none());
 }
 
 }  // namespace torusml::python

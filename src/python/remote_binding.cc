@@ -58,6 +58,7 @@ void bind_settings(nb::module_& module) {
       .def_rw("ca_file", &RemoteSettings::ca_file)
       .def_rw("allow_plain_http", &RemoteSettings::allow_plain_http)
       .def_rw("model_hash", &RemoteSettings::model_hash)
+      .def_rw("clear_inputs", &RemoteSettings::clear_inputs)
       .def_rw("connect_timeout_s", &RemoteSettings::connect_timeout_s)
       .def_rw("idle_timeout_s", &RemoteSettings::idle_timeout_s)
       .def_rw("deadline_s", &RemoteSettings::deadline_s)

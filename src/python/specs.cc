@@ -10,6 +10,7 @@ nb::dict to_python(const InputSpec& input) {
   result["shape"] = input.shape;
   result["quantizer"] = input.quantizer;
   result["interval"] = to_python(input.interval);
+  result["is_clear"] = input.is_clear;
   return result;
 }
 

@@ -95,6 +95,7 @@ ClientHalf fetch_half(const ServerApi& server, const RemoteSettings& settings,
                 server.where());
   }
   check_security(half);
+  check_clear_inputs(half, settings.clear_inputs);
   return half;
 }
 
@@ -118,6 +119,16 @@ void check_security(const ClientHalf& half) {
                               half.spec.model_name),
                   "client's half", "no keys are made for it: ask its operator");
     }
+  }
+}
+
+void check_clear_inputs(const ClientHalf& half, const std::vector<std::string>& allowed) {
+  for (const InputSpec& input : half.spec.inputs) {
+    if (!input.is_clear || std::ranges::find(allowed, input.name) != allowed.end()) continue;
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("model '{}' of the server takes input '{}' in the clear",
+                            half.spec.model_name, input.name),
+                "client's half", "nothing is sent: name it in clear_inputs, if it is no secret");
   }
 }
 

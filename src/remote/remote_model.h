@@ -29,6 +29,8 @@ using IntegerTensors = std::vector<Tensor<std::int64_t>>;
 // Error no_parameters unless every key set reaches the half's level of security, which is 128 bits
 // at least: a half comes from the server, and keys of a weaker one could be broken there.
 void check_security(const ClientHalf& half);
+// Error invalid_argument unless all inputs that the half sends in the clear are among `allowed`.
+void check_clear_inputs(const ClientHalf& half, const std::vector<std::string>& allowed);
 
 class RemoteModel {
  public:

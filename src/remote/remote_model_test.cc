@@ -373,6 +373,20 @@ TEST(RemoteModel, AnotherModelThanExpectedIsRefused) {
             ErrorCode::invalid_argument);
 }
 
+TEST(RemoteModel, InputsGoInTheClearOnlyWhereTheClientNamesThem) {
+  FakeServer server;
+  ClientHalf half = echo_half();
+  half.spec.inputs[0].is_clear = true;
+  server.set([&] { server.half = to_bytes(half); });
+  RemoteSettings settings = quick();
+  settings.clear_inputs = {"y"};
+  const Error error = error_in([&] { RemoteModel(server.url(), settings); });
+  EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
+  EXPECT_NE(error.message().find("takes input 'x' in the clear"), std::string::npos);
+  settings.clear_inputs.push_back("x");
+  EXPECT_NO_THROW(RemoteModel(server.url(), settings));
+}
+
 TEST(RemoteModel, HalvesWithWeakKeysAreRefused) {
   FakeServer server;
   const auto refused = [&](const std::function<void(ClientSpec&)>& change) {

@@ -378,6 +378,7 @@ class Page {
       if (spec.name != node.name) continue;
       const UniformQuantizationParameters& q = spec.quantizer.parameters();
       fact("scale", fmt::format("{:.4g}", q.scale[0]));
+      if (spec.is_clear) fact("travels", "in the clear");
     }
     add("</dl></div>");
   }

@@ -61,8 +61,10 @@ Range parse_range(std::string_view text, std::uint64_t body_bytes) {
 
 Json shapes(const std::vector<TensorName>& tensors) {
   Json list = Json::array();
-  for (const TensorName& tensor : tensors)
+  for (const TensorName& tensor : tensors) {
     list.push_back({{"name", tensor.name}, {"shape", tensor.shape}});
+    if (tensor.is_clear) list.back()["clear"] = true;
+  }
   return list;
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/threads.h"
+#include "plan/client_spec.h"
 #include "runtime/executors.h"
 #include "runtime/memory.h"
 #include "serving/checkpointed_run.h"
@@ -17,16 +18,22 @@ namespace {
 
 void check_tensor(const EncryptedInput& input, const TensorName& spec, LweDimension dimension) {
   const Shape& shape = input.shape;
-  const bool matches =
-      input.name == spec.name && shape.size() == spec.shape.size() + 1 &&
-      std::equal(spec.shape.begin(), spec.shape.end(), shape.begin() + 1) &&
-      number_of_elements(shape) == static_cast<std::int64_t>(input.ciphertexts.bodies.size());
+  const bool matches = input.name == spec.name && shape.size() == spec.shape.size() + 1 &&
+                       std::equal(spec.shape.begin(), spec.shape.end(), shape.begin() + 1) &&
+                       number_of_elements(shape) == static_cast<std::int64_t>(input.elements());
   if (!matches) {
     throw Error(
         ErrorCode::wrong_shape,
         fmt::format(
             "encrypted input '{}' of shape {} was given, '{}' with a batch of {} is expected",
             input.name, to_string(shape), spec.name, to_string(spec.shape)));
+  }
+  if (input.clear.has_value() != spec.is_clear) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("input '{}' was given {}, the model takes it {}", input.name,
+                            input.clear ? "in the clear" : "encrypted",
+                            spec.is_clear ? "in the clear" : "encrypted"),
+                "", "inputs made with this model's client half");
   }
   if (input.ciphertexts.dimension != dimension) {
     throw Error(ErrorCode::wrong_key,
@@ -35,16 +42,42 @@ void check_tensor(const EncryptedInput& input, const TensorName& spec, LweDimens
   }
 }
 
+ValueId value_of_input(const Circuit& circuit, std::size_t input) {
+  return std::get<Input>(input_nodes(circuit)[input]->op).result;
+}
+
+void check_integers(const ServerSpec& spec, std::size_t index, const EncryptedInput& input) {
+  if (!input.clear) return;
+  const Interval interval = spec.circuit.values[value_of_input(spec.circuit, index)].interval;
+  for (const std::int64_t value : *input.clear) {
+    if (interval.contains(value)) continue;
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} lies outside the interval [{}, {}] of clear input '{}'", value,
+                            interval.lower, interval.upper, input.name),
+                "", "inputs made with this model's client half");
+  }
+}
+
+// Of a clear input: ciphertexts whose masks are 0, without noise.
+LweBatch to_ciphertexts(const ServerSpec& spec, std::size_t index, const EncryptedInput& input) {
+  if (!input.clear) return expand(input.ciphertexts);
+  const TensorPlan& tensor = spec.plan.tensors[value_of_input(spec.circuit, index)];
+  LweBatch batch(input.ciphertexts.dimension, input.clear->size());
+  for (std::size_t i = 0; i < batch.count; ++i)
+    batch.row(i).back() = encode((*input.clear)[i], tensor.scale, tensor.center);
+  return batch;
+}
+
 // Of all requests, one after the other.
-LweBatch expand_input(const std::vector<const EncryptedInputs*>& requests, std::size_t tensor) {
-  if (requests.size() == 1) return expand(requests[0]->tensors[tensor].ciphertexts);
+LweBatch expand_input(const ServerSpec& spec, const std::vector<const EncryptedInputs*>& requests,
+                      std::size_t tensor) {
+  if (requests.size() == 1) return to_ciphertexts(spec, tensor, requests[0]->tensors[tensor]);
   std::size_t count = 0;
-  for (const EncryptedInputs* request : requests)
-    count += request->tensors[tensor].ciphertexts.bodies.size();
+  for (const EncryptedInputs* request : requests) count += request->tensors[tensor].elements();
   LweBatch all(requests[0]->tensors[tensor].ciphertexts.dimension, count);
   Torus* end = all.words.data();
   for (const EncryptedInputs* request : requests)
-    end = std::ranges::copy(expand(request->tensors[tensor].ciphertexts).words, end).out;
+    end = std::ranges::copy(to_ciphertexts(spec, tensor, request->tensors[tensor]).words, end).out;
   return all;
 }
 
@@ -107,6 +140,7 @@ std::size_t check_inputs(const ServerHalf& model, const EncryptedInputs& inputs)
   }
   for (std::size_t i = 0; i < specs.size(); ++i)
     check_tensor(inputs.tensors[i], specs[i], model.spec.plan.big_dimension());
+  for (std::size_t i = 0; i < specs.size(); ++i) check_integers(model.spec, i, inputs.tensors[i]);
   const std::int64_t samples = specs.empty() ? 1 : inputs.tensors[0].shape[0];
   for (const EncryptedInput& tensor : inputs.tensors) {
     if (tensor.shape[0] != samples || samples == 0) {
@@ -145,7 +179,8 @@ std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKey
   std::vector<const EvaluationKeys*> sets;
   for (const auto& set : keys.sets) sets.push_back(set.get());
   std::vector<LweBatch> inputs;
-  for (std::size_t i = 0; i < spec.inputs.size(); ++i) inputs.push_back(expand_input(requests, i));
+  for (std::size_t i = 0; i < spec.inputs.size(); ++i)
+    inputs.push_back(expand_input(spec, requests, i));
   const std::span<const EvaluationKeys* const> all(sets);
   std::vector<LweBatch> results =
       kept ? run_encrypted(spec.circuit, spec.plan, all, inputs, kept->hooks(), progress, limits)

@@ -25,7 +25,8 @@ namespace torusml {
 std::vector<TfheParameters> needed_key_sets(const ServerHalf& model);
 
 // Samples of a request that fits the model. Errors: wrong_model, wrong_shape, wrong_key
-// (ciphertexts of another dimension).
+// (ciphertexts of another dimension), invalid_argument (an input that is encrypted where the model
+// takes it in the clear, or the other way round; a clear integer beyond its interval).
 std::size_t check_inputs(const ServerHalf& model, const EncryptedInputs& inputs);
 
 // Requests under the same keys, worked on as one batch; results by request. progress counts lookups

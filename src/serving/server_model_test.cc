@@ -305,6 +305,36 @@ TEST_F(PackedResultsTest, KeysWithoutATraceAreRefused) {
   EXPECT_NE(text.find("-r7x7"), std::string::npos) << text;
 }
 
+// The client sends integers, and the results are those of encrypted inputs.
+TEST_F(ServerModelTest, ClearInputsGiveTheSameResults) {
+  StoredModel stored = stored_;
+  stored.model.client.inputs[0].is_clear = true;
+  const ModelClient client(stored.model.client, stored.hash);
+  ServerModel server(server_half(stored));
+  server.load_keys(evaluation_);
+  server_.load_keys(evaluation_);
+  const Tensor<std::int64_t> x{{2, 2}, {-3, 0, 4, 1}};
+  const EncryptedInputs clear = client.encrypt(secret_, {x}),
+                        encrypted = client_.encrypt(secret_, {x});
+  EXPECT_EQ(clear.tensors[0].clear, x.data);
+  EXPECT_TRUE(clear.tensors[0].ciphertexts.bodies.empty());
+  EXPECT_EQ(client.decrypt(secret_, server.run(clear)),
+            client_.decrypt(secret_, server_.run(encrypted)));
+  const std::vector<EncryptedOutputs> both =
+      run_model(server.model(), prepare_keys(evaluation_, server.needed_key_sets(), {}, "", 0),
+                {&clear, &clear});
+  EXPECT_EQ(client.decrypt(secret_, both[1]), client.decrypt(secret_, server.run(clear)));
+
+  const std::string text = refusal([&] { server.run(encrypted); }, ErrorCode::invalid_argument);
+  EXPECT_NE(text.find("was given encrypted, the model takes it in the clear"), std::string::npos);
+  refusal([&] { server_.run(clear); }, ErrorCode::invalid_argument);
+  EncryptedInputs wide = clear;
+  wide.tensors[0].clear->front() = 1000;
+  refusal([&] { server.run(wide); }, ErrorCode::invalid_argument);
+  wide.tensors[0].clear->pop_back();
+  refusal([&] { server.run(wide); }, ErrorCode::wrong_shape);
+}
+
 // Runs that are stopped once in each place, and go on in another process.
 class CheckpointTest : public ServerModelTest {
  protected:

@@ -1,6 +1,9 @@
 // What the golden files hold, made from fixed seeds: a network of two lookups, one ordinary and one
-// wide, under two small key sets. They are far below any security level, which only a test may be.
+// wide, under two small key sets; and, from version 6 on, one with a second input that travels in
+// the clear. They are far below any security level, which only a test may be.
 #pragma once
+
+#include <fmt/format.h>
 
 #include <filesystem>
 #include <string>
@@ -18,6 +21,7 @@ namespace torusml::golden {
 
 inline constexpr const char* kPassphrase = "correct horse battery staple";
 inline const std::vector<std::int64_t> kInputs{-3, 4, 0, 0, 4, 4, -1, 2};  // four samples of two
+inline const std::vector<std::int64_t> kClearInputs{1, -1, 0, 1};          // four samples of one
 
 inline std::vector<TfheParameters> key_sets() {
   const TfheParameters wide{.small_dimension = {10},
@@ -48,26 +52,39 @@ inline std::string entries(std::int64_t lower, std::int64_t upper,
   return text;
 }
 
-inline Circuit circuit() {
+// `sum` is the first layer's map of the inputs, `next` the number of its result.
+inline Circuit network(const char* name, const char* inputs, const char* sum, int next,
+                       const char* constants) {
   const auto relu = [](std::int64_t v) { return v > 0 ? v / 2 : 0; };
   const auto absolute = [](std::int64_t v) { return v < 0 ? -v / 2 : v / 2; };
   const auto remainder = [](std::int64_t v) { return (v + 25) % 5 - 2; };
-  return parse_circuit(R"(circuit "golden"
-  %0 = input "x" : tensor<2> [-3, 4]
-  %1 = linear dense(%0, @w) + @b : tensor<3> [-12, 12] "fc1"
-  %2 = lut %1 tables=[@t per-element] : tensor<3> [-12, 12] -> [0, 6] "relu1"
-  %3 = linear dense(%2, @v) : tensor<2> [-24, 66] "fc2"
-  %4 = lut %3 tables=[@r per-tensor] : tensor<2> [-24, 66] -> [-2, 2] "remainder"
-  output "y" %4
+  return parse_circuit(fmt::format(R"(circuit "{}"
+{}  %{} = linear {} + @b : tensor<3> [-12, 12] "fc1"
+  %{} = lut %{} tables=[@t per-element] : tensor<3> [-12, 12] -> [0, 6] "relu1"
+  %{} = linear dense(%{}, @v) : tensor<2> [-24, 66] "fc2"
+  %{} = lut %{} tables=[@r per-tensor] : tensor<2> [-24, 66] -> [-2, 2] "remainder"
+  output "y" %{}
 constants
   @w = dense 3x2 [1, 2, -1, 1, 2, -1]
-  @b = vector [0, 1, -1]
-  @t = table 2 rows [)" +
-                       entries(-12, 12, relu) + ", " + entries(-12, 12, absolute) +
-                       R"(] of [0, 1, 0]
+{}  @b = vector [0, 1, -1]
+  @t = table 2 rows [{}, {}] of [0, 1, 0]
   @v = dense 2x3 [3, 4, 4, 4, -4, 5]
-  @r = table 1 rows [)" +
-                       entries(-24, 66, remainder) + "]\n");
+  @r = table 1 rows [{}]
+)",
+                                   name, inputs, next, sum, next + 1, next, next + 2, next + 1,
+                                   next + 3, next + 2, next + 3, constants, entries(-12, 12, relu),
+                                   entries(-12, 12, absolute), entries(-24, 66, remainder)));
+}
+
+inline Circuit circuit() {
+  return network("golden", "  %0 = input \"x\" : tensor<2> [-3, 4]\n", "dense(%0, @w)", 1, "");
+}
+
+inline Circuit circuit_with_clear_input() {
+  return network("clear",
+                 "  %0 = input \"x\" : tensor<2> [-3, 4]\n"
+                 "  %1 = input \"z\" : tensor<1> [-1, 1]\n",
+                 "dense(%0, @w) + dense(%1, @u)", 2, "  @u = dense 3x1 [0, 2, 1]\n");
 }
 
 // The lookup of seven bits is a wide one under the first key set, the other has the second.
@@ -88,28 +105,43 @@ inline std::optional<ParameterChoice> choose(const ParameterRequest& request, st
   return choice;
 }
 
-inline CompiledModel model() {
+inline CompiledModel model_of(Circuit circuit) {
   CompiledModel model;
-  model.circuit = circuit();
-  // Version 5 knows no packed results.
+  model.circuit = std::move(circuit);
+  // These files were made before results could be packed.
   const PlanOptions options{.max_exact_bits = 16, .pack_outputs = PackOutputs::off};
   model.plan = make_plan(model.circuit, options, choose);
   const Plan& plan = model.plan;
   ClientSpec& client = model.client;
-  client.model_name = "golden";
+  client.model_name = model.circuit.name;
   client.key_sets = key_sets();
   client.options = plan.options;
   const UniformQuantizer quantizer({.n_bits = 3, .is_signed = true}, {{0.125}, {0}, 3});
   client.inputs = {{"x", {2}, quantizer, {-3, 4}, plan.tensors[0].scale, plan.tensors[0].center}};
-  client.outputs = {
-      {"y", {2}, {0.1, 1.0 / 3}, {0, -1}, {-2, 2}, plan.tensors[4].scale, plan.tensors[4].center}};
+  client.outputs = {{"y",
+                     {2},
+                     {0.1, 1.0 / 3},
+                     {0.25, -1},
+                     {-2, 2},
+                     plan.tensors.back().scale,
+                     plan.tensors.back().center}};
   model.ranges = {{"fc1", {-9, 12}, {-10, 12}, {-12, 12}, 5, true},
                   {"fc2", {0, 60}, {-24, 66}, {-24, 66}, 7, true}};
   return model;
 }
 
-inline Provenance provenance() {
-  Provenance provenance{.model = hash_of(model()), .p_error = model().plan.options.p_error};
+inline CompiledModel model() { return model_of(circuit()); }
+
+inline CompiledModel model_with_clear_input() {
+  CompiledModel model = model_of(circuit_with_clear_input());
+  const TensorPlan& z = model.plan.tensors[1];
+  const UniformQuantizer quantizer({.n_bits = 2, .is_signed = true}, {{0.5}, {0}, 2});
+  model.client.inputs.push_back({"z", {1}, quantizer, {-1, 1}, z.scale, z.center, true});
+  return model;
+}
+
+inline Provenance provenance(const CompiledModel& model = golden::model()) {
+  Provenance provenance{.model = hash_of(model), .p_error = model.plan.options.p_error};
   for (std::size_t i = 0; i < provenance.key.bytes.size(); ++i)
     provenance.key.bytes[i] = static_cast<std::uint8_t>(16 * i + i);
   return provenance;
@@ -134,6 +166,16 @@ inline EncryptedInputs encrypted_inputs(const SecretKeySet& secret, const Client
   for (const std::int64_t value : kInputs)
     phases.push_back(encode(value, spec.inputs[0].torus_scale, spec.inputs[0].center));
   return {provenance(), {{"x", {4, 2}, encrypt(secret.keys, phases, random)}}};
+}
+
+inline EncryptedInputs inputs_with_a_clear_one(const SecretKeySet& secret,
+                                               const CompiledModel& model) {
+  EncryptedInputs inputs = encrypted_inputs(secret, model.client);
+  inputs.provenance = provenance(model);
+  EncryptedInput& z = inputs.tensors.emplace_back(EncryptedInput{"z", {4, 1}, {}});
+  z.ciphertexts.dimension = model.client.big_dimension();
+  z.clear = kClearInputs;
+  return inputs;
 }
 
 }  // namespace torusml::golden

@@ -1,12 +1,16 @@
-// Files of this format version, as they were when it was made, and what the program does with them.
+// Files of the format versions that are read, as they were when each was made, and what the program
+// does with them.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 #include <zstd.h>
 
+#include <cstring>
 #include <fstream>
 #include <iterator>
 
+#include "artifact/hash.h"
 #include "artifact/testing/code_of.h"
 #include "client/model_client.h"
 #include "golden_model.h"
@@ -19,7 +23,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kFolder = TORUSML_SOURCE_DIR "/tests/golden/version_5/";
+std::string folder(std::uint32_t version) {
+  return fmt::format("{}/tests/golden/version_{}/", TORUSML_SOURCE_DIR, version);
+}
+
 // The zstd that the golden files were compressed with: another one may give other bytes.
 constexpr unsigned kGoldenZstd = 10504;
 
@@ -28,20 +35,13 @@ std::string file_bytes(const std::string& path) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-std::string golden(const std::string& name) { return file_bytes(kFolder + name); }
-
-void expect_golden(const std::string& bytes, const std::string& name) {
-  ASSERT_FALSE(golden(name).empty()) << name;
-  if (ZSTD_versionNumber() != kGoldenZstd) return;
-  EXPECT_TRUE(bytes == golden(name)) << name;
-}
-
 // Version control keeps no mode 0600, which secret keys must have.
 class Private {
  public:
-  explicit Private(const std::string& name)
-      : path_(fs::temp_directory_path() / (name + std::to_string(getpid()))) {
-    fs::copy_file(kFolder + name, path_, fs::copy_options::overwrite_existing);
+  explicit Private(const std::string& path)
+      : path_(fs::temp_directory_path() /
+              (fs::path(path).filename().string() + std::to_string(getpid()))) {
+    fs::copy_file(path, path_, fs::copy_options::overwrite_existing);
     fs::permissions(path_, fs::perms::owner_read | fs::perms::owner_write);
   }
   ~Private() { fs::remove(path_); }
@@ -50,8 +50,6 @@ class Private {
  private:
   fs::path path_;
 };
-
-SecretKeySet golden_secret() { return load_secret_keys(Private("secret.key").path()); }
 
 std::span<const std::uint64_t> bits(const SecretKeySet& keys) { return keys.keys.big; }
 
@@ -66,13 +64,43 @@ class Target {
   ~Target() { set_target(""); }
 };
 
-TEST(Golden, ModelAndHalves) {
-  const StoredModel stored = load_model(kFolder + "model.tml");
+// The same file, as if it had been written in that version.
+std::string as_version(std::string bytes, std::uint32_t version) {
+  constexpr std::size_t kVersionAt = 8, kSizeAt = 12, kHashAt = 16, kHeaderAt = 48;
+  std::memcpy(&bytes[kVersionAt], &version, sizeof version);
+  std::uint32_t header_size = 0;
+  std::memcpy(&header_size, &bytes[kSizeAt], sizeof header_size);
+  Sha256 hash;
+  hash.update(std::string_view(bytes).substr(0, kHashAt));
+  hash.update(std::string_view(bytes).substr(kHeaderAt, header_size));
+  const Digest digest = hash.finish();
+  std::memcpy(&bytes[kHashAt], digest.data(), digest.size());
+  return bytes;
+}
+
+// By version.
+class Golden : public testing::TestWithParam<std::uint32_t> {
+ protected:
+  std::string path(const std::string& name) const { return folder(GetParam()) + name; }
+  // But for the version that stands in them: what is read is written in the newest one.
+  void expect_golden(const std::string& bytes, const std::string& name) const {
+    const std::string expected = file_bytes(path(name));
+    ASSERT_FALSE(expected.empty()) << name;
+    if (ZSTD_versionNumber() != kGoldenZstd) return;
+    EXPECT_TRUE(as_version(bytes, GetParam()) == expected) << name;
+  }
+  SecretKeySet stored_secret() const {
+    return load_secret_keys(Private(path("secret.key")).path());
+  }
+};
+
+TEST_P(Golden, ModelAndHalves) {
+  const StoredModel stored = load_model(path("model.tml"));
   expect_golden(to_bytes(stored.model), "model.tml");
   expect_golden(to_bytes(client_half(stored)), "client.tmc");
   expect_golden(to_bytes(server_half(stored)), "server.tms");
-  expect_golden(to_bytes(load_client_half(kFolder + "client.tmc")), "client.tmc");
-  expect_golden(to_bytes(load_server_half(kFolder + "server.tms")), "server.tms");
+  expect_golden(to_bytes(load_client_half(path("client.tmc"))), "client.tmc");
+  expect_golden(to_bytes(load_server_half(path("server.tms"))), "server.tms");
   // What was put in; plans depend on formulas of noise that may be refined, so only what does not.
   EXPECT_EQ(stored.model.circuit, circuit());
   EXPECT_EQ(stored.model.client.key_sets, key_sets());
@@ -80,16 +108,17 @@ TEST(Golden, ModelAndHalves) {
   EXPECT_EQ(stored.model.client.model_name, "golden");
   EXPECT_EQ(stored.model.client.inputs[0].quantizer, model().client.inputs[0].quantizer);
   EXPECT_EQ(stored.model.client.outputs[0].scale, (std::vector<double>{0.1, 1.0 / 3}));
-  EXPECT_EQ(stored.model.client.outputs[0].zero_point, (std::vector<std::int64_t>{0, -1}));
+  EXPECT_EQ(stored.model.client.outputs[0].zero_point,
+            (std::vector<double>{GetParam() < 6 ? 0 : 0.25, -1}));  // no fractions before
   EXPECT_EQ(stored.model.ranges[1].declared, (Interval{-24, 66}));
-  EXPECT_EQ(load_client_half(kFolder + "client.tmc").hash, stored.hash);
-  EXPECT_EQ(load_server_half(kFolder + "server.tms").hash, stored.hash);
+  EXPECT_EQ(load_client_half(path("client.tmc")).hash, stored.hash);
+  EXPECT_EQ(load_server_half(path("server.tms")).hash, stored.hash);
   EXPECT_EQ(stored.model.plan.lookups.at(4).wide.index_bits, 7u);
 }
 
-TEST(Golden, SecretKeys) {
-  const SecretKeySet plain = golden_secret();
-  const Private sealed_file("sealed.key");
+TEST_P(Golden, SecretKeys) {
+  const SecretKeySet plain = stored_secret();
+  const Private sealed_file(path("sealed.key"));
   const SecretKeySet sealed =
       load_secret_keys(sealed_file.path(), [] { return passphrase_of(kPassphrase); });
   SecretGenerator random = TestSeed::make(1);
@@ -99,25 +128,25 @@ TEST(Golden, SecretKeys) {
   EXPECT_EQ(plain.provenance, sealed.provenance);
   EXPECT_EQ(plain.key_sets, key_sets());
   EXPECT_EQ(sealed.key_sets, key_sets());
-  const Private copy("secret.key");
+  const Private copy(path("secret.key"));
   save_secret_keys(plain, copy.path(), true);
   expect_golden(file_bytes(copy.path()), "secret.key");
 }
 
-TEST(Golden, EvaluationKeys) {
-  const EvaluationKeySet keys = load_evaluation_keys(kFolder + "evaluation.key");
+TEST_P(Golden, EvaluationKeys) {
+  const EvaluationKeySet keys = load_evaluation_keys(path("evaluation.key"));
   expect_golden(to_bytes(keys), "evaluation.key");
   EXPECT_EQ(parameters_of(keys.keys), key_sets());
-  EXPECT_EQ(keys.provenance, golden_secret().provenance);
+  EXPECT_EQ(keys.provenance, stored_secret().provenance);
 }
 
-TEST(Golden, Ciphertexts) {
-  const EncryptedInputs inputs = load_encrypted_inputs(kFolder + "inputs.ct");
-  const EncryptedOutputs outputs = load_encrypted_outputs(kFolder + "outputs.ct");
+TEST_P(Golden, Ciphertexts) {
+  const EncryptedInputs inputs = load_encrypted_inputs(path("inputs.ct"));
+  const EncryptedOutputs outputs = load_encrypted_outputs(path("outputs.ct"));
   expect_golden(to_bytes(inputs), "inputs.ct");
   expect_golden(to_bytes(outputs), "outputs.ct");
-  const SecretKeySet secret = golden_secret();
-  const ModelClient client(load_client_half(kFolder + "client.tmc"));
+  const SecretKeySet secret = stored_secret();
+  const ModelClient client(load_client_half(path("client.tmc")));
   EXPECT_EQ(client.decrypt(secret, outputs)[0].data, expected_outputs());
   const InputSpec& spec = client.spec().inputs[0];
   std::vector<std::int64_t> decrypted;
@@ -128,17 +157,17 @@ TEST(Golden, Ciphertexts) {
 
 // Rounding of transforms differs between instruction sets, and with it the lowest bits of results:
 // bit for bit under the one that made the files, the same integers under all.
-TEST(Golden, Evaluation) {
-  const EvaluationKeySet keys = load_evaluation_keys(kFolder + "evaluation.key");
-  const EncryptedInputs inputs = load_encrypted_inputs(kFolder + "inputs.ct");
-  const ModelClient client(load_client_half(kFolder + "client.tmc"));
-  const SecretKeySet secret = golden_secret();
+TEST_P(Golden, Evaluation) {
+  const EvaluationKeySet keys = load_evaluation_keys(path("evaluation.key"));
+  const EncryptedInputs inputs = load_encrypted_inputs(path("inputs.ct"));
+  const ModelClient client(load_client_half(path("client.tmc")));
+  const SecretKeySet secret = stored_secret();
   int targets = 0;
   for (const TargetName& target : compiled_targets()) {
     if (!target.runnable) continue;
     SCOPED_TRACE(target.name);
     const Target forced(target.name);
-    ServerModel server(load_server_half(kFolder + "server.tms"));
+    ServerModel server(load_server_half(path("server.tms")));
     server.load_keys(keys);
     const EncryptedOutputs outputs = server.run(inputs);
     EXPECT_EQ(client.decrypt(secret, outputs)[0].data, expected_outputs());
@@ -147,6 +176,35 @@ TEST(Golden, Evaluation) {
   }
   EXPECT_GT(targets, 0);
 }
+
+TEST_P(Golden, InputsInTheClear) {
+  if (GetParam() < 6) GTEST_SKIP() << "there were none";
+  const StoredModel stored = load_model(path("clear.tml"));
+  expect_golden(to_bytes(stored.model), "clear.tml");
+  EXPECT_EQ(stored.model.circuit, circuit_with_clear_input());
+  const ClientHalf half = client_half_from_bytes(to_bytes(client_half(stored)));
+  ServerModel server(server_half_from_bytes(to_bytes(server_half(stored))));
+  const std::vector<bool> is_clear{false, true};
+  for (std::size_t i = 0; i < is_clear.size(); ++i) {
+    EXPECT_EQ(half.spec.inputs[i].is_clear, is_clear[i]);
+    EXPECT_EQ(server.model().spec.inputs[i].is_clear, is_clear[i]);
+  }
+  const EncryptedInputs inputs = load_encrypted_inputs(path("clear_inputs.ct"));
+  expect_golden(to_bytes(inputs), "clear_inputs.ct");
+  EXPECT_EQ(inputs.tensors[1].clear, kClearInputs);
+  const EncryptedOutputs outputs = load_encrypted_outputs(path("clear_outputs.ct"));
+  expect_golden(to_bytes(outputs), "clear_outputs.ct");
+  const std::vector<std::int64_t> expected =
+      run_clear(circuit_with_clear_input(), {{{4, 2}, kInputs}, {{4, 1}, kClearInputs}})[0].data;
+  EXPECT_NE(expected, expected_outputs()) << "the second input counts";
+  const ModelClient client(half);
+  EXPECT_EQ(client.decrypt(stored_secret(), outputs)[0].data, expected);
+  server.load_keys(load_evaluation_keys(path("evaluation.key")));
+  EXPECT_EQ(client.decrypt(stored_secret(), server.run(inputs))[0].data, expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(Versions, Golden, testing::Range(kOldestFormatVersion, kFormatVersion + 1),
+                         [](const auto& info) { return std::to_string(info.param); });
 
 using Reader = std::function<void(const std::string& path)>;
 
@@ -166,10 +224,11 @@ std::vector<Kind> kinds() {
           {"outputs.ct", [](const std::string& path) { load_encrypted_outputs(path); }}};
 }
 
-TEST(Golden, OtherVersionsAreRefused) {
+TEST(GoldenKinds, OtherVersionsAreRefused) {
   for (const Kind& kind : kinds()) {
-    for (const std::uint32_t version : {0u, 1u, 4u, 6u, 7u, 0xffffffffu}) {
-      const Private file(kind.file);
+    for (const std::uint32_t version :
+         {0u, 1u, kOldestFormatVersion - 1, kFormatVersion + 1, 0xffffffffu}) {
+      const Private file(folder(kFormatVersion) + kind.file);
       std::fstream(file.path(), std::ios::binary | std::ios::in | std::ios::out)
           .seekp(8)
           .write(reinterpret_cast<const char*>(&version), sizeof version);
@@ -180,8 +239,9 @@ TEST(Golden, OtherVersionsAreRefused) {
         EXPECT_EQ(error.code(), ErrorCode::file_version) << error.what();
         EXPECT_THAT(error.what(),
                     ::testing::HasSubstr("format version " + std::to_string(version)));
-        EXPECT_THAT(error.what(), ::testing::HasSubstr(version > 5 ? "a newer TorusML wrote it"
-                                                                   : "make the file anew"));
+        EXPECT_THAT(error.what(),
+                    ::testing::HasSubstr(version > kFormatVersion ? "a newer TorusML wrote it"
+                                                                  : "make the file anew"));
       }
     }
   }
@@ -196,11 +256,11 @@ bool is_taken(const std::string& reader, const std::string& file) {
          (file == "model.tml" && (reader == "client.tmc" || reader == "server.tms"));
 }
 
-TEST(Golden, KindsAreNotTakenForEachOther) {
+TEST(GoldenKinds, AreNotTakenForEachOther) {
   for (const Kind& reader : kinds()) {
     for (const Kind& file : kinds()) {
       if (is_taken(reader.file, file.file)) continue;
-      const Private copy(file.file);
+      const Private copy(folder(kFormatVersion) + file.file);
       EXPECT_EQ(code_of([&] { reader.read(copy.path()); }), ErrorCode::file_foreign)
           << reader.file << " reads " << file.file;
     }

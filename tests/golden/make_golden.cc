@@ -29,6 +29,14 @@ void make(const std::string& folder) {
   ServerModel server(server_half(stored));
   server.load_keys(evaluation);
   save_encrypted_outputs(server.run(inputs), folder + "/outputs.ct");
+
+  const CompiledModel with_clear = model_with_clear_input();
+  save_model(with_clear, folder + "/clear.tml");
+  const EncryptedInputs mixed = inputs_with_a_clear_one(secret, with_clear);
+  save_encrypted_inputs(mixed, folder + "/clear_inputs.ct");
+  ServerModel other(server_half(model_from_bytes(to_bytes(with_clear))));
+  other.load_keys(evaluation);
+  save_encrypted_outputs(other.run(mixed), folder + "/clear_outputs.ct");
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 
 MAGIC = bytes.fromhex("89544D4C0D0A1A0A")
-VERSION = 5
+VERSIONS = (5, 6)
 KINDS = {1: "model", 2: "secret key", 3: "evaluation keys", 4: "ciphertext", 5: "client's half", 6: "server's half"}
 CODECS = {0: "none", 1: "zstd"}
 WORD = 1 << 64
@@ -74,7 +74,7 @@ class File:
         data = Path(path).read_bytes()
         require(data[:8] == MAGIC, "magic")
         version, header_size = struct.unpack_from("<II", data, 8)
-        require(version == VERSION, f"version {version}")
+        require(version in VERSIONS, f"version {version}")
         header = data[48 : 48 + header_size]
         require(len(header) == header_size <= 1 << 20, "header's size")
         require(hashlib.sha256(data[:16] + header).digest() == data[16:48], "header's SHA-256")

@@ -151,10 +151,9 @@ def trained(name):
 
 
 def check(module, x, expected):
-    """Biases of the last layer are rounded to the step of its sums. Scales that were taken from few data put some sums on
-    the very edge of two steps, where float32 decides."""
+    """Scales that were taken from few data put some sums on the very edge of two steps, where float32 decides."""
     step = np.max([quantizer.scale for quantizer in module.output_quantizers])
-    wrong = np.abs(module.forward(x) - expected) > 0.51 * step + 1e-5
+    wrong = np.abs(module.forward(x) - expected) > 1e-3 * step + 1e-5
     assert wrong.mean() < 0.05
 
 

@@ -373,6 +373,42 @@ def test_two_inputs_go_by_name(tmp_path):
     fails(2, *predict_one, "left=left_x.npy", "--input", "right=three.npy", folder=tmp_path)
 
 
+def test_an_input_in_the_clear(tmp_path):
+    random = np.random.default_rng(1)
+    save_network(tmp_path / "net.onnx", (FIRST, SECOND), inputs=("a", "b"))
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", random.uniform(-1, 1, (100, 2)).astype(np.float32))
+        np.save(tmp_path / f"{name}_few.npy", random.uniform(-0.5, 0.5, (2, 2)).astype(np.float32))
+    calibration = ("--calibration", "a=a.npy", "--calibration", "b=b.npy")
+    compile_it = ("compile", "net.onnx", *calibration, *EXACT, "--bits", 3, "-o", "m.tml")
+    assert "no input 'c'" in fails(8, *compile_it, "--clear", "c", folder=tmp_path)
+    assert "all inputs are in the clear" in fails(1, *compile_it, "--clear", "a", "--clear", "b", folder=tmp_path)
+    torusml(*compile_it, "--clear", "b", folder=tmp_path)
+    assert "input 'b' travels in the clear" in torusml("inspect", "m.tml", folder=tmp_path)
+    torusml("export", "m.tml", "--client", "m.tmc", "--server", "m.tms", folder=tmp_path)
+    for half in ("m.tmc", "m.tms"):
+        assert json.loads(torusml("inspect", half, "--json", folder=tmp_path))["clear_inputs"] == ["b"]
+    few = ("--input", "a=a_few.npy", "--input", "b=b_few.npy")
+    torusml("keygen", "m.tml", "--secret", "client.key", "--evaluation", "eval.key", folder=tmp_path)
+    encrypt = ("encrypt", "m.tmc", "--secret", "client.key")
+    assert "input 'b' is not encrypted" in torusml(*encrypt, *few, "-o", "x.ct", folder=tmp_path)
+    assert "tensor 'b': shape (2, 2), in the clear" in torusml("inspect", "x.ct", folder=tmp_path)
+    torusml("run", "m.tms", "--evaluation", "eval.key", "--input", "x.ct", "-o", "y.ct", folder=tmp_path)
+    torusml("decrypt", "m.tmc", "--secret", "client.key", "--input", "y.ct", "-o", "y.npy", folder=tmp_path)
+    clear, _ = predict(tmp_path, "clear", inputs=few)
+    assert np.array_equal(np.load(tmp_path / "y.npy"), clear)
+    for executor in ("simulated", "encrypted"):
+        assert np.array_equal(predict(tmp_path, executor, inputs=few)[0], clear)
+    complex_array = np.zeros((2, 2), complex)
+    wrong = ((np.zeros((2, 3)), 2, "'b'"), (np.full((2, 2), np.nan), 4, "'b'"), (complex_array, 3, "wrong.npy"))
+    for array, code, where in wrong:
+        np.save(tmp_path / "wrong.npy", array)
+        assert where in fails(code, *encrypt, *few[:2], "--input", "b=wrong.npy", "-o", "w.ct", folder=tmp_path)
+        assert not (tmp_path / "w.ct").exists()
+    np.save(tmp_path / "b_few.npy", np.full((2, 2), 100.0))
+    assert "4 of 8 values clipped" in torusml(*encrypt, *few, "-o", "x.ct", folder=tmp_path)
+
+
 def test_a_model_without_lookups_needs_no_evaluation_material(tmp_path):
     save_network(tmp_path / "net.onnx", (FIRST, SECOND), relu=False)
     np.save(tmp_path / "c.npy", np.random.default_rng(3).uniform(-1, 1, (100, 2)))

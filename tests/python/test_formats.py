@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from format_reader import (
+    VERSIONS,
     WORD,
     File,
     big_key,
@@ -20,13 +21,20 @@ from format_reader import (
     output_ciphertexts,
 )
 
-FOLDER = Path(__file__).parents[1] / "golden" / "version_5"
+FOLDER = Path(__file__).parents[1] / "golden"
 INPUTS = [-3, 4, 0, 0, 4, 4, -1, 2]
+CLEAR_INPUTS = (1, -1, 0, 1)
 PASSPHRASE = b"correct horse battery staple"
 
 
-def golden(name):
-    return File(FOLDER / name)
+@pytest.fixture(params=VERSIONS)
+def version(request):
+    return request.param
+
+
+@pytest.fixture
+def golden(version):
+    return lambda name: File(FOLDER / f"version_{version}" / name)
 
 
 def gadget(base_log2, level_count):
@@ -63,18 +71,19 @@ KEY_SETS = [
 ]
 
 
-def expected_outputs():
-    """The golden network in plain integers."""
+def expected_outputs(clear=(0, 0, 0, 0)):
+    """The golden network in plain integers. clear: the second input of the one that has it."""
     weights, bias = [[1, 2], [-1, 1], [2, -1]], [0, 1, -1]
     outputs = []
-    for sample in zip(INPUTS[::2], INPUTS[1::2], strict=True):
+    for *sample, z in zip(INPUTS[::2], INPUTS[1::2], clear, strict=True):
         sums = [sum(w * x for w, x in zip(row, sample, strict=True)) + b for row, b in zip(weights, bias, strict=True)]
+        sums = [s + u * z for s, u in zip(sums, (0, 2, 1), strict=True)]
         a, b, c = (abs(v) // 2 if i == 1 else max(v, 0) // 2 for i, v in enumerate(sums))
         outputs += [(3 * a + 4 * b + 4 * c + 25) % 5 - 2, (4 * a - 4 * b + 5 * c + 25) % 5 - 2]
     return outputs
 
 
-def test_model_and_halves():
+def test_model_and_halves(golden, version):
     model, client, server = golden("model.tml"), golden("client.tmc"), golden("server.tms")
     assert [file.kind for file in (model, client, server)] == ["model", "client's half", "server's half"]
     assert re.fullmatch(r"torusml \d+\.\d+\.\d+", model.producer)
@@ -95,13 +104,14 @@ def test_model_and_halves():
     assert spec["key_sets"] == KEY_SETS
     assert spec["inputs"][0]["quantizer"]["scale"] == [0.125]
     assert spec["outputs"][0]["scale"] == [0.1, 1 / 3]
+    assert spec["outputs"][0]["zero_point"] == [0 if version == 5 else 0.25, -1]
     assert spec["options"]["p_error"] == 2.0**-40
     tensors = {"inputs": [{"name": "x", "shape": [2]}], "outputs": [{"name": "y", "shape": [2]}]}
     assert server.json("server") == {"model_name": "golden", **tensors}
     assert [r["declared"] for r in model.json("ranges")["ranges"]] == [[-12, 12], [-24, 66]]
 
 
-def test_secret_keys():
+def test_secret_keys(golden):
     plain, sealed = golden("secret.key"), golden("sealed.key")
     assert plain.json("key_sets")["key_sets"] == KEY_SETS
     assert plain.properties["key_id"] == "00112233445566778899aabbccddeeff"
@@ -118,7 +128,7 @@ def test_secret_keys():
         big_key(sealed, b"another")
 
 
-def test_ciphertexts_decrypt():
+def test_ciphertexts_decrypt(golden):
     key = big_key(golden("secret.key"))
     spec = golden("client.tmc").json("client")
     inputs, outputs = golden("inputs.ct"), golden("outputs.ct")
@@ -131,6 +141,21 @@ def test_ciphertexts_decrypt():
     assert found == INPUTS
     found = [decode(decrypt(c, key), spec["outputs"][0]) for c in output_ciphertexts(outputs, 0)]
     assert found == expected_outputs()
+
+
+def test_clear_inputs_are_plain_integers():
+    folder = FOLDER / "version_6"
+    model, inputs, outputs = (File(folder / name) for name in ("clear.tml", "clear_inputs.ct", "clear_outputs.ct"))
+    spec, tensors = model.json("client"), inputs.json("tensors")["tensors"]
+    for described in (spec["inputs"], tensors):
+        assert [tensor.get("clear", False) for tensor in described] == [False, True]
+    assert "mask_seed" not in tensors[1]
+    assert struct.unpack("<4q", inputs.sections["tensor.1"]) == CLEAR_INPUTS
+    key = big_key(File(folder / "secret.key"))
+    found = [decode(decrypt(c, key), spec["inputs"][0]) for c in input_ciphertexts(inputs, 0)]
+    assert found == INPUTS
+    found = [decode(decrypt(c, key), spec["outputs"][0]) for c in output_ciphertexts(outputs, 0)]
+    assert found == expected_outputs(CLEAR_INPUTS) != expected_outputs()
 
 
 class Stream:
@@ -245,7 +270,7 @@ class KeySet:
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_evaluation_keys_encrypt_the_secret(index):
+def test_evaluation_keys_encrypt_the_secret(golden, index):
     file = golden("evaluation.key")
     assert file.json("key_sets")["key_sets"] == KEY_SETS
     names = [f"{name}_bodies.{i}" for i in (0, 1) for name in ("bootstrap", "keyswitch", "trace")]

@@ -105,6 +105,25 @@ def test_per_channel():
     assert q.dequant(numpy.array([[2, 3], [4, 2]])).tolist() == [[1.0, 4.0], [2.0, 2.0]]
 
 
+def test_zero_points_of_results_have_fractions():
+    quantizer = UniformQuantizer(
+        QuantizationOptions(4, True), scale=numpy.array([0.5, 2.0]), zero_point=numpy.array([0.25, -1.0]), no_clipping=True
+    )
+    integers = numpy.array([[0, 0], [3, -7]])
+    floats = quantizer.dequant(integers)
+    assert floats.tolist() == [[-0.125, 2.0], [1.375, -12.0]]
+    assert numpy.array_equal(quantizer.quant(floats), integers)
+    assert UniformQuantizer.load_dict(json.loads(quantizer.dumps())) == quantizer
+    with pytest.raises(ValueError, match="TML-E004"):
+        quantizer.quant(numpy.array([[0.0, numpy.nan]]))
+    with pytest.raises(TypeError, match="TML-E003"):
+        quantizer.dequant(numpy.array([[0.5, 1.0]]))
+    of_integers = QuantizedArray(4, integers, value_is_float=False, scale=quantizer.scale, zero_point=quantizer.zero_point)
+    assert numpy.array_equal(of_integers.dequant(), floats)
+    with pytest.raises(TypeError, match="TML-E003.*no_clipping"):
+        of_integers.quant()
+
+
 def test_quantizer_from_stats_clips():
     q = UniformQuantizer(n_bits=3, rmax=1.0, rmin=-1.0)
     assert q.quant(numpy.array([-5.0, 5.0])).tolist() == [0, 7]
@@ -161,6 +180,9 @@ def test_incomplete_or_unknown_arguments(values, arguments, names):
         (lambda v: QuantizedArray(3, numpy.arange(4), value_is_float=False), TypeError, "TML-E001"),
         (lambda v: QuantizedArray(3, v, scale=0.0, zero_point=0), ValueError, "TML-E001"),
         (lambda v: QuantizedArray(3, v, scale=1.0, zero_point=0.5), TypeError, "TML-E003"),
+        (lambda v: QuantizedArray(3, v, scale=1.0, zero_point="0.5"), TypeError, "TML-E003"),
+        (lambda v: QuantizedArray(3, v, scale=1.0, zero_point=2.0**63), TypeError, "TML-E003"),
+        (lambda v: QuantizedArray(3, v, scale=1.0, zero_point=numpy.nan), TypeError, "TML-E003"),
         (lambda v: QuantizedArray(3, numpy.array([])), ValueError, "TML-E005"),
         (lambda v: QuantizedArray(3, numpy.array([1.0, numpy.nan])), ValueError, "TML-E004"),
         (lambda v: QuantizedArray(3, numpy.array(["a"])), TypeError, "TML-E003"),

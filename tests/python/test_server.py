@@ -20,6 +20,7 @@ import torusml
 from torusml import errors
 
 NAMES = ("first", "second", "pair")
+SERVED = (*NAMES, "open")  # as "pair", with input b in the clear
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +30,19 @@ def models(tmp_path_factory):
     served = folder / "served"
     served.mkdir()
     networks = {"first": mlp((3, 4, 2), seed=1), "second": mlp((3, 3, 2), seed=2), "pair": two_inputs_two_outputs()}
+    networks["open"] = networks["pair"]
     for name, network in networks.items():
         onnx.save(network, folder / f"{name}.onnx")
-        inputs = {"a": floats(200, 2, 3), "b": floats(200, 2, 4)} if name == "pair" else {"x": floats(200, 3, 3)}
+        inputs = (
+            {"x": floats(200, 3, 3)} if name in ("first", "second") else {"a": floats(200, 2, 3), "b": floats(200, 2, 4)}
+        )
         calibration = []
         for variable, values in inputs.items():
             np.save(folder / f"{name}_{variable}.npy", values)
             calibration += ["--calibration", f"{variable}={name}_{variable}.npy"]
         options = ("--bits", 3, "--precision", "exact", "--max-key-sets", 1)
+        if name == "open":
+            options += ("--clear", "b")
         command("compile", f"{name}.onnx", *calibration, *options, "-o", f"{name}.tml", folder=folder)
         halves = ("--client", served / f"{name}.tmc", "--server", served / f"{name}.tms")
         command("export", f"{name}.tml", *halves, folder=folder)
@@ -44,7 +50,7 @@ def models(tmp_path_factory):
 
 
 def inputs_of(name, count=2, seed=9):
-    return (floats(count, 2, seed), floats(count, 2, seed + 1)) if name == "pair" else (floats(count, 3, seed),)
+    return (floats(count, 3, seed),) if name in ("first", "second") else (floats(count, 2, seed), floats(count, 2, seed + 1))
 
 
 def clear(models, name, x):
@@ -83,7 +89,7 @@ def server(models, tmp_path_factory):
 def keys(models, tmp_path_factory):
     """Key files of two clients, for all three models."""
     folder = tmp_path_factory.mktemp("keys")
-    halves = [models / "served" / f"{name}.tmc" for name in NAMES]
+    halves = [models / "served" / f"{name}.tmc" for name in SERVED]
     made = {}
     for tenant in ("alice", "bob"):
         made[tenant] = {"keys": folder / f"{tenant}.key", "evaluation": folder / f"{tenant}.eval"}
@@ -212,7 +218,7 @@ def test_foreign_tokens_see_nothing(models, server, keys):
         for tenant, token in server.tokens.items()
     }
     assert [model["name"] for model in listed["carol"][0]["models"]] == ["second"]
-    assert sorted(model["name"] for model in listed["bob"][0]["models"]) == sorted(NAMES)
+    assert sorted(model["name"] for model in listed["bob"][0]["models"]) == sorted(SERVED)
     assert listed["carol"][1]["keys"] == []
     assert key not in [found["id"] for found in listed["bob"][1]["keys"]]
     # All of it is still there for its owner.
@@ -285,6 +291,35 @@ def test_the_command_predicts(models, server, keys, tmp_path):
     refused(2, 0, "predict", "net.tml", *at[1:], "-o", "y.npy")
     (tmp_path / "token").chmod(0o644)
     refused(4, 41, *at, "--token", "file:token", "-o", "y.npy")
+
+
+def test_an_input_goes_in_the_clear_only_where_the_client_names_it(models, server, keys, tmp_path):
+    x = inputs_of("open")
+    with pytest.raises(errors.InvalidArgument, match="takes input 'b' in the clear.*name it in clear_inputs"):
+        client_of(server, keys, "alice", "open")
+    with pytest.raises(errors.InvalidArgument, match="takes input 'b' in the clear"):
+        client_of(server, keys, "alice", "open", clear_inputs=["a"])
+    with pytest.raises(errors.WrongDtype, match="list of names"):
+        client_of(server, keys, "alice", "open", clear_inputs="b")
+    client = client_of(server, keys, "alice", "open", clear_inputs=["b"])
+    assert client.clear_inputs == ("b",)
+    assert [one.get("clear", False) for one in client.metadata["torusml"]["inputs"]] == [False, True]
+    for function in (client.predict, client.infer):
+        assert_equal(function(*x), clear(models, "open", x))
+    client_of(server, keys, "alice", "pair", clear_inputs=["b"]).infer(*x)  # that takes it encrypted
+
+    (tmp_path / "token").write_text(server.tokens["alice"] + "\n")
+    (tmp_path / "token").chmod(0o600)
+    inputs = []
+    for name, values in zip("ab", x, strict=True):
+        np.save(tmp_path / f"{name}.npy", values)
+        inputs += ["--input", f"{name}={name}.npy"]
+    at = ("predict", "--url", server.url, "--name", "open", "--token", "file:token", *inputs)
+    at += ("--secret", keys["alice"]["keys"], "--evaluation", keys["alice"]["evaluation"])
+    at += ("-o", "y=y.npy", "-o", "z=z.npy")
+    assert "input 'b' in the clear" in command(*at, folder=tmp_path, expect=2)
+    command(*at, "--clear", "b", folder=tmp_path)
+    assert_equal((np.load(tmp_path / "y.npy"), np.load(tmp_path / "z.npy")), clear(models, "open", x))
 
 
 def test_ctrl_c_stops_a_prediction_and_its_job(models, server, keys):

@@ -13,6 +13,7 @@ All of them take batches: the first axis.
 
 from __future__ import annotations
 
+import math
 import numbers
 import warnings
 from typing import Any
@@ -197,12 +198,13 @@ class QuantizedModule:
         own precision: rounded, or tolerant. layers: by the name of a lookup or output, in place of precision: "exact",
         "tolerant", or a tolerance. profile: "private_results", or "shared_results" where others than the key's owner see
         results. parameters: "catalogue", whose published key sets models share, or "custom", which searches freely.
-        max_key_sets: 1, or 2 where demanding lookups may have a key set of their own if that saves enough time.
+        inputs_encryption_status: "encrypted" or "clear" for each input; a clear one travels as integers that the server can
+        read. max_key_sets: 1, or 2 where demanding lookups may have a key set of their own if that saves enough time.
         pack_outputs: whether results travel many in a ciphertext, "auto" where the key set has the keys for it anyway, "on"
         with a key set that has them added, or "off". verbose prints the circuit and its plan.
         """
         refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
-        check_encryption_status(inputs_encryption_status, len(self._core.inputs))
+        clear = clear_inputs(inputs_encryption_status, self.ordered_module_input_names)
         options = plan_options(
             p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets,
             pack_outputs, layers, search, self._rounding,
@@ -213,7 +215,9 @@ class QuantizedModule:
         arrays = [to_floats(value, names[i]) for i, value in enumerate(values)]
         arguments = (search or PrecisionSearch()).arguments(len(arrays[0]))
         with progress.bar("trials of precision") as shown:
-            core = self._core.compile(arrays, options, **arguments, progress=shown, after_pass=None)
+            core = self._core.compile(
+                arrays, options, **arguments, clear_inputs=clear, progress=shown, after_pass=None
+            )  # fmt: skip
         for output in core.constant_outputs:
             warnings.warn(
                 f"output '{output}' is the same for all inputs; more bits, or calibration data of more variety",
@@ -280,13 +284,19 @@ class QuantizedModule:
 def output_quantizer(spec: dict) -> UniformQuantizer:
     is_signed = spec["interval"][0] < 0
     n_bits = min(max(spec["bits"], 1), 32)
-    scale, zero_point = spec["scale"], spec["zero_point"]
     params = UniformQuantizationParameters(
-        scale[0] if len(scale) == 1 else np.array(scale),
-        zero_point[0] if len(zero_point) == 1 else np.array(zero_point),
+        _for_shape(spec["scale"], spec["shape"]),
+        _for_shape(spec["zero_point"], spec["shape"]),
         2 ** (n_bits - 1) if is_signed else 0,
     )
     return UniformQuantizer(QuantizationOptions(n_bits, is_signed), params=params, no_clipping=True)
+
+
+def _for_shape(values: list[float], shape: list[int]) -> Any:
+    """A number, one for each channel of the last axis, or one for each element in their shape."""
+    if len(values) == 1:
+        return values[0]
+    return np.array(values).reshape(shape if len(values) == math.prod(shape) else -1)
 
 
 def refuse_foreign_arguments(configuration: Any, artifacts: Any, show_mlir: bool, device: str) -> None:
@@ -318,8 +328,12 @@ def check_encryption_status(status: Any, input_count: int) -> None:
         raise UnknownOption(f'{wrong[0]!r} is neither "encrypted" nor "clear"', where)
     if "encrypted" not in status:
         raise InvalidArgument("at least one input must be encrypted", where)
-    if "clear" in status:
-        raise NotSupported("clear inputs beside encrypted ones", where)
+
+
+def clear_inputs(status: Any, names: tuple[str, ...]) -> list[str]:
+    """The inputs that travel in the clear, by name."""
+    check_encryption_status(status, len(names))
+    return [name for name, value in zip(names, status or (), strict=False) if value == "clear"]
 
 
 def plan_options(

@@ -147,7 +147,11 @@ class MinMaxQuantizationStats(_Record):
 
 
 class UniformQuantizationParameters(_Record):
-    """float = scale * (integer - zero_point); the integers start at -offset."""
+    """float = scale * (integer - zero_point); the integers start at -offset.
+
+    The zero point of a network's result may have a fraction (docs/concepts.md, "Results"); quantizers that clip make
+    floats of such integers, but no integers of floats.
+    """
 
     _fields = _PARAMETERS
 
@@ -238,10 +242,15 @@ class UniformQuantizer(UniformQuantizationParameters, QuantizationOptions, MinMa
     def _core_quantizer(self) -> _core.UniformQuantizer:
         if self.scale is None or self.zero_point is None or self.offset is None:
             raise InvalidCall("the quantizer has no parameters: give stats, params or values")
+        scale, zero_point = _of_one_shape(self.scale, _whole(self.zero_point))
         parameters = _core.UniformQuantizationParameters(
-            np.atleast_1d(self.scale).tolist(), np.atleast_1d(self.zero_point).tolist(), self.offset
+            np.ravel(scale).tolist(), np.ravel(zero_point).tolist(), self.offset
         )
         return _core.UniformQuantizer(self._core_options(), parameters)
+
+    @property
+    def _has_fractions(self) -> bool:
+        return np.asarray(self.zero_point).dtype.kind == "f"
 
     @classmethod
     def _from_core(cls, quantizer: _core.UniformQuantizer) -> UniformQuantizer:
@@ -254,19 +263,29 @@ class UniformQuantizer(UniformQuantizationParameters, QuantizationOptions, MinMa
         """rint(values / scale + zero_point), clipped to the range of the integers unless no_clipping."""
         if np.dtype(dtype) not in (np.int64, np.int32, np.float32, np.float64):
             raise WrongDtype(f"integers as {np.dtype(dtype)}; int64, int32, float64 and float32 are possible", "dtype")
+        if self._has_fractions and not self.no_clipping:
+            raise WrongDtype(
+                f"zero_point must be an integer, got {self.zero_point!r}", "zero_point",
+                "no_clipping=True, for results of a network: theirs alone have fractions",
+            )  # fmt: skip
         core = self._core_quantizer()
         if isinstance(values, RecordedArray):
             integers = np.rint(values / self.scale + self.zero_point)
             if not self.no_clipping:
                 integers = np.clip(integers, core.lowest, core.highest)
             return integers.astype(dtype)
-        return core.quantize(_floats(values, "values"), self.no_clipping).astype(dtype, copy=False)
+        floats = _floats(values, "values")
+        if self._has_fractions:  # the core has the whole part
+            floats = floats + self.scale * (self.zero_point - _whole(self.zero_point))
+        return core.quantize(floats, self.no_clipping).astype(dtype, copy=False)
 
     def dequant(self, qvalues: np.ndarray) -> np.ndarray:
         """scale * (qvalues - zero_point), in float64."""
         core = self._core_quantizer()
         if isinstance(qvalues, RecordedArray):
             return (qvalues - self.zero_point).astype(np.float64) * self.scale
+        if self._has_fractions:
+            return (_integers(qvalues, "qvalues") - self.zero_point) * self.scale
         return core.dequantize(_integers(qvalues, "qvalues"))
 
 
@@ -371,9 +390,24 @@ def _zero_point(value: Any) -> Any:
     if value is None:
         return None
     array = np.asarray(value)
-    if array.dtype.kind not in "iu" and not (array.dtype.kind == "f" and np.all(array == np.rint(array))):
-        raise WrongDtype(f"zero_point must be an integer, got {value!r}", "zero_point")
+    if array.dtype.kind not in "iuf" or not np.all(np.abs(array) < 2.0**62):
+        raise WrongDtype(f"zero_point must be a number below 2^62 in size, got {value!r}", "zero_point")
+    if np.any(array != np.rint(array)):
+        return float(array) if array.ndim == 0 else array.astype(np.float64)
     return int(array) if array.ndim == 0 else array.astype(np.int64)
+
+
+def _whole(zero_point: Any) -> np.ndarray:
+    array = np.asarray(zero_point)
+    return np.rint(array).astype(np.int64) if array.dtype.kind == "f" else array
+
+
+def _of_one_shape(scale: Any, zero_point: Any) -> tuple[Any, Any]:
+    """One of the two may be by channel of the last axis, the other by element."""
+    try:
+        return np.broadcast_arrays(scale, zero_point)
+    except ValueError:
+        return scale, zero_point  # the core names the numbers
 
 
 def _one_or_many(values: list, dtype: type) -> Any:

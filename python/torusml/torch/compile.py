@@ -241,9 +241,11 @@ def compile_any(
     rounding: Any,
     method: Method,
     bits_target: PrecisionSearch,
+    inputs_encryption_status: Any,
     **options: Any,
 ) -> QuantizedModule:
     """torusml.compile. bits_target: of bits "auto"."""
+    check_encryption_status(inputs_encryption_status, len(inputset) if isinstance(inputset, tuple) else 1)
     text = rounding_text(rounding, "rounding")
     plan = plan_options(**options, rounding=text)
     if isinstance(bits, str) and bits == AUTO_BITS:
@@ -251,7 +253,7 @@ def compile_any(
         module = _build(model, inputset, import_qat, bits_of(8), True, margin, text, method=method, search=search)
     else:
         module = _build(model, inputset, import_qat, bits_of(bits), True, margin, text, method=method)
-    module.compile(inputset, **options)
+    module.compile(inputset, inputs_encryption_status=inputs_encryption_status, **options)
     return module
 
 

@@ -1,0 +1,177 @@
+"""Inputs that travel in the clear beside encrypted ones: results, what is sent, files, refusals."""
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from small_networks import floats, model_of
+from torch import nn
+
+import torusml
+from torusml import errors
+from torusml.deployment import FHEModelClient, FHEModelDev, FHEModelServer
+from torusml.torch.compile import compile_onnx_model, compile_torch_model
+
+A, B = floats(200, 2, 3), floats(200, 2, 4)
+FEW = A[:3], B[:3]
+W = np.array([[1.0, -0.5, 0.3], [0.8, -0.7, 0.2]], np.float32)
+V = np.array([[0.6, 0.4, -0.9], [-0.2, 0.5, 0.1]], np.float32)
+
+
+def network(*nodes, outputs=("y",), width=3):
+    made = [helper.make_node(op, inputs, [output], name=f"make_{output}") for op, inputs, output in nodes]
+    return model_of(made, {"a": [1, 2], "b": [1, 2]}, {name: [1, width] for name in outputs}, {"w": W, "v": V})
+
+
+SUM = (("MatMul", ["a", "w"], "p"), ("MatMul", ["b", "v"], "q"), ("Add", ["p", "q"], "s"))
+NETWORKS = {
+    "sum": network(("MatMul", ["a", "w"], "p"), ("MatMul", ["b", "v"], "q"), ("Add", ["p", "q"], "y")),
+    "table of the sum": network(*SUM, ("Relu", ["s"], "y")),
+    "product": network(("Mul", ["a", "b"], "y"), width=2),
+    "a table of each": network(("Sigmoid", ["a"], "p"), ("Abs", ["b"], "q"), ("Add", ["p", "q"], "y"), width=2),
+    "a result of each": network(("Relu", ["a"], "y"), ("Relu", ["b"], "z"), outputs=("y", "z"), width=2),
+}
+
+
+def compiled(name, status=None, **options):
+    options = {"n_bits": 3, "precision": "exact", "p_error": 2**-20, **options}
+    return compile_onnx_model(NETWORKS[name], (A, B), inputs_encryption_status=status, **options)
+
+
+def status_of(clear):
+    return tuple("clear" if name == clear else "encrypted" for name in "ab")
+
+
+def assert_same(found, expected):
+    found, expected = (x if isinstance(x, tuple) else (x,) for x in (found, expected))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("clear", ["a", "b"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_results_are_those_of_encrypted_inputs(name, clear):
+    module = compiled(name, status_of(clear))
+    expected = module.forward(*FEW)
+    assert_same(compiled(name).forward(*FEW), expected)
+    assert_same(module.forward(*FEW, fhe="simulate"), expected)
+    assert_same(module.forward(*FEW, fhe="execute"), expected)
+
+
+def test_tolerant_results_stay_near_the_clear_ones():
+    module = compiled("table of the sum", status_of("b"), precision="tolerant")
+    expected = module.forward(A, B)
+    step = np.max(module.output_quantizers[0].scale)
+    for fhe in ("simulate", "execute"):
+        few = (A[:8], B[:8])
+        assert np.abs(module.forward(*few, fhe=fhe) - expected[:8]).max() <= 2 * step
+
+
+def test_a_network_of_torch_sends_one_input_as_it_is(tmp_path):
+    class TwoInputs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.last = nn.Linear(2, 3), nn.Linear(2, 3), nn.Linear(3, 2)
+
+        def forward(self, a, b):
+            return self.last(torch.relu(self.left(a) + self.right(b)))
+
+    torch.manual_seed(0)
+    module = compile_torch_model(
+        TwoInputs(), (torch.from_numpy(A), torch.from_numpy(B)), n_bits=3, precision="exact", p_error=2**-20,
+        inputs_encryption_status=("encrypted", "clear"),
+    )  # fmt: skip
+    module.fhe_circuit.save_client_half(tmp_path / "net.tmc")
+    module.fhe_circuit.save_server_half(tmp_path / "net.tms")
+    client, server = torusml.Client(tmp_path / "net.tmc"), torusml.Server(tmp_path / "net.tms")
+    assert client.clear_inputs == ("b",)
+    client.keygen()
+    server.load_keys(client.evaluation_keys)
+    few = (A[:8], B[:8])
+    sent = client.encrypt(*few)
+    q_a, q_b = module.quantize_input(*few)
+    assert q_b.tobytes() in sent.serialize()
+    assert q_a.tobytes() not in sent.serialize()
+    sent.save(tmp_path / "x.ct")
+    assert_same(client.decrypt(server.run(tmp_path / "x.ct")), module.forward(*few))
+    kept = server.run(sent, checkpoint=tmp_path / "run.checkpoint", checkpoint_seconds=0)
+    assert_same(client.decrypt(kept), module.forward(*few))
+
+
+def test_the_short_function_takes_them_too():
+    module = torusml.compile(
+        NETWORKS["sum"], (A, B), bits=3, precision="exact", inputs_encryption_status=["clear", "encrypted"]
+    )
+    assert_same(module.forward(*FEW, fhe="execute"), module.forward(*FEW))
+
+
+def test_both_archives_of_a_deployment(tmp_path):
+    module = compiled("table of the sum", status_of("a"))
+    FHEModelDev(tmp_path / "m", module).save()
+    client, server = FHEModelClient(tmp_path / "m"), FHEModelServer(tmp_path / "m")
+    keys = client.get_serialized_evaluation_keys()
+    sent = client.quantize_encrypt_serialize(*FEW)
+    assert module.quantize_input(*FEW)[0].tobytes() in sent
+    y = client.deserialize_decrypt_dequantize(server.run(sent, keys))
+    assert_same(y, module.forward(*FEW))
+
+
+@pytest.mark.parametrize(
+    ("b", "error"),
+    [
+        (np.zeros((3, 3)), errors.WrongShape),
+        (np.zeros((2, 2)), errors.WrongShape),
+        (np.zeros(2), errors.WrongShape),
+        (np.full((3, 2), np.nan), errors.NonFiniteValue),
+        (np.full((3, 2), "1"), errors.WrongDtype),
+    ],
+)
+def test_wrong_values_of_a_clear_input_are_refused(b, error):
+    client = torusml.Client(compiled("sum", status_of("b")).fhe_circuit)
+    client.keygen()
+    with pytest.raises(error, match=r"\('?b'?\)"):
+        client.encrypt(FEW[0], b)
+
+
+def test_integers_beyond_the_interval_are_refused():
+    module = compiled("sum", status_of("b"))
+    client = torusml.Client(module.fhe_circuit)
+    client.keygen()
+    q_a, q_b = module.quantize_input(*FEW)
+    client.encrypt(q_a, q_b)
+    with pytest.raises(errors.InvalidArgument, match="1000 lies outside.*'b'"):
+        client.encrypt(q_a, np.full_like(q_b, 1000))
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "pattern"),
+    [
+        (("clear", "clear"), errors.InvalidArgument, "at least one input must be encrypted"),
+        (("clear",), errors.InvalidArgument, "1 values given, the network has 2 inputs"),
+        (("clear", "open"), errors.UnknownOption, "'open' is neither"),
+    ],
+)
+def test_wrong_statuses_are_refused(status, error, pattern):
+    with pytest.raises(error, match=pattern):
+        compiled("sum", status)
+
+
+def test_a_clear_index_picks_no_row():
+    table = numpy_helper.from_array(floats(5, 2), "table")
+    nodes = [
+        helper.make_node("Gather", ["table", "i"], ["row"], name="pick"),
+        helper.make_node("Add", ["row", "a"], ["y"], name="add"),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 2]),
+        helper.make_tensor_value_info("i", TensorProto.INT64, [1]),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])]
+    net = helper.make_model(
+        helper.make_graph(nodes, "net", inputs, outputs, [table]), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    net.ir_version = 8
+    index = np.zeros(200)
+    with pytest.raises(errors.Error) as raised:
+        compile_onnx_model(net, (A, index), inputs_encryption_status=("encrypted", "clear"))
+    assert isinstance(raised.value, (errors.NotSupported, errors.UnsupportedOperator)), raised.value
