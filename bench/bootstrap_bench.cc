@@ -1,5 +1,6 @@
 // Time of the engine's stages at 128-bit parameters: N 2048, n 830, l 1, B 2^23, two key bits a
-// step, 32-bit accumulators, keyswitch 5 x 2^3.
+// step, 32-bit accumulators, keyswitch 5 x 2^3, trace
+// 2 x 2^16.
 //
 //   bootstrap_bench --benchmark_repetitions=5 --benchmark_report_aggregates_only=true
 //
@@ -15,8 +16,10 @@
 
 #include "base/threads.h"
 #include "tfhe/bootstrap.h"
+#include "tfhe/result_packing.h"
 #include "tfhe/secret_keys.h"
 #include "tfhe/stages.h"
+#include "tfhe/wire_words.h"
 
 namespace torusml {
 namespace {
@@ -50,6 +53,7 @@ TfheParameters parameters() {
   p.accumulator_bits = 32;
   p.small_variance = secure_variance(830);
   p.glwe_variance = secure_variance(2048);
+  p.trace = {16, 2};
   return p;
 }
 
@@ -178,6 +182,22 @@ void keyswitch(benchmark::State& state) {
   }
 }
 
+// Arguments: results, threads.
+void packing(benchmark::State& state) {
+  const auto count = static_cast<std::size_t>(state.range(0));
+  const LweBatch results = make_inputs(count);
+  PackedResults packed;
+  for ([[maybe_unused]] auto _ : state) {
+    with_threads(static_cast<int>(state.range(1)),
+                 [&] { packed = pack_results(fixture().evaluation, results, 16); });
+  }
+  state.counters["bytes"] = static_cast<double>(packed_bytes(packed.words.size(), 16));
+  const auto phases = decrypt(fixture().secret, packed);
+  for (std::size_t c = 0; c < count; ++c) {
+    if (phases[c] >> 58 != value_of(c)) state.SkipWithError("a packed result has a wrong value");
+  }
+}
+
 void key_generation(benchmark::State& state) {
   for ([[maybe_unused]] auto _ : state) {
     const SecretKeys keys = SecretKeys::generate(parameters(), fixture().random);
@@ -205,6 +225,11 @@ BENCHMARK(several_tables)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 BENCHMARK(keyswitch)->Arg(1)->Arg(8)->Arg(16)->Arg(32)->Unit(benchmark::kMillisecond);
+BENCHMARK(packing)
+    ->ArgNames({"count", "threads"})
+    ->ArgsProduct({{1, 2, 10, 100, 1000, 2048}, {1, 2}})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 BENCHMARK(key_generation)->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK(key_preparation)->Unit(benchmark::kMillisecond)->UseRealTime();
 

@@ -55,6 +55,9 @@ struct CompileSettings {
   // 1 or 2: whether demanding lookups may have a key set of their own, where that saves enough
   // time.
   int max_key_sets = 2;
+  // Whether results travel many in a ciphertext (docs/deployment.md): "auto", where the key set has
+  // the keys that it takes anyway; "on", with a key set that has them added; "off".
+  std::string pack_outputs = "auto";
   // Of single lookups and outputs, by name, in place of `precision`: their precision, and of a
   // tolerant one its tolerance (0: the one above).
   std::map<std::string, std::pair<std::string, double>> layers;

@@ -63,6 +63,7 @@ def compile(
     security_level: int = 128,
     parameters: str = "catalogue",
     max_key_sets: int = 2,
+    pack_outputs: str = "auto",
     layers: dict[str, str | float] | None = None,
     agreement: float | None = None,
     relative_error: float | None = None,
@@ -97,7 +98,8 @@ def compile(
         model, calibration, bits, import_qat, margin, rounding, Method(method, percentile, accumulator_bits, seed), search,
         inputs_encryption_status,
         precision=precision, p_error=p_error, global_p_error=global_p_error, tolerance=tolerance, profile=profile,
-        security_level=security_level, parameters=parameters, max_key_sets=max_key_sets, layers=layers,
+        security_level=security_level, parameters=parameters, max_key_sets=max_key_sets,
+        pack_outputs=pack_outputs, layers=layers,
         search=search if precision == "auto" or (bits != "auto" and search != PrecisionSearch()) else None,
     )  # fmt: skip
 

@@ -34,6 +34,7 @@ CompileOptions compile_options(const CompileSettings& settings) {
   options.plan.security_bits = settings.security_bits;
   options.plan.key_set_source = parse_key_set_source(settings.parameters);
   options.plan.max_key_sets = settings.max_key_sets;
+  options.plan.pack_outputs = parse_pack_outputs(settings.pack_outputs);
   for (const auto& [name, layer] : settings.layers)
     options.plan.layers[name] = {parse_precision(layer.first), layer.second};
   options.search.target =

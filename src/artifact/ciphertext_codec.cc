@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <bit>
+
 #include "artifact/codecs.h"
 #include "artifact/json_fields.h"
 #include "artifact/provenance.h"
@@ -29,10 +31,12 @@ Json description(const EncryptedInput& tensor) {
 }
 
 Json description(const EncryptedOutput& tensor) {
-  return {{"name", tensor.name},
-          {"shape", tensor.shape},
-          {"dimension", tensor.ciphertexts.dimension.value},
-          {"wire_bits", tensor.wire_bits}};
+  Json json{{"name", tensor.name},
+            {"shape", tensor.shape},
+            {"dimension", tensor.dimension().value},
+            {"wire_bits", tensor.wire_bits}};
+  if (tensor.packed) json["packed"] = true;
+  return json;
 }
 
 std::vector<std::uint8_t> body_of(const EncryptedInput& tensor) {
@@ -41,7 +45,8 @@ std::vector<std::uint8_t> body_of(const EncryptedInput& tensor) {
   return pack_words(words, kWordBits);
 }
 std::vector<std::uint8_t> body_of(const EncryptedOutput& tensor) {
-  return pack_words(tensor.ciphertexts.words, tensor.wire_bits);
+  return pack_words(tensor.packed ? tensor.packed->words : tensor.ciphertexts.words,
+                    tensor.wire_bits);
 }
 
 // A container, and the bytes that it views.
@@ -65,8 +70,8 @@ Packed pack(const Encrypted& encrypted, const char* content) {
   return packed;
 }
 
-// The body of an input is one word per element, a clear integer or a body; that of an output a
-// whole ciphertext in fewer bits.
+// The body of an input is one word per element, a clear integer or a body; that of an output whole
+// ciphertexts in fewer bits.
 void read_body(const ContainerReader& reader, const std::string& body, std::size_t elements,
                EncryptedInput& tensor) {
   std::vector<Torus>& bodies = tensor.ciphertexts.bodies;
@@ -80,16 +85,23 @@ void read_body(const ContainerReader& reader, const std::string& body, std::size
 
 void read_body(const ContainerReader& reader, const std::string& body, std::size_t elements,
                EncryptedOutput& tensor) {
-  LweBatch& batch = tensor.ciphertexts;
+  const LweDimension dimension = tensor.ciphertexts.dimension;
   // At most 2^40 elements of 2^20 words of a bit: compared before they are multiplied by 64.
-  const std::size_t words = elements * (batch.dimension.value + std::size_t{1});
+  const std::size_t words = tensor.packed ? PackedResults::word_count(dimension, elements)
+                                          : elements * (dimension.value + std::size_t{1});
   if (words > kMostBits / kWordBits) reader.corrupt(body, "its tensor is larger than any file");
-  std::vector<std::uint8_t> packed;
+  std::vector<std::uint8_t> bytes;
   reader.check_raw_size(body, packed_bytes(words, tensor.wire_bits));
-  packed.resize(packed_bytes(words, tensor.wire_bits));
-  reader.read(body, packed);
-  batch = LweBatch(batch.dimension, elements);
-  if (!unpack_words(packed, tensor.wire_bits, batch.words))
+  bytes.resize(packed_bytes(words, tensor.wire_bits));
+  reader.read(body, bytes);
+  if (tensor.packed) {
+    tensor.packed.emplace(dimension, elements);
+    tensor.ciphertexts = {};
+  } else {
+    tensor.ciphertexts = LweBatch(dimension, elements);
+  }
+  AlignedBuffer<Torus>& all = tensor.packed ? tensor.packed->words : tensor.ciphertexts.words;
+  if (!unpack_words(bytes, tensor.wire_bits, all))
     reader.corrupt(body, "bits follow the last word");
 }
 
@@ -104,6 +116,13 @@ void read_details(const JsonSection& section, const Json& json, EncryptedInput& 
 void read_details(const JsonSection& section, const Json& json, EncryptedOutput& tensor) {
   tensor.wire_bits =
       static_cast<int>(section.integer(json, "wire_bits", kLeastWireBits, kWordBits));
+  if (!section.flag(json, "packed")) return;
+  const std::uint32_t dimension = tensor.ciphertexts.dimension.value;
+  if (!std::has_single_bit(dimension)) {
+    section.corrupt(
+        fmt::format("'packed' results have dimension {}, which is no power of two", dimension));
+  }
+  tensor.packed.emplace();
 }
 
 template <class Encrypted>

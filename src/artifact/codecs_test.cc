@@ -173,6 +173,7 @@ TEST(ModelCodec, ForgedContentsAreRefused) {
       {"plan", "lookup node 2", "lookup node 1"},
       {"plan", "lookup node 2", "lookup node 77"},
       {"plan", "sample lookups 3", "sample lookups 4"},
+      {"plan", "wire_bits 64 guard", "wire_bits 64 packed guard"},
       {"plan", "bootstrap 2x20", "bootstrap 0x20"},
       {"plan", "h 0 guard", "h 0 tables_log2 6 guard"},
       {"plan", "h 0 guard", "h 1 tables_log2 1 guard"},
@@ -389,14 +390,27 @@ TEST(EvaluationKeyCodec, TraceBodiesOfAnotherSizeAreRefused) {
   expect_corrupt(keys, "trace_bodies");
 }
 
+// A trace without circuit bootstrapping has no key of the secret's square.
+TEST(EvaluationKeyCodec, KeysOfATraceAloneComeBackTheSame) {
+  EvaluationKeySet keys = sample_evaluation_keys(true);
+  TfheParameters& p = keys.keys[0].parameters;
+  p.circuit_bootstrap = {};
+  expect_corrupt(keys, "trace_bodies");
+  keys.keys[0].trace_bodies.resize(6 * p.trace.level_count * 64 * p.body_bytes());
+  EXPECT_EQ(evaluation_keys_from_bytes(to_bytes(keys)), keys);
+  p.accumulator_bits = 32;
+  EXPECT_EQ(evaluation_keys_from_bytes(to_bytes(keys)), keys);
+  p.glwe_dimension = {2};
+  expect_corrupt(keys, "a trace with GLWE dimension 2");
+}
+
 TEST(EvaluationKeyCodec, ImpossibleCircuitBootstrappingIsRefused) {
   struct Case {
     const char* part;
     std::function<void(TfheParameters&)> change;
   };
   const Case cases[] = {
-      {"'trace' 0", [](auto& p) { p.trace = {}; }},
-      {"'circuit_bootstrap' has 0", [](auto& p) { p.circuit_bootstrap = {}; }},
+      {"'trace' none", [](auto& p) { p.trace = {}; }},
       {"needs a bootstrap", [](auto& p) { p.bootstrap = p.keyswitch = {}; }},
       {"GLWE dimension 2", [](auto& p) { p.glwe_dimension = {2}; }},
       {"accumulators of 32", [](auto& p) { p.accumulator_bits = 32; }},
@@ -493,6 +507,68 @@ TEST_F(Folder, ResultsOfFewerBitsComeBackTheSame) {
       expect_fragile(bytes, [](const std::string& b) { encrypted_outputs_from_bytes(b); });
     }
   }
+}
+
+// 70 results under a key of dimension 64: two ciphertexts.
+EncryptedOutputs packed_outputs() {
+  EncryptedOutputs outputs = sample_outputs();
+  EncryptedOutput& tensor = outputs.tensors[0];
+  tensor = {"y", {10, 7}, 16, {}, PackedResults({64}, 70)};
+  for (std::size_t i = 0; i < tensor.packed->words.size(); ++i)
+    tensor.packed->words[i] = (i * 0x9e3779b97f4a7c15) >> 48 << 48;
+  return outputs;
+}
+
+TEST_F(Folder, PackedResultsComeBackTheSame) {
+  const EncryptedOutputs outputs = packed_outputs();
+  const std::string bytes = to_bytes(outputs);
+  const EncryptedOutput tensor = encrypted_outputs_from_bytes(bytes).tensors[0];
+  ASSERT_TRUE(tensor.packed);
+  EXPECT_EQ(tensor.shape, (Shape{10, 7}));
+  EXPECT_EQ(tensor.wire_bits, 16);
+  EXPECT_EQ(tensor.elements(), 70u);
+  EXPECT_EQ(tensor.dimension().value, 64u);
+  EXPECT_EQ(tensor.packed->words.size(), 2 * 64 + 70u);
+  EXPECT_TRUE(std::ranges::equal(tensor.packed->words, outputs.tensors[0].packed->words));
+  expect_fragile(bytes, [](const std::string& b) { encrypted_outputs_from_bytes(b); });
+
+  save_encrypted_outputs(outputs, file("y.ct"));
+  EXPECT_TRUE(describe_file(file("y.ct")).tensors[0].packed);
+  save_encrypted_outputs(sample_outputs(), file("y.ct"));
+  EXPECT_FALSE(describe_file(file("y.ct")).tensors[0].packed);
+}
+
+// Valid hashes, contents that contradict each other.
+TEST(EncryptedOutputsCodec, ForgedPackedResultsAreRefused) {
+  const auto text = [](const std::function<void(EncryptedOutput&)>& change) -> std::string {
+    EncryptedOutputs outputs = packed_outputs();
+    change(outputs.tensors[0]);
+    try {
+      encrypted_outputs_from_bytes(to_bytes(outputs));
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::file_corrupt);
+      return error.what();
+    }
+    return "no error";
+  };
+  const auto with_words = [](std::size_t count) {
+    return [count](EncryptedOutput& tensor) { tensor.packed->words = AlignedBuffer<Torus>(count); };
+  };
+  EXPECT_NE(text(with_words(197)).find("tensor.0"), std::string::npos);
+  EXPECT_NE(text(with_words(199)).find("tensor.0"), std::string::npos);
+  EXPECT_NE(text(with_words(70 * 65)).find("tensor.0"), std::string::npos);
+  EXPECT_NE(text([](auto& tensor) { tensor.shape = {10, 8}; }).find("tensor.0"), std::string::npos);
+  EXPECT_NE(text([](auto& tensor) { tensor.packed->dimension = {96}; }).find("no power of two"),
+            std::string::npos);
+  EXPECT_NE(text([](auto& tensor) { tensor.packed->dimension = {256}; }).find("tensor.0"),
+            std::string::npos);
+  // Packed words that are said to be single ciphertexts.
+  EXPECT_NE(text([](auto& tensor) {
+              tensor.ciphertexts.dimension = {64};
+              tensor.ciphertexts.words = tensor.packed->words;
+              tensor.packed.reset();
+            }).find("tensor.0"),
+            std::string::npos);
 }
 
 TEST_F(Folder, ReadersTakeNoMoreBytesThanTheyAreTold) {

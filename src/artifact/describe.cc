@@ -18,7 +18,7 @@ std::vector<EncryptedTensorDescription> read_tensors(const ContainerReader& read
          static_cast<std::uint32_t>(section.integer(json, "dimension", 1, UINT32_MAX)),
          json.contains("wire_bits") ? static_cast<int>(section.integer(json, "wire_bits", 1, 64))
                                     : 0,
-         section.flag(json, "clear")});
+         section.flag(json, "packed"), section.flag(json, "clear")});
   }
   return tensors;
 }

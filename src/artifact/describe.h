@@ -24,6 +24,7 @@ struct EncryptedTensorDescription {
   Shape shape;
   std::uint32_t dimension = 0;  // of the LWE ciphertexts
   int wire_bits = 0;            // of a word of results; 0: inputs, which have a seed for masks
+  bool packed = false;          // many results in a ciphertext
   bool is_clear = false;        // an input that is not encrypted
 };
 

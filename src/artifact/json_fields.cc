@@ -158,13 +158,22 @@ Gadget JsonSection::gadget(const Json& parent, const char* key) const {
   return gadget;
 }
 
-void JsonSection::check_circuit_bootstrap(const TfheParameters& p) const {
-  if (p.has_circuit_bootstrap() != (p.trace.level_count != 0)) {
-    corrupt(fmt::format("'circuit_bootstrap' has {} levels and 'trace' {}; they need each other",
-                        p.circuit_bootstrap.level_count, p.trace.level_count));
+void JsonSection::check_trace(const TfheParameters& p) const {
+  if (!p.has_trace()) return;
+  if (!p.has_bootstrap()) corrupt("a trace needs a bootstrap");
+  if (p.glwe_dimension.value != 1) {
+    corrupt(fmt::format("a trace with GLWE dimension {}; it takes dimension 1",
+                        p.glwe_dimension.value));
   }
+  check_wide_gadget("trace", p.trace);
+}
+
+void JsonSection::check_circuit_bootstrap(const TfheParameters& p) const {
   if (!p.has_circuit_bootstrap()) return;
-  if (!p.has_bootstrap()) corrupt("circuit bootstrapping needs a bootstrap");
+  if (!p.has_trace()) {
+    corrupt(fmt::format("'circuit_bootstrap' has {} levels and 'trace' none, which it needs",
+                        p.circuit_bootstrap.level_count));
+  }
   if (p.glwe_dimension.value != 1 || p.accumulator_bits != 64) {
     corrupt(
         fmt::format("circuit bootstrapping with GLWE dimension {} and accumulators of {} bits; it "
@@ -172,7 +181,6 @@ void JsonSection::check_circuit_bootstrap(const TfheParameters& p) const {
                     p.glwe_dimension.value, p.accumulator_bits));
   }
   check_wide_gadget("circuit_bootstrap", p.circuit_bootstrap);
-  check_wide_gadget("trace", p.trace);
 }
 
 void JsonSection::check_wide_gadget(const char* key, const Gadget& gadget) const {
@@ -227,6 +235,7 @@ TfheParameters JsonSection::parameters(const Json& value) const {
     corrupt("the small dimension is not a multiple of the grouping factor");
   if (p.accumulator_bits != 32 && p.accumulator_bits != 64)
     corrupt(fmt::format("accumulators of {} bits; 32 and 64 exist", p.accumulator_bits));
+  check_trace(p);
   check_circuit_bootstrap(p);
   return p;
 }

@@ -51,6 +51,7 @@ class JsonSection {
   TfheParameters parameters(const Json& value) const;
   std::int64_t integer_value(const Json& value, const char* key) const;
   Gadget gadget(const Json& parent, const char* key) const;
+  void check_trace(const TfheParameters& parameters) const;
   void check_circuit_bootstrap(const TfheParameters& parameters) const;
   void check_wide_gadget(const char* key, const Gadget& gadget) const;
 

@@ -54,8 +54,9 @@ BodySizes body_sizes(const TfheParameters& p) {
                     p.bootstrap.level_count * p.body_bytes() * (p.big_dimension().value + size);
   sizes.keyswitch =
       std::size_t{p.big_dimension().value - p.small_dimension.value} * p.keyswitch.level_count;
-  // Of log2 N automorphisms, and the square of the secret; no levels without circuit bootstrapping.
-  const auto trace_keys = static_cast<std::size_t>(std::countr_zero(size)) + 1;
+  // Of log2 N automorphisms and, with circuit bootstrapping, the square of the secret.
+  const auto trace_keys =
+      static_cast<std::size_t>(std::countr_zero(size)) + p.has_circuit_bootstrap();
   sizes.trace = trace_keys * p.trace.level_count * size * p.body_bytes();
   return sizes;
 }

@@ -64,7 +64,11 @@ struct EncryptedOutput {
   std::string name;
   Shape shape;
   int wire_bits = 64;    // of every word; the bits below are zero
-  LweBatch ciphertexts;  // one per element, row-major
+  LweBatch ciphertexts;  // one per element, row-major; none where results are packed
+  std::optional<PackedResults> packed{};
+
+  std::size_t elements() const { return packed ? packed->count : ciphertexts.count; }
+  LweDimension dimension() const { return packed ? packed->dimension : ciphertexts.dimension; }
 };
 
 struct EncryptedOutputs {

@@ -25,6 +25,7 @@
 #include "base/testing/errors.h"
 #include "random/test_seed.h"
 #include "tfhe/kernels.h"
+#include "tfhe/result_packing.h"
 #include "tfhe/secret_keys.h"
 #include "tfhe/wide_lookup.h"
 #include "torusml/error.h"
@@ -77,6 +78,13 @@ TfheParameters with_trace() {
   p.glwe_variance = {0x1p-120};
   p.circuit_bootstrap = {6, 3};
   p.trace = {8, 5};
+  return p;
+}
+
+// A trace without circuit bootstrapping.
+TfheParameters for_packing() {
+  TfheParameters p = with_trace();
+  p.circuit_bootstrap = {};
   return p;
 }
 
@@ -172,6 +180,10 @@ TEST_P(EverySet, MappedKeysComputeTheSameBits) {
   const LweBatch inputs = expand(encrypt(keys.secret, phases, keys.random));
   EXPECT_TRUE(
       std::ranges::equal(bootstrap(mapped, inputs).words, bootstrap(prepared, inputs).words));
+  if (GetParam().has_trace()) {
+    EXPECT_TRUE(std::ranges::equal(pack_results(mapped, inputs, 64).words,
+                                   pack_results(prepared, inputs, 64).words));
+  }
   if (!GetParam().has_circuit_bootstrap()) return;
   EXPECT_TRUE(
       std::ranges::equal(wide_lookup(mapped, inputs).words, wide_lookup(prepared, inputs).words));
@@ -179,7 +191,7 @@ TEST_P(EverySet, MappedKeysComputeTheSameBits) {
 
 INSTANTIATE_TEST_SUITE_P(Sets, EverySet,
                          testing::Values(plain(), two_bits_a_step(), narrow(), two_masks(),
-                                         with_trace()));
+                                         with_trace(), for_packing()));
 
 class PreparedKeys : public testing::Test {
  protected:

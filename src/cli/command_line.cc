@@ -155,6 +155,10 @@ void add_compile_options(CLI::App& command, CompileArguments& a) {
                   "1, or 2: demanding lookups may have a key set of their own where that pays")
       ->capture_default_str();
   command
+      .add_option("--pack-outputs", a.pack_outputs,
+                  "Results many in a ciphertext: auto (where the key set can), on or off")
+      ->capture_default_str();
+  command
       .add_option("--cost-table", a.cost_table,
                   "Kernel times (JSON) to choose and predict by, in place of the shipped ones")
       ->type_name("FILE");

@@ -35,6 +35,7 @@ struct CompileArguments {
   int security_bits = 128;
   std::string parameters = "catalogue";
   int max_key_sets = 2;
+  std::string pack_outputs = "auto";
   std::string cost_table;  // a file; empty: the shipped table
   std::string print_after;
   std::vector<std::string> clear;  // names of inputs

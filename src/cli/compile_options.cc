@@ -88,6 +88,7 @@ PlanOptions plan_options(const CompileArguments& arguments,
   options.security_bits = arguments.security_bits;
   options.key_set_source = parse_key_set_source(arguments.parameters);
   options.max_key_sets = arguments.max_key_sets;
+  options.pack_outputs = parse_pack_outputs(arguments.pack_outputs);
   if (!arguments.cost_table.empty()) options.cost_table = load_cost_table(arguments.cost_table);
   return options;
 }

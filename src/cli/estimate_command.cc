@@ -110,6 +110,7 @@ void print_json(const EstimateArguments& arguments, const Estimated& estimated) 
       {"key_wire_bytes", key.wire},
       {"input_bytes", e.input_bytes},
       {"output_bytes", e.output_bytes},
+      {"output_bytes_batch", e.output_bytes_batch},
       {"memory_bytes_one_sample", e.memory_bytes_one},
       {"memory_bytes_batch", e.memory_bytes_batch},
       {"fidelity", e.criterion == Criterion::argmax ? "argmax agreement with the float network"
@@ -154,12 +155,12 @@ void print_text(const EstimateArguments& arguments, const Estimated& estimated) 
              plan.options.security_bits, human_probability(plan.options.p_error));
   print_time(arguments, estimated);
   fmt::print(
-      "  evaluation keys {} in memory, {} on the wire; ciphertexts {} in, {} out; memory {} "
-      "for a sample, {} for the batch\n",
+      "  evaluation keys {} in memory, {} on the wire; ciphertexts {} in, {} out, {} out for the "
+      "batch; memory {} for a sample, {} for the batch\n",
       human_bytes(static_cast<std::uint64_t>(key.memory)),
       human_bytes(static_cast<std::uint64_t>(key.wire)), human_bytes(e.input_bytes),
-      human_bytes(e.output_bytes), human_bytes(e.memory_bytes_one),
-      human_bytes(e.memory_bytes_batch));
+      human_bytes(e.output_bytes), human_bytes(e.output_bytes_batch),
+      human_bytes(e.memory_bytes_one), human_bytes(e.memory_bytes_batch));
   fmt::print("  on {}: {} simulated, {} clear\n",
              counted(static_cast<std::int64_t>(e.samples), "calibration sample"),
              fidelity_text(e.criterion, e.simulated), fidelity_text(e.criterion, e.clear));

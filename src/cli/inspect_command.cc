@@ -108,6 +108,8 @@ void print_parameters(const TfheParameters& p) {
     fmt::print("circuit bootstrapping for wide lookups: {} x 2^{}, trace {} x 2^{}\n",
                p.circuit_bootstrap.level_count, p.circuit_bootstrap.base_log2, p.trace.level_count,
                p.trace.base_log2);
+  } else if (p.has_trace()) {
+    fmt::print("trace for packing of results: {} x 2^{}\n", p.trace.level_count, p.trace.base_log2);
   }
 }
 
@@ -130,6 +132,7 @@ Json file_json(const FileDescription& file, const std::string& path) {
     result["tensors"].push_back(
         {{"name", tensor.name}, {"shape", tensor.shape}, {"dimension", tensor.dimension}});
     if (tensor.wire_bits != 0) result["tensors"].back()["wire_bits"] = tensor.wire_bits;
+    if (tensor.packed) result["tensors"].back()["packed"] = true;
     if (tensor.is_clear) result["tensors"].back()["clear"] = true;
   }
   if (!file.clear_inputs.empty()) result["clear_inputs"] = file.clear_inputs;
@@ -286,6 +289,13 @@ void print_model(const CompiledModel& model) {
   fmt::print("\n{}", print(plan, model.circuit));
 }
 
+std::string ciphertexts_text(const EncryptedTensorDescription& tensor) {
+  const std::int64_t elements = number_of_elements(tensor.shape);
+  if (!tensor.packed) return counted(elements, "ciphertext");
+  const std::int64_t dimension = tensor.dimension;
+  return fmt::format("packed in {}", counted((elements + dimension - 1) / dimension, "ciphertext"));
+}
+
 void print_file(const FileDescription& file, const std::string& path) {
   fmt::print("{}: {}, {}, written by {}\n", path, to_string(file.kind),
              human_bytes(file.file_bytes), file.producer);
@@ -299,8 +309,7 @@ void print_file(const FileDescription& file, const std::string& path) {
       continue;
     }
     fmt::print("tensor '{}': shape {}, {} of dimension {}{}\n", tensor.name,
-               to_string(tensor.shape), counted(number_of_elements(tensor.shape), "ciphertext"),
-               tensor.dimension,
+               to_string(tensor.shape), ciphertexts_text(tensor), tensor.dimension,
                tensor.wire_bits == 0 ? "" : fmt::format(", {} bits a word", tensor.wire_bits));
   }
 }

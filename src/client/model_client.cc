@@ -69,6 +69,10 @@ SecretBuffer<Torus> encode_all(const InputSpec& spec, const Tensor<std::int64_t>
   return phases;
 }
 
+SecretBuffer<Torus> decrypt_output(const SecretKeys& keys, const EncryptedOutput& tensor) {
+  return tensor.packed ? decrypt(keys, *tensor.packed) : decrypt(keys, tensor.ciphertexts);
+}
+
 }  // namespace
 
 ModelClient::ModelClient(ClientHalf half) : ModelClient(std::move(half.spec), half.hash) {}
@@ -143,10 +147,10 @@ std::vector<Tensor<std::int64_t>> ModelClient::decrypt(const SecretKeySet& keys,
   for (std::size_t o = 0; o < results.tensors.size(); ++o) {
     const OutputSpec& output = spec_.outputs[o];
     const EncryptedOutput& tensor = results.tensors[o];
-    check_shape(tensor.shape, tensor.ciphertexts.count, output.shape, output.name);
+    check_shape(tensor.shape, tensor.elements(), output.shape, output.name);
     Tensor<std::int64_t> decoded{tensor.shape, {}};
-    decoded.data.reserve(tensor.ciphertexts.count);
-    for (const Torus phase : torusml::decrypt(keys.keys, tensor.ciphertexts))
+    decoded.data.reserve(tensor.elements());
+    for (const Torus phase : decrypt_output(keys.keys, tensor))
       decoded.data.push_back(decode(phase, output.torus_scale, output.center, output.interval));
     integers.push_back(std::move(decoded));
   }

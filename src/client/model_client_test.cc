@@ -35,6 +35,24 @@ EncryptedOutputs echo(const EncryptedInputs& inputs) {
   return outputs;
 }
 
+// The messages of a packed ciphertext without mask are its bodies.
+TEST(ModelClient, PackedResultsAreDecrypted) {
+  const ModelClient client(echo_spec(), hash_with(1));
+  const SecretKeySet keys = client.make_secret_keys();
+  const Tensor<std::int64_t> x{{2, 2}, {-3, 0, 1, 4}};
+  EncryptedOutputs results{client.encrypt(keys, {x}).provenance, {}};
+  const OutputSpec& output = client.spec().outputs[0];
+  PackedResults packed({64}, 4);
+  for (std::size_t i = 0; i < 4; ++i)
+    packed.bodies(0)[i] = encode(x.data[i], output.torus_scale, output.center);
+  results.tensors.push_back({"y", x.shape, 64, {}, packed});
+  EXPECT_EQ(client.decrypt(keys, results)[0], x);
+  results.tensors[0].packed = PackedResults({64}, 5);
+  expect_error(ErrorCode::wrong_shape, "(2, 2)", [&] { client.decrypt(keys, results); });
+  results.tensors[0].packed = PackedResults({128}, 4);
+  expect_error(ErrorCode::wrong_key, "dimension 128", [&] { client.decrypt(keys, results); });
+}
+
 TEST(ModelClient, WhatIsEncryptedIsDecrypted) {
   const ModelClient client(echo_spec(), hash_with(1));
   const SecretKeySet keys = client.make_secret_keys();

@@ -22,6 +22,8 @@ void set_sizes(const CompiledModel& model, const EstimateSettings& settings, Est
   const WireSize size = wire_size(model.circuit, model.plan);
   estimate.input_bytes = size.inputs;
   estimate.output_bytes = size.outputs;
+  estimate.output_bytes_batch =
+      wire_size(model.circuit, model.plan, static_cast<std::size_t>(settings.batch)).outputs;
   estimate.memory_bytes_one = memory_of(model, 1, settings.threads);
   estimate.memory_bytes_batch =
       memory_of(model, static_cast<std::size_t>(settings.batch), settings.threads);

@@ -31,6 +31,7 @@ struct Estimate {
   RunTime one, batch;  // batch: of as many samples as are worked on together
   int batch_size = 1;
   std::uint64_t input_bytes = 0, output_bytes = 0;  // ciphertexts of one sample
+  std::uint64_t output_bytes_batch = 0;
   std::uint64_t memory_bytes_one = 0, memory_bytes_batch = 0;
   Criterion criterion = Criterion::argmax;  // of fidelity (compiler/changes.h)
   std::size_t samples = 0;                  // that fidelity was taken on

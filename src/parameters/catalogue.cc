@@ -58,9 +58,8 @@ std::string key_set_name(const TfheParameters& p) {
       fmt::format("n{}-k{}-s{}-g{}-b{}-t{}-w{}", p.polynomial_size.value, p.glwe_dimension.value,
                   p.small_dimension.value, p.grouping_factor, gadget_name(p.bootstrap),
                   gadget_name(p.keyswitch), p.accumulator_bits);
-  if (p.has_circuit_bootstrap()) {
-    name += fmt::format("-c{}-r{}", gadget_name(p.circuit_bootstrap), gadget_name(p.trace));
-  }
+  if (p.has_circuit_bootstrap()) name += fmt::format("-c{}", gadget_name(p.circuit_bootstrap));
+  if (p.has_trace()) name += fmt::format("-r{}", gadget_name(p.trace));
   return name;
 }
 

@@ -28,8 +28,8 @@ constexpr const char* kCustomKeySet = "custom";
 std::vector<TfheParameters> catalogue();
 
 // Degree, k, small dimension, grouping, levels x log2 base of bootstrap and keyswitch, accumulator,
-// and, with circuit bootstrapping, levels x log2 base of its GGSW ciphertexts and its trace: a name
-// stands for one set of parameters on the 128-bit line, now and later.
+// and, where there are any, levels x log2 base of the GGSW ciphertexts of circuit bootstrapping and
+// of the trace: a name stands for one set of parameters on the 128-bit line, now and later.
 std::string key_set_name(const TfheParameters& parameters);
 
 // From the catalogue where the request asks for 128 bits and some entry suits; otherwise, and for

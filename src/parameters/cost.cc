@@ -16,10 +16,11 @@ double steps(const TfheParameters& p) {
 double keyswitch_rows(const TfheParameters& p) {
   return (1.0 * p.big_dimension().value - p.small_dimension.value) * p.keyswitch.level_count;
 }
-// A key for each automorphism of the trace, and one for the secret's square.
+// A key for each automorphism of the trace, and with circuit bootstrapping one for the secret's
+// square.
 double trace_rows(const TfheParameters& p) {
-  return p.has_circuit_bootstrap() ? (std::log2(p.polynomial_size.value) + 1) * p.trace.level_count
-                                   : 0;
+  const double squares = p.has_circuit_bootstrap() ? 1 : 0;
+  return (std::log2(p.polynomial_size.value) + squares) * p.trace.level_count;
 }
 
 }  // namespace

@@ -67,10 +67,11 @@ Variance keyswitch_variance(const TfheParameters& p);
 Variance modulus_switch_mask_variance(LweDimension n, std::uint64_t modulus);
 Variance modulus_switch_variance(LweDimension n, std::uint64_t modulus);
 
+// What the keyswitch after one automorphism of the trace adds to each coefficient; of wide lookups
+// and of results that are packed.
+Variance trace_step_variance(const TfheParameters& p);
 // Wide lookups (docs/wide-lookups.md derives the formulas). All expect circuit bootstrapping.
 
-// What the keyswitch after one automorphism of the trace adds to each coefficient.
-Variance trace_step_variance(const TfheParameters& p);
 // Squared norm of the error of a whole trace: the sum of the variances of its N coefficients.
 Variance trace_norm2(const TfheParameters& p);
 // What the product with the key of the secret's square adds to each coefficient.

@@ -1,4 +1,5 @@
 #include "parameters/cost.h"
+#include "parameters/wire_noise.h"
 #include "plan/plan.h"
 
 namespace torusml {
@@ -33,6 +34,21 @@ std::vector<std::int64_t> lookups_by_key_set(const Plan& plan, const Circuit& ci
                                number_of_elements(circuit.values[lut.operand].shape);
   }
   return lookups;
+}
+
+std::optional<std::size_t> packing_key_set(const std::vector<KeySet>& key_sets) {
+  for (std::size_t s = 0; s < key_sets.size(); ++s) {
+    const TfheParameters& p = key_sets[s].parameters;
+    if (p.has_bootstrap() && p.has_trace() && p.glwe_dimension.value == 1) return s;
+  }
+  return std::nullopt;
+}
+
+Variance wire_noise(const std::vector<KeySet>& key_sets, int wire_bits, bool packed) {
+  Variance noise = wire_rounding_variance(key_sets.front().parameters.big_dimension(), wire_bits);
+  if (packed)
+    noise.value += result_packing_variance(key_sets[*packing_key_set(key_sets)].parameters).value;
+  return noise;
 }
 
 }  // namespace torusml

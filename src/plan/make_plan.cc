@@ -14,6 +14,7 @@
 #include "plan/read_probabilities.h"
 #include "plan/readers.h"
 #include "plan/torus_scales.h"
+#include "plan/wire_size.h"
 #include "tfhe/wire_words.h"
 #include "torusml/error.h"
 
@@ -63,7 +64,7 @@ class Planner {
     plan_.fresh = choice.fresh;
     plan_.cost_ms_per_core = choice.cost_ms_per_core;
     plan_.lookup_count = lookup_count(circuit_);
-    choose_wire_bits(choice);
+    choose_wire_form(choice);
     place_tensors(choice, found.group_of);
     for (std::size_t r = 0; r < readers_.size(); ++r) describe(choice, r);
     plan_.sample_p_error = -std::expm1(log_success_);
@@ -142,29 +143,101 @@ class Planner {
                        : "fewer bits, pruning, a larger p_error or a larger tolerance");
   }
 
-  // Of outputs: the shortest words whose rounding takes no more than the noise left free, and is a
-  // sixteenth at most of the noise that is there or of what an exact output may have.
-  void choose_wire_bits(const ParameterChoice& choice) {
+  // Of outputs: packed or not, and the shortest words whose rounding takes no more than the room.
+  void choose_wire_form(const ParameterChoice& choice) {
+    const std::vector<double> rooms = wire_rooms(choice);
+    if (plan_.options.pack_outputs == PackOutputs::on)
+      prepare_to_pack(*std::ranges::min_element(rooms));
+    for (std::size_t r = 0; r < readers_.size(); ++r) {
+      if (!readers_[r].is_lookup) choose_wire_form(readers_[r], rooms[r]);
+    }
+  }
+
+  // Of outputs, the noise that results may take on their way: no more than what is left free, and a
+  // sixteenth at most of the noise that is there or of what an exact output may have. Of lookups no
+  // limit.
+  std::vector<double> wire_rooms(const ParameterChoice& choice) const {
     constexpr double kMostShare = 1.0 / 16;
     const Scales scales = scales_by_policy(readers_, kappa_, is_aligned_);
-    const LweDimension dimension = choice.key_sets[0].parameters.big_dimension();
+    std::vector<double> rooms(readers_.size(), INFINITY);
     for (std::size_t r = 0; r < readers_.size(); ++r) {
       if (readers_[r].is_lookup) continue;
       const double sigma = noise_limit(readers_[r], scales, kappa_).sigma;
       const double exact_sigma = exact_limit(readers_[r], scales, kappa_);
       const double noise = choice.noise[r].value;
-      const double room =
+      rooms[r] =
           std::min(kMostShare * std::max(exact_sigma * exact_sigma, noise), sigma * sigma - noise);
-      int& bits = readers_[r].wire_bits;
-      while (bits > kLeastWireBits && wire_rounding_variance(dimension, bits - 1).value <= room)
-        --bits;
     }
+    return rooms;
+  }
+
+  // Packing may take half of the room, so that words are a bit longer at most.
+  static constexpr double kMostPacking = 0.5;
+
+  void choose_wire_form(Reader& reader, double room) const {
+    const LweDimension dimension = plan_.big_dimension();
+    reader.wire_bits = fewest_bits(dimension, room);
+    const auto set = packing_key_set(plan_.key_sets);
+    if (plan_.options.pack_outputs == PackOutputs::off || !set) return;
+    const double packing = result_packing_variance(plan_.key_sets[*set].parameters).value;
+    if (packing > kMostPacking * room) return;
+    const int bits = fewest_bits(dimension, room - packing);
+    const bool is_no_longer = wire_bytes(dimension, reader.count, bits, true) <=
+                              wire_bytes(dimension, reader.count, reader.wire_bits, false);
+    if (plan_.options.pack_outputs != PackOutputs::on && !is_no_longer) return;
+    reader.packed = true;
+    reader.wire_bits = bits;
+  }
+
+  static int fewest_bits(LweDimension dimension, double room) {
+    int bits = kWordBits;
+    while (bits > kLeastWireBits && wire_rounding_variance(dimension, bits - 1).value <= room)
+      --bits;
+    return bits;
+  }
+
+  // Adds a trace to the first key set that can have one, unless one has it.
+  void prepare_to_pack(double room) {
+    const Variance limit{kMostPacking * room};
+    if (const auto set = packing_key_set(plan_.key_sets)) {
+      const KeySet& packing = plan_.key_sets[*set];
+      const Variance noise = result_packing_variance(packing.parameters);
+      if (noise > limit) fail_to_pack(packing, noise, limit);
+      return;
+    }
+    const auto can_pack = [](const KeySet& set) {
+      return set.parameters.has_bootstrap() && set.parameters.glwe_dimension.value == 1;
+    };
+    const auto set = std::ranges::find_if(plan_.key_sets, can_pack);
+    if (set == plan_.key_sets.end()) {
+      const KeySet& first = plan_.key_sets.front();
+      fail_to_pack(first.parameters.has_bootstrap()
+                       ? fmt::format("key set {} has GLWE dimension {}, packing takes 1",
+                                     first.name, first.parameters.glwe_dimension.value)
+                       : "without a lookup there are no evaluation keys");
+    }
+    const std::optional<Gadget> trace = packing_trace(set->parameters, limit);
+    if (!trace) fail_to_pack(*set, least_packing_variance(set->parameters), limit);
+    set->parameters.trace = *trace;
+    if (set->name != kCustomKeySet) set->name = key_set_name(set->parameters);
+  }
+
+  [[noreturn]] static void fail_to_pack(const KeySet& set, Variance noise, Variance limit) {
+    const auto sigma = [](Variance v) { return 0.5 * std::log2(std::max(v.value, 0x1p-128)); };
+    fail_to_pack(
+        fmt::format("packing under key set {} has noise of 2^{:.1f} at least, and the "
+                    "outputs leave room for 2^{:.1f}",
+                    set.name, sigma(noise), sigma(limit)));
+  }
+
+  [[noreturn]] static void fail_to_pack(const std::string& reason) {
+    throw Error(ErrorCode::not_supported, "results cannot be packed: " + reason, "pack_outputs",
+                "pack_outputs \"auto\" or \"off\"");
   }
 
   // Of an output; 0 for a lookup.
-  static double rounding_of(const Reader& reader, const ParameterChoice& choice) {
-    return wire_rounding_variance(choice.key_sets[0].parameters.big_dimension(), reader.wire_bits)
-        .value;
+  double rounding_of(const Reader& reader) const {
+    return reader.is_lookup ? 0 : wire_noise(plan_.key_sets, reader.wire_bits, reader.packed).value;
   }
 
   // By group, now that the noise is known.
@@ -172,10 +245,9 @@ class Planner {
     std::map<ValueId, double> scales;
     for (std::size_t r = 0; r < readers_.size(); ++r) {
       const Reader& reader = readers_[r];
-      const double guard =
-          reader.policy == Precision::exact
-              ? 0
-              : kappa_ * std::sqrt(choice.noise[r].value + rounding_of(reader, choice));
+      const double guard = reader.policy == Precision::exact
+                               ? 0
+                               : kappa_ * std::sqrt(choice.noise[r].value + rounding_of(reader));
       shrink(scales, reader.group, largest_scale(placement(reader, is_aligned_), guard));
     }
     // Wide lookups read bits: their values lie a power of two of the torus apart.
@@ -221,7 +293,7 @@ class Planner {
   // one; then its noise is a bound.
   Variance noise_at(const ParameterChoice& choice, std::size_t index) const {
     const Reader& reader = readers_[index];
-    const double rounding = rounding_of(reader, choice);
+    const double rounding = rounding_of(reader);
     if (!is_aligned_ && choice.key_sets.size() == 1) return {choice.noise[index].value + rounding};
     const KeySet& set = choice.key_set_of(index);
     const TfheParameters& p = set.parameters;
@@ -319,6 +391,7 @@ class Planner {
     return {.policy = reader.policy,
             .tolerance = reader.tolerance,
             .wire_bits = reader.wire_bits,
+            .packed = reader.packed,
             .guard = guard,
             .noise = noise,
             .flip_probability = tail_probability(0.5 / sigma),

@@ -124,4 +124,16 @@ Profile parse_profile(const std::string& text) {
               "\"private_results\" or \"shared_results\"");
 }
 
+std::string to_string(PackOutputs pack) {
+  if (pack == PackOutputs::automatic) return "auto";
+  return pack == PackOutputs::on ? "on" : "off";
+}
+
+PackOutputs parse_pack_outputs(const std::string& text) {
+  for (const PackOutputs pack : {PackOutputs::automatic, PackOutputs::on, PackOutputs::off})
+    if (text == to_string(pack)) return pack;
+  throw Error(ErrorCode::unknown_option, fmt::format("pack_outputs \"{}\" is not known", text), "",
+              "\"auto\", \"on\" or \"off\"");
+}
+
 }  // namespace torusml

@@ -45,6 +45,14 @@ struct LayerPrecision {
   friend bool operator==(const LayerPrecision&, const LayerPrecision&) = default;
 };
 
+// Whether results travel packed in GLWE ciphertexts (tfhe/result_packing.h). automatic: where the
+// plan's key sets have a trace anyway. on: one of them is given a trace if none has.
+enum class PackOutputs { automatic, on, off };
+
+std::string to_string(PackOutputs pack);
+PackOutputs parse_pack_outputs(
+    const std::string& text);  // "auto", "on", "off"; error unknown_option
+
 struct PlanOptions {
   Precision precision = Precision::exact;
   Profile profile = Profile::private_results;
@@ -68,6 +76,8 @@ struct PlanOptions {
   // 1 or 2: whether demanding lookups may have a key set of their own, where that saves enough time
   // (parameters/split.h).
   int max_key_sets = 2;
+  // Not part of a plan's text or of files, where every output says its own.
+  PackOutputs pack_outputs = PackOutputs::automatic;
   // Times that choices and predictions rest on. Not part of a plan's text or of files.
   CostTable cost_table = kShippedCostTable;
 };
@@ -101,8 +111,9 @@ struct OutputPlan {
   double tolerance = 0;  // as of a lookup
   // Results leave with words of so many bits, rounded; 64: as they are.
   int wire_bits = 64;
+  bool packed = false;  // many results in a ciphertext; the words are those of its mask and bodies
   double guard = 0;
-  Variance noise;               // rounding included
+  Variance noise;               // rounding and packing included
   double flip_probability = 0;  // off by one or more, without wrap
   double wrap_probability = 0;
 };
@@ -138,11 +149,16 @@ std::vector<TfheParameters> parameters_of(const std::vector<KeySet>& key_sets);
 std::string names_of(const std::vector<KeySet>& key_sets);
 // Of all key sets together.
 KeyBytes key_bytes(const std::vector<KeySet>& key_sets);
+// The one whose trace packs results; nullopt where none has one.
+std::optional<std::size_t> packing_key_set(const std::vector<KeySet>& key_sets);
+// What results take on their way: rounding to words of so many bits, and packing.
+Variance wire_noise(const std::vector<KeySet>& key_sets, int wire_bits, bool packed);
 // Of one sample.
 std::vector<std::int64_t> lookups_by_key_set(const Plan& plan, const Circuit& circuit);
 
 // Errors: accumulator_too_wide (layer, bits, way out), no_parameters, profile_forbids,
-// p_error_out_of_range, invalid_argument, unknown_option (a layer that the circuit has not).
+// p_error_out_of_range, invalid_argument, unknown_option (a layer that the circuit has not),
+// not_supported (pack_outputs "on" where results cannot be packed).
 Plan make_plan(const Circuit& circuit, const PlanOptions& options);
 
 // The same with another parameter search, which may choose several key sets. Tests use it for key

@@ -291,6 +291,9 @@ class PlanParser {
     policy(output);
     output.wire_bits = integer<int>("wire_bits", 64);
     if (output.wire_bits < kLeastWireBits) scan_.fail("words have eight bits at least");
+    output.packed = scan_.try_take("packed");
+    if (output.packed && !packing_key_set(plan_.key_sets))
+      scan_.fail("results are packed, but no key set has a trace");
     output.guard = number("guard");
     output.noise = variance("noise");
     output.flip_probability = number("flip");
@@ -322,11 +325,11 @@ std::string print(const Plan& plan, const Circuit& circuit) {
         probability(lookup.wrap_probability));
   }
   for (const auto& [node, output] : plan.outputs) {
-    text +=
-        fmt::format("  output node {} {} {} wire_bits {} guard {} noise {} flip {} wrap {}\n", node,
-                    quote(circuit.nodes[node].name), policy_text(output.policy, output.tolerance),
-                    output.wire_bits, output.guard, sigma(output.noise),
-                    probability(output.flip_probability), probability(output.wrap_probability));
+    text += fmt::format("  output node {} {} {} wire_bits {}{} guard {} noise {} flip {} wrap {}\n",
+                        node, quote(circuit.nodes[node].name),
+                        policy_text(output.policy, output.tolerance), output.wire_bits,
+                        output.packed ? " packed" : "", output.guard, sigma(output.noise),
+                        probability(output.flip_probability), probability(output.wrap_probability));
   }
   return text + "end\n";
 }

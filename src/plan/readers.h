@@ -27,6 +27,7 @@ struct Reader {
   Precision policy = Precision::exact;
   double tolerance = 0;  // of a tolerant one
   int wire_bits = 64;    // of an output
+  bool packed = false;   // of an output
 
   double width() const { return static_cast<double>(values - 1); }
   // Every table read, and every output value, may fail.

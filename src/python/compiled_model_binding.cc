@@ -226,7 +226,7 @@ void bind_compiled_model(nb::module_& module) {
           "__init__",
           [](PlanOptions* self, const std::string& precision, const std::string& profile,
              double p_error, double global_p_error, double tolerance, int security_level,
-             const std::string& parameters, int max_key_sets,
+             const std::string& parameters, int max_key_sets, const std::string& pack_outputs,
              const std::map<std::string, std::pair<std::string, double>>& layers) {
             std::map<std::string, LayerPrecision> precisions;
             for (const auto& [name, layer] : layers)
@@ -239,11 +239,12 @@ void bind_compiled_model(nb::module_& module) {
                                    .layers = std::move(precisions),
                                    .security_bits = security_level,
                                    .key_set_source = parse_key_set_source(parameters),
-                                   .max_key_sets = max_key_sets};
+                                   .max_key_sets = max_key_sets,
+                                   .pack_outputs = parse_pack_outputs(pack_outputs)};
           },
           nb::arg("precision"), nb::arg("profile"), nb::arg("p_error"), nb::arg("global_p_error"),
           nb::arg("tolerance"), nb::arg("security_level"), nb::arg("parameters"),
-          nb::arg("max_key_sets"), nb::arg("layers"));
+          nb::arg("max_key_sets"), nb::arg("pack_outputs"), nb::arg("layers"));
   module.attr("default_tolerance") = PlanOptions{}.tolerance;
   module.def("tolerance_at", &tolerance_at);
 

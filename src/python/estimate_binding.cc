@@ -37,6 +37,7 @@ nb::dict describe(const CompiledModel& model, const Estimate& e, int cores) {
   }
   result["input_bytes"] = e.input_bytes;
   result["output_bytes"] = e.output_bytes;
+  result["output_bytes_batch"] = e.output_bytes_batch;
   result["memory_bytes_one_sample"] = e.memory_bytes_one;
   result["memory_bytes_batch"] = e.memory_bytes_batch;
   result["fidelity"] = to_string(e.criterion);

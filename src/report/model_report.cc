@@ -485,7 +485,8 @@ class Page {
     add("<dl>");
     facts_of(circuit_.values[operand], "integers");
     noise_facts(n, output.noise, plan_.tensors[operand]);
-    fact("bits of a word on the wire", std::to_string(output.wire_bits));
+    fact("bits of a word on the wire",
+         fmt::format("{}{}", output.wire_bits, output.packed ? ", packed" : ""));
     fact("flip", probability(output.flip_probability));
     fact("wrap", probability(output.wrap_probability));
     add("</dl></div>");

@@ -119,7 +119,7 @@ class EncryptedRun {
     else if (const auto* lut = std::get_if<Lut>(&node.op))
       evaluate(*lut, n);
     else
-      give(std::get<Output>(node.op), plan_.outputs.at(n).wire_bits, *output);
+      give(std::get<Output>(node.op), plan_.outputs.at(n), *output);
   }
 
   RunView view(std::size_t next_node, const std::vector<LweBatch>& outputs) const {
@@ -153,13 +153,14 @@ class EncryptedRun {
       std::ranges::copy(source.row(first_sample_ * elements + i), target.row(i).begin());
   }
 
-  void give(const Output& output, int wire_bits, LweBatch& target) const {
+  // Results that will be packed are rounded then.
+  void give(const Output& output, const OutputPlan& plan, LweBatch& target) const {
     const LweBatch& source = values_[output.operand];
     const std::size_t elements = size_of(circuit_, output.operand);
     for (std::size_t i = 0; i < source.count; ++i) {
       const std::span<Torus> row = target.row(first_sample_ * elements + i);
       std::ranges::copy(source.row(i), row.begin());
-      round_to_wire(row, wire_bits);
+      if (!plan.packed) round_to_wire(row, plan.wire_bits);
     }
   }
 

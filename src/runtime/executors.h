@@ -47,10 +47,11 @@ struct EncryptedLookup {
 using LookupObserver = std::function<void(const EncryptedLookup& lookup)>;
 
 // keys: by key set of the plan, all of one secret key. inputs[i] holds batch * elements ciphertexts
-// of input i, row-major; the result likewise, by output. progress counts table reads, and is
-// asked while linear layers run, too; what it throws ends the run after the lookups or sums that
-// are under way, and is thrown again. Errors: wrong_key,
-// wrong_shape, memory_limit_exceeded (memory.h), invalid_argument (limits).
+// of input i, row-major; the result likewise, by output, rounded to its bits on the wire unless the
+// plan packs it (tfhe/result_packing.h). progress counts table reads, and is asked while linear
+// layers run, too; what it throws ends the run after the lookups or sums that are under way, and is
+// thrown again. Errors: wrong_key, wrong_shape, memory_limit_exceeded (memory.h), invalid_argument
+// (limits).
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     std::span<const EvaluationKeys* const> keys,
                                     const std::vector<LweBatch>& inputs,

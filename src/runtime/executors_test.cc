@@ -15,6 +15,7 @@
 #include "parameters/wire_noise.h"
 #include "plan/client_spec.h"
 #include "runtime/random_circuit.h"
+#include "tfhe/result_packing.h"
 #include "tfhe/secret_keys.h"
 #include "torusml/error.h"
 
@@ -77,6 +78,15 @@ ParameterSearch only(const TfheParameters& parameters, bool may_share = true) {
   };
 }
 
+// Results as the client decrypts them.
+std::vector<Torus> decrypt_results(const SecretKeys& secret,
+                                   std::span<const EvaluationKeys> evaluation, const Plan& plan,
+                                   const OutputPlan& output, const LweBatch& results) {
+  if (!output.packed) return decrypt(secret, results);
+  const EvaluationKeys& keys = evaluation[*packing_key_set(plan.key_sets)];
+  return decrypt(secret, pack_results(keys, results, output.wire_bits));
+}
+
 // Encrypts, runs and decrypts with the plan's encodings.
 Integers run_under(const SecretKeys& secret, std::span<const EvaluationKeys> evaluation,
                    const Circuit& circuit, const Plan& plan, const Integers& inputs,
@@ -92,13 +102,13 @@ Integers run_under(const SecretKeys& secret, std::span<const EvaluationKeys> eva
   }
   const std::vector<LweBatch> results = run_encrypted(circuit, plan, evaluation, encrypted);
   Integers outputs;
-  const std::vector<const Node*> ends = output_nodes(circuit);
-  for (std::size_t o = 0; o < ends.size(); ++o) {
-    const ValueId operand = std::get<Output>(ends[o]->op).operand;
+  for (const auto& [node, output] : plan.outputs) {
+    const ValueId operand = std::get<Output>(circuit.nodes[node].op).operand;
     Tensor<std::int64_t> tensor{{inputs[0].shape[0]}, {}};
     const Shape& sample = circuit.values[operand].shape;
     tensor.shape.insert(tensor.shape.end(), sample.begin(), sample.end());
-    for (Torus phase : decrypt(secret, results[o])) {
+    const LweBatch& encrypted_results = results[outputs.size()];
+    for (Torus phase : decrypt_results(secret, evaluation, plan, output, encrypted_results)) {
       tensor.data.push_back(decode(phase, plan.tensors[operand].scale, plan.tensors[operand].center,
                                    circuit.values[operand].interval));
     }
@@ -253,6 +263,37 @@ TEST(Executors, AgreeOnRandomCircuitsWithWideLookups) {
   expect_agreement_with_wide_lookups({parameters}, [&](std::uint64_t) { return only(parameters); });
   const std::vector<TfheParameters> both{parameters, kInsecureSecond};
   expect_agreement_with_wide_lookups(both, [&](std::uint64_t seed) { return either(both, seed); });
+}
+
+// Packed and loose results are the same integers.
+TEST(Executors, AgreeOnRandomCircuitsWithPackedResults) {
+  TfheParameters parameters = kInsecure;
+  parameters.trace = {.base_log2 = 8, .level_count = 5};
+  SecretGenerator random;
+  const Keys keys = Keys::make({parameters}, random);
+  int packed = 0, outputs = 0;
+  for (std::uint64_t seed = 0; seed < 300; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    RandomCircuit generator(seed);
+    const Circuit circuit = generator.make();
+    const Integers inputs = generator.make_inputs(circuit, seed % 3 + 1);
+    const Integers expected = run_clear(circuit, inputs);
+    for (const PackOutputs pack : {PackOutputs::automatic, PackOutputs::off}) {
+      const Plan plan =
+          make_plan(circuit, {.max_exact_bits = 16, .pack_outputs = pack}, only(parameters));
+      for (const auto& [node, output] : plan.outputs) {
+        packed += output.packed ? 1 : 0;
+        ++outputs;
+        ASSERT_FALSE(output.packed && pack == PackOutputs::off);
+      }
+      const std::string text = print(plan, circuit);
+      ASSERT_EQ(print(parse_plan(text), circuit), text);
+      ASSERT_EQ(run_simulated(circuit, plan, inputs, seed), expected) << print(circuit) << text;
+      ASSERT_EQ(run_under(keys.secret, keys.evaluation, circuit, plan, inputs, random), expected)
+          << print(circuit) << text;
+    }
+  }
+  EXPECT_GT(packed, outputs * 2 / 5);
 }
 
 Circuit identity_table(std::int64_t lower, std::int64_t upper, std::int64_t elements) {
@@ -479,6 +520,36 @@ TEST(Executors, RoundedResultsFailAlike) {
   EXPECT_GT(expected, 0.05);
   SecretGenerator random;
   const Keys keys = Keys::make({kInsecure}, random);
+  EXPECT_NEAR(wrong(run_simulated(circuit, plan, x, 3)), expected, 0.04);
+  EXPECT_NEAR(wrong(run_under(keys.secret, keys.evaluation, circuit, plan, x, random)), expected,
+              0.04);
+}
+
+// The same of a trace that is too coarse for these results.
+TEST(Executors, PackedResultsFailAlike) {
+  Circuit circuit;
+  circuit.name = "echo";
+  circuit.values = {{{1}, {-8, 7}}};
+  circuit.nodes = {{"x", Input{0}}, {"y", Output{0}}};
+  Plan plan = make_plan(circuit, {}, only(kInsecure));
+  TfheParameters& parameters = plan.key_sets[0].parameters;
+  parameters.trace = {.base_log2 = 7, .level_count = 2};
+  plan.outputs.at(1).packed = true;
+  plan.outputs.at(1).wire_bits = 64;
+  constexpr std::int64_t kSamples = 4000;
+  Integers x{{{kSamples, 1}, {}}};
+  for (std::int64_t i = 0; i < kSamples; ++i) x[0].data.push_back(i % 14 - 7);  // no ends
+  const auto wrong = [&](const Integers& y) {
+    double count = 0;
+    for (std::size_t i = 0; i < y[0].data.size(); ++i) count += y[0].data[i] != x[0].data[i];
+    return count / kSamples;
+  };
+  const double sigma = std::sqrt(wire_noise(plan.key_sets, 64, true).value);
+  const double expected = std::erfc(plan.tensors[0].scale / 2 / sigma / std::sqrt(2.0));
+  EXPECT_GT(expected, 0.05);
+  EXPECT_LT(expected, 0.6);
+  SecretGenerator random;
+  const Keys keys = Keys::make({parameters}, random);
   EXPECT_NEAR(wrong(run_simulated(circuit, plan, x, 3)), expected, 0.04);
   EXPECT_NEAR(wrong(run_under(keys.secret, keys.evaluation, circuit, plan, x, random)), expected,
               0.04);

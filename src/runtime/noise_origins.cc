@@ -88,6 +88,7 @@ class OriginFinder {
     const PhaseBlock& x = tags_[output.operand];
     const auto bits = static_cast<std::uint64_t>(plan_.outputs.at(node).wire_bits);
     std::vector<NoiseOrigin>& origins = origins_.outputs[node];
+    if (plan_.outputs.at(node).packed) return;
     origins.resize(x.count);
     for (std::size_t i = 0; i < x.count; ++i) {
       const Torus mask = x.row(i)[0];

@@ -3,10 +3,11 @@
 // The noise of keyswitch and modulus switch is a function of a ciphertext's mask, and so is that of
 // rounding a result for the wire, but for its body's: values whose masks are equal, such as a + b
 // and a + b + 1, meet it once, values with opposite masks its negative, and a value without mask (a
-// constant) none. The noise of a result is a function of mask, body and tables: what was computed
-// twice is equal. Whether masks are equal follows from the circuit alone. Each fresh ciphertext and
-// each result has a random tag, linear maps act on tags as they act on masks, and equal tags are
-// taken as equal masks (wrong with probability 2^-64 a pair).
+// constant) none. Packed results have noise of their places, each its own. The noise of a result is
+// a function of mask, body and tables: what was computed twice is equal. Whether masks are equal
+// follows from the circuit alone. Each fresh ciphertext and each result has a random tag, linear
+// maps act on tags as they act on masks, and equal tags are taken as equal masks (wrong with
+// probability 2^-64 a pair).
 //
 // Left out, and drawn for each: noise of wide lookups, of one mask's lookups with tables of
 // different sizes or key sets, of equal tables at different places of two nodes, and what remains

@@ -55,8 +55,8 @@ struct SimulatedCircuit {
         if (counts_flips) judges.emplace(n, LookupJudge(circuit, plan, n));
         add_lookup(*lut, n, plan.lookups.at(n));
       } else {
-        wire_sigma[n] = std::sqrt(
-            wire_rounding_variance(plan.big_dimension(), plan.outputs.at(n).wire_bits).value);
+        const OutputPlan& output = plan.outputs.at(n);
+        wire_sigma[n] = std::sqrt(wire_noise(plan.key_sets, output.wire_bits, output.packed).value);
       }
     }
     fresh_sigma = std::sqrt(plan.fresh.value);
@@ -104,7 +104,7 @@ struct SimulatedCircuit {
   // Of a wide lookup: that another of its bootstraps fails than the first.
   std::map<std::size_t, double> later_failure;
   std::map<std::size_t, ResultSigma> result_sigma;
-  std::map<std::size_t, double> wire_sigma;   // of an output: of rounding its words
+  std::map<std::size_t, double> wire_sigma;   // of an output: of rounding its words, and of packing
   std::map<std::size_t, LookupJudge> judges;  // where flips are counted
   NoiseOrigins origins;
   double fresh_sigma = 0;

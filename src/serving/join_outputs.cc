@@ -32,6 +32,11 @@ void check_part(const EncryptedOutputs& first, const EncryptedOutputs& part) {
                             part.tensors.size(), first.tensors.size()));
   }
   for (std::size_t t = 0; t < first.tensors.size(); ++t) {
+    if (part.tensors[t].packed) {
+      throw Error(ErrorCode::not_supported,
+                  fmt::format("results '{}' of a part are packed", part.tensors[t].name), "",
+                  "parts made by run_samples, which packs nothing");
+    }
     if (fits(first.tensors[t], part.tensors[t])) continue;
     throw Error(ErrorCode::wrong_shape,
                 fmt::format("a part of the results has {}, the first one {}",

@@ -14,7 +14,8 @@
 namespace torusml {
 
 // The samples of all parts, in their order. Errors: invalid_argument without any part; wrong_model,
-// wrong_key, wrong_shape (also: words of other bits) when they do not belong together.
+// wrong_key, wrong_shape (also: words of other bits) when they do not belong together;
+// not_supported for packed results, which parts are not.
 EncryptedOutputs join_outputs(const std::vector<const EncryptedOutputs*>& parts);
 
 }  // namespace torusml

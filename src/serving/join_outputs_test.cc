@@ -58,6 +58,11 @@ TEST(JoinOutputs, RefusesWhatDoesNotBelongTogether) {
               ErrorCode::wrong_shape);
   EXPECT_EQ(code_with([](EncryptedOutputs& part) { part.tensors.clear(); }),
             ErrorCode::wrong_shape);
+  EXPECT_EQ(code_with([](EncryptedOutputs& part) {
+              part.tensors[0].ciphertexts = {};
+              part.tensors[0].packed = PackedResults({64}, 6);
+            }),
+            ErrorCode::not_supported);
   EXPECT_EQ(code_of([] { join_outputs({}); }), ErrorCode::invalid_argument);
   EncryptedOutputs single = first;
   single.tensors[0].shape = {};

@@ -6,11 +6,14 @@
 #include <optional>
 #include <span>
 
+#include "base/threads.h"
 #include "plan/client_spec.h"
 #include "runtime/executors.h"
 #include "runtime/memory.h"
 #include "serving/checkpointed_run.h"
 #include "tfhe/expand_rows.h"
+#include "tfhe/result_packing.h"
+#include "tfhe/wire_words.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -40,13 +43,6 @@ void check_tensor(const EncryptedInput& input, const TensorName& spec, LweDimens
                 fmt::format("ciphertexts have dimension {}, the model's key has {}",
                             input.ciphertexts.dimension.value, dimension.value));
   }
-}
-
-// By output: nodes are in the order of outputs.
-std::vector<int> wire_bits_of(const Plan& plan) {
-  std::vector<int> bits;
-  for (const auto& [node, output] : plan.outputs) bits.push_back(output.wire_bits);
-  return bits;
 }
 
 // `count` samples of a request, from sample `first` on.
@@ -120,9 +116,49 @@ std::size_t check_request(const ServerHalf& model, const ServerKeys& keys,
   return samples;
 }
 
-// As one batch; results by part.
+// Results of one part, which share no ciphertext with those of another. Packed if the plan says so
+// and there is a key set for it.
+EncryptedOutput make_output(const TensorName& spec, std::size_t samples, const OutputPlan& plan,
+                            const EvaluationKeys* packing, LweBatch results) {
+  EncryptedOutput output{spec.name, {static_cast<std::int64_t>(samples)}, plan.wire_bits, {}};
+  output.shape.insert(output.shape.end(), spec.shape.begin(), spec.shape.end());
+  if (plan.packed && packing != nullptr) {
+    output.packed = pack_results(*packing, results, plan.wire_bits);
+    return output;
+  }
+  if (plan.packed) {
+    for (std::size_t i = 0; i < results.count; ++i) round_to_wire(results.row(i), plan.wire_bits);
+  }
+  output.ciphertexts = std::move(results);
+  return output;
+}
+
+// Results by output, of all parts one after the other.
+std::vector<EncryptedOutputs> cut_into_parts(const ServerSpec& spec, const std::vector<Part>& parts,
+                                             const EvaluationKeys* packing,
+                                             std::vector<LweBatch>& results) {
+  std::vector<EncryptedOutputs> outputs;
+  std::size_t first = 0;
+  for (const Part& part : parts) {
+    EncryptedOutputs& result = outputs.emplace_back(EncryptedOutputs{part.request->provenance, {}});
+    std::size_t o = 0;
+    for (const auto& [node, plan] : spec.plan.outputs) {  // in the order of outputs
+      const auto elements = static_cast<std::size_t>(number_of_elements(spec.outputs[o].shape));
+      result.tensors.push_back(
+          make_output(spec.outputs[o], part.count, plan, packing,
+                      rows(results[o], first * elements, part.count * elements)));
+      ++o;
+    }
+    first += part.count;
+  }
+  return outputs;
+}
+
+// As one batch; results by part. They are packed with `packing`'s keys where the plan says so, and
+// not at all where there are none.
 std::vector<EncryptedOutputs> run_parts(const ServerHalf& model, const ServerKeys& keys,
                                         const std::vector<Part>& parts,
+                                        const EvaluationKeys* packing,
                                         const ProgressCallback& progress, const Limits& limits,
                                         const Checkpoint& checkpoint) {
   const ServerSpec& spec = model.spec;
@@ -146,21 +182,8 @@ std::vector<EncryptedOutputs> run_parts(const ServerHalf& model, const ServerKey
       kept ? run_encrypted(spec.circuit, spec.plan, all, inputs, kept->hooks(), progress, limits)
            : run_encrypted(spec.circuit, spec.plan, all, inputs, progress, limits);
   if (kept) kept->finish();
-  const std::vector<int> wire_bits = wire_bits_of(spec.plan);
   std::vector<EncryptedOutputs> outputs;
-  std::size_t first = 0;
-  for (const Part& part : parts) {
-    EncryptedOutputs result{part.request->provenance, {}};
-    for (std::size_t o = 0; o < results.size(); ++o) {
-      Shape shape{static_cast<std::int64_t>(part.count)};
-      shape.insert(shape.end(), spec.outputs[o].shape.begin(), spec.outputs[o].shape.end());
-      const auto elements = static_cast<std::size_t>(number_of_elements(spec.outputs[o].shape));
-      result.tensors.push_back({spec.outputs[o].name, std::move(shape), wire_bits[o],
-                                rows(results[o], first * elements, part.count * elements)});
-    }
-    outputs.push_back(std::move(result));
-    first += part.count;
-  }
+  with_threads(limits.threads, [&] { outputs = cut_into_parts(spec, parts, packing, results); });
   return outputs;
 }
 
@@ -200,7 +223,9 @@ std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKey
   std::vector<Part> parts;
   for (const EncryptedInputs* request : requests)
     parts.push_back({request, 0, check_request(model, keys, *request)});
-  return run_parts(model, keys, parts, progress, limits, checkpoint);
+  const auto set = packing_key_set(model.spec.plan.key_sets);
+  const EvaluationKeys* packing = set ? keys.sets[*set].get() : nullptr;
+  return run_parts(model, keys, parts, packing, progress, limits, checkpoint);
 }
 
 EncryptedOutputs run_samples(const ServerHalf& model, const ServerKeys& keys,
@@ -215,7 +240,7 @@ EncryptedOutputs run_samples(const ServerHalf& model, const ServerKeys& keys,
         "", "one sample at least, of those that there are");
   }
   const Part part{&request, samples.first, samples.count};
-  return std::move(run_parts(model, keys, {part}, progress, limits, {})[0]);
+  return std::move(run_parts(model, keys, {part}, nullptr, progress, limits, {})[0]);
 }
 
 EncryptedOutputs ServerModel::run(const EncryptedInputs& inputs, const ProgressCallback& progress,

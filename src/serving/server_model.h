@@ -48,7 +48,8 @@ struct SampleRange {
 };
 
 // The results of some samples of a request; those of all of them, in order, joined by join_outputs,
-// are the request's. Errors also: wrong_shape for samples that the request has not.
+// are the request's. They are not packed, whatever the plan says. Errors also: wrong_shape for
+// samples that the request has not.
 EncryptedOutputs run_samples(const ServerHalf& model, const ServerKeys& keys,
                              const EncryptedInputs& request, const SampleRange& samples,
                              const ProgressCallback& progress = {}, const Limits& limits = {});

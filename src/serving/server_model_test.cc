@@ -7,8 +7,10 @@
 #include <filesystem>
 #include <functional>
 
+#include "artifact/codecs.h"
 #include "artifact/sample_model.h"
 #include "client/model_client.h"
+#include "runtime/executors.h"
 #include "runtime/memory.h"
 #include "runtime/run_state.h"
 #include "serving/join_outputs.h"
@@ -24,12 +26,43 @@ StoredModel make_model() {
   return stored;
 }
 
+// The same model with a trace, and its results packed.
+StoredModel make_packed_model() {
+  StoredModel stored = make_model();
+  Plan& plan = stored.model.plan;
+  plan.key_sets[0].parameters.trace = {7, 7};
+  for (auto& [node, output] : plan.outputs) {
+    output.packed = true;
+    output.wire_bits = 20;
+  }
+  stored.model.client.key_sets = parameters_of(plan.key_sets);
+  return stored;
+}
+
+void expect_same_words(const EncryptedOutputs& a, const EncryptedOutputs& b) {
+  ASSERT_EQ(a.tensors.size(), b.tensors.size());
+  for (std::size_t o = 0; o < a.tensors.size(); ++o) {
+    const EncryptedOutput &x = a.tensors[o], &y = b.tensors[o];
+    ASSERT_EQ(x.packed.has_value(), y.packed.has_value());
+    EXPECT_TRUE(std::ranges::equal(x.ciphertexts.words, y.ciphertexts.words));
+    if (x.packed) {
+      EXPECT_TRUE(std::ranges::equal(x.packed->words, y.packed->words));
+    }
+  }
+}
+
 class ServerModelTest : public testing::Test {
  protected:
-  EncryptedInputs encrypt(std::int64_t batch) {
+  explicit ServerModelTest(StoredModel stored = make_model()) : stored_(std::move(stored)) {}
+
+  static Tensor<std::int64_t> integers(std::int64_t batch) {
     Tensor<std::int64_t> x{{batch, 2}, {}};
     for (std::int64_t i = 0; i < 2 * batch; ++i) x.data.push_back(i % 8 - 3);
-    return client_.encrypt(secret_, {x});
+    return x;
+  }
+
+  EncryptedInputs encrypt(std::int64_t batch) {
+    return client_.encrypt(secret_, {integers(batch)});
   }
 
   std::string refusal(const std::function<void()>& action, ErrorCode code) {
@@ -43,7 +76,7 @@ class ServerModelTest : public testing::Test {
     return "";
   }
 
-  const StoredModel stored_ = make_model();
+  const StoredModel stored_;
   const ModelClient client_{stored_.model.client, stored_.hash};
   const SecretKeySet secret_ = client_.make_secret_keys();
   const EvaluationKeySet evaluation_ = client_.make_evaluation_keys(secret_, {}, 1);
@@ -59,8 +92,7 @@ TEST_F(ServerModelTest, LimitsChangeNoResult) {
       estimate_memory(stored_.model.circuit, stored_.model.plan, {5, 1, 1}).total();
   for (const Limits& limits : {Limits{1, 0}, Limits{2, 0}, Limits{1, enough}}) {
     const EncryptedOutputs y = server_.run(x, {}, limits);
-    EXPECT_TRUE(
-        std::ranges::equal(y.tensors[0].ciphertexts.words, expected.tensors[0].ciphertexts.words));
+    expect_same_words(y, expected);
   }
 }
 
@@ -113,15 +145,13 @@ TEST_F(ServerModelTest, MappedKeysChangeNoResult) {
     EXPECT_EQ(server.key_warning(), "");
     EXPECT_EQ(server.key_bytes(), server_.key_bytes());
     const EncryptedOutputs y = server.run(x);
-    EXPECT_TRUE(
-        std::ranges::equal(y.tensors[0].ciphertexts.words, expected.tensors[0].ciphertexts.words));
+    expect_same_words(y, expected);
   }
   fs::remove_all(folder);
   server_.load_keys(evaluation_, {}, (folder / "below").string());
   EXPECT_FALSE(server_.keys_are_mapped());
   EXPECT_NE(server_.key_warning(), "");
-  EXPECT_TRUE(std::ranges::equal(server_.run(x).tensors[0].ciphertexts.words,
-                                 expected.tensors[0].ciphertexts.words));
+  expect_same_words(server_.run(x), expected);
   server_.load_keys(evaluation_);
   EXPECT_EQ(server_.key_warning(), "");
 }
@@ -159,8 +189,7 @@ TEST_F(ServerModelTest, RequestsTogetherGiveTheResultsOfEach) {
     const EncryptedOutputs alone = server_.run(requests[r]);
     EXPECT_EQ(together[r].provenance, alone.provenance);
     EXPECT_EQ(together[r].tensors[0].shape, alone.tensors[0].shape);
-    EXPECT_TRUE(std::ranges::equal(together[r].tensors[0].ciphertexts.words,
-                                   alone.tensors[0].ciphertexts.words));
+    expect_same_words(together[r], alone);
   }
 }
 
@@ -261,6 +290,68 @@ TEST_F(ServerModelTest, WrongUseIsRefused) {
   refusal([&] { server_.run(none); }, ErrorCode::wrong_shape);
 }
 
+class PackedResultsTest : public ServerModelTest {
+ protected:
+  PackedResultsTest() : ServerModelTest(make_packed_model()) { server_.load_keys(evaluation_); }
+};
+
+// 300 results of the sample model's 256 a ciphertext.
+TEST_F(PackedResultsTest, AreWhatTheCircuitGives) {
+  for (const std::int64_t batch : {1, 5, 100}) {
+    const EncryptedOutputs y = server_.run(encrypt(batch));
+    const EncryptedOutput& tensor = y.tensors[0];
+    ASSERT_TRUE(tensor.packed);
+    EXPECT_EQ(tensor.shape, (Shape{batch, 3}));
+    EXPECT_EQ(tensor.ciphertexts.count, 0u);
+    EXPECT_EQ(tensor.packed->ciphertexts(), batch == 100 ? 2u : 1u);
+    const EncryptedOutputs sent = encrypted_outputs_from_bytes(to_bytes(y));
+    EXPECT_EQ(client_.decrypt(secret_, sent), run_clear(stored_.model.circuit, {integers(batch)}));
+  }
+}
+
+TEST_F(PackedResultsTest, RequestsShareNoCiphertext) {
+  const ServerHalf half = server_half(stored_);
+  const ServerKeys keys = prepare_keys(evaluation_, needed_key_sets(half), {});
+  const std::vector<EncryptedInputs> requests = {encrypt(3), encrypt(1)};
+  const std::vector<EncryptedOutputs> together =
+      run_model(half, keys, {&requests[0], &requests[1]});
+  for (std::size_t r = 0; r < requests.size(); ++r) {
+    const PackedResults& packed = *together[r].tensors[0].packed;
+    EXPECT_EQ(packed.count, r == 0 ? 9u : 3u);
+    EXPECT_EQ(packed.words.size(), 256 + packed.count);
+    expect_same_words(together[r], server_.run(requests[r]));
+  }
+}
+
+// So that they can be joined.
+TEST_F(PackedResultsTest, PartsOfARequestAreNotPacked) {
+  const EncryptedInputs x = encrypt(5);
+  const EncryptedOutputs whole = server_.run(x), first = server_.run_samples(x, {0, 2}),
+                         rest = server_.run_samples(x, {2, 3});
+  EXPECT_TRUE(whole.tensors[0].packed);
+  const EncryptedOutputs joined = join_outputs({&first, &rest});
+  EXPECT_FALSE(joined.tensors[0].packed);
+  EXPECT_EQ(client_.decrypt(secret_, joined), client_.decrypt(secret_, whole));
+  const std::size_t unused = 64 - static_cast<std::size_t>(joined.tensors[0].wire_bits);
+  for (const Torus word : joined.tensors[0].ciphertexts.words)
+    ASSERT_EQ(word & ((Torus{1} << unused) - 1), 0u) << "rounded to what travels";
+}
+
+TEST_F(PackedResultsTest, LimitsChangeNoResult) {
+  const EncryptedInputs x = encrypt(20);
+  const EncryptedOutputs expected = server_.run(x, {}, {.threads = 1});
+  expect_same_words(server_.run(x, {}, {.threads = 2}), expected);
+}
+
+TEST_F(PackedResultsTest, KeysWithoutATraceAreRefused) {
+  const StoredModel other = make_model();
+  const ModelClient client(other.model.client, stored_.hash);
+  const SecretKeySet secret = client.make_secret_keys();
+  const std::string text = refusal([&] { server_.load_keys(client.make_evaluation_keys(secret)); },
+                                   ErrorCode::wrong_key);
+  EXPECT_NE(text.find("-r7x7"), std::string::npos) << text;
+}
+
 // The client sends integers, and the results are those of encrypted inputs.
 TEST_F(ServerModelTest, ClearInputsGiveTheSameResults) {
   StoredModel stored = stored_;
@@ -294,6 +385,8 @@ TEST_F(ServerModelTest, ClearInputsGiveTheSameResults) {
 // Runs that are stopped once in each place, and go on in another process.
 class CheckpointTest : public ServerModelTest {
  protected:
+  explicit CheckpointTest(StoredModel stored = make_model()) : ServerModelTest(std::move(stored)) {}
+
   void SetUp() override {
     server_.load_keys(evaluation_);
     std::filesystem::create_directory(folder_);
@@ -316,37 +409,45 @@ class CheckpointTest : public ServerModelTest {
     return true;
   }
 
+  void expect_runs_go_on() {
+    const EncryptedInputs x = encrypt(5);
+    const std::uint64_t one_at_once =
+        estimate_memory(stored_.model.circuit, stored_.model.plan, {5, 1, 1}).total();
+    for (const Limits& limits : {Limits{1, 0}, Limits{1, one_at_once}}) {
+      const EncryptedOutputs expected = server_.run(x, {}, limits);
+      for (std::size_t lookups = 1; lookups <= 15; ++lookups) {
+        ASSERT_FALSE(run_until(lookups, x, limits));
+        ASSERT_TRUE(std::filesystem::exists(checkpoint_.file));
+        std::size_t first = 0, last = 0;
+        const EncryptedOutputs y = server_.run(
+            x,
+            [&](std::size_t done, std::size_t) {
+              if (first == 0) first = done;
+              last = done;
+            },
+            {}, checkpoint_);
+        expect_same_words(y, expected);
+        EXPECT_EQ(last, 15u);
+        const bool had_a_part = limits.memory_limit_bytes != 0 && lookups > 3;
+        EXPECT_GE(first, had_a_part ? 3u : 1u) << "it begins anew";
+        EXPECT_FALSE(std::filesystem::exists(checkpoint_.file)) << "a run that ended removes it";
+      }
+    }
+  }
+
   const std::filesystem::path folder_ =
       std::filesystem::temp_directory_path() / ("torusml_checkpoints_" + std::to_string(getpid()));
   const Checkpoint checkpoint_{.file = folder_ / "x.ckpt", .seconds = 0};
 };
 
-TEST_F(CheckpointTest, RunsGoOnToTheSameBits) {
-  const EncryptedInputs x = encrypt(5);
-  const std::uint64_t one_at_once =
-      estimate_memory(stored_.model.circuit, stored_.model.plan, {5, 1, 1}).total();
-  for (const Limits& limits : {Limits{1, 0}, Limits{1, one_at_once}}) {
-    const EncryptedOutputs expected = server_.run(x, {}, limits);
-    for (std::size_t lookups = 1; lookups <= 15; ++lookups) {
-      ASSERT_FALSE(run_until(lookups, x, limits));
-      ASSERT_TRUE(std::filesystem::exists(checkpoint_.file));
-      std::size_t first = 0, last = 0;
-      const EncryptedOutputs y = server_.run(
-          x,
-          [&](std::size_t done, std::size_t) {
-            if (first == 0) first = done;
-            last = done;
-          },
-          {}, checkpoint_);
-      EXPECT_TRUE(std::ranges::equal(y.tensors[0].ciphertexts.words,
-                                     expected.tensors[0].ciphertexts.words));
-      EXPECT_EQ(last, 15u);
-      const bool had_a_part = limits.memory_limit_bytes != 0 && lookups > 3;
-      EXPECT_GE(first, had_a_part ? 3u : 1u) << "it begins anew";
-      EXPECT_FALSE(std::filesystem::exists(checkpoint_.file)) << "a run that ended removes it";
-    }
-  }
-}
+TEST_F(CheckpointTest, RunsGoOnToTheSameBits) { expect_runs_go_on(); }
+
+class PackedCheckpointTest : public CheckpointTest {
+ protected:
+  PackedCheckpointTest() : CheckpointTest(make_packed_model()) {}
+};
+
+TEST_F(PackedCheckpointTest, RunsGoOnToTheSameBits) { expect_runs_go_on(); }
 
 TEST_F(CheckpointTest, OfAnotherRunIsRefused) {
   const EncryptedInputs x = encrypt(2);

@@ -8,15 +8,6 @@ namespace {
 
 constexpr std::size_t kColumns = 2;  // mask and body
 
-// out(X) = in(X^power) modulo X^N + 1, power odd.
-void apply_automorphism(const Torus* in, std::size_t size, std::size_t power, Torus* out) {
-  const std::size_t period = 2 * size;
-  for (std::size_t j = 0, to = 0; j < size; ++j, to = (to + power) & (period - 1)) {
-    const Torus sign = 0 - static_cast<Torus>((to & size) != 0);
-    out[to & (size - 1)] = (in[j] ^ sign) - sign;
-  }
-}
-
 }  // namespace
 
 StepShape ggsw_shape(const TfheParameters& parameters) {
@@ -26,67 +17,15 @@ StepShape ggsw_shape(const TfheParameters& parameters) {
           .row_pitch = row_pitch(parameters.polynomial_size.value)};
 }
 
-ExternalProduct::ExternalProduct(const EvaluationKeys::State& keys, const StepShape& shape,
-                                 const Gadget& gadget, std::size_t capacity)
-    : kernels_(current_kernels()),
-      plan_(fft_plan(keys.parameters.polynomial_size)),
-      shape_(shape),
-      gadget_(gadget),
-      row_stride_(shape.rows / gadget.level_count),
-      // The products take the place of the first rows.
-      item_doubles_(std::max(shape.rows, shape.columns) * shape.row_pitch),
-      rows_(capacity * item_doubles_),
-      scratch_(shape.scratch_doubles(plan_.points)),
-      items_(capacity) {}
-
-void ExternalProduct::split(std::size_t c, std::size_t p, const Torus* words) {
-  kernels_.split_digits(plan_, gadget_, 64, words, rows(c) + p * shape_.row_pitch,
-                        row_stride_ * shape_.row_pitch);
-}
-
-void ExternalProduct::clear(std::size_t c, std::size_t p) {
-  for (std::size_t level = 0; level < gadget_.level_count; ++level) {
-    std::fill_n(rows(c) + (level * row_stride_ + p) * shape_.row_pitch, 2 * plan_.points, 0.0);
-  }
-}
-
-void ExternalProduct::multiply(const double* matrix, std::size_t count, std::uint32_t exponent) {
-  for (std::size_t c = 0; c < count; ++c) {
-    items_[c].rows = rows(c);
-    items_[c].exponents[0] = exponent;
-  }
-  kernels_.multiply_step(plan_, shape_, matrix, std::span(items_).first(count), scratch_.data());
-}
-
-void ExternalProduct::add(std::size_t c, std::size_t p, Torus* words) {
-  kernels_.join_add(plan_, 64, rows(c) + p * shape_.row_pitch, words);
-}
-
 CircuitBootstrap::CircuitBootstrap(const EvaluationKeys::State& keys, std::size_t capacity)
     : keys_(keys),
       ggsw_(ggsw_shape(keys.parameters)),
-      product_(keys, keys.trace_step, keys.parameters.trace, capacity),
-      image_(keys.size()),
+      keyswitch_(keys, capacity),
       row_(kColumns * keys.size()) {}
 
 void CircuitBootstrap::trace(Torus* glwes, std::size_t count) {
-  const std::size_t size = keys_.size();
-  const auto automorphisms = static_cast<std::size_t>(std::countr_zero(size));
-  for (std::size_t i = 0; i < automorphisms; ++i) {
-    const std::size_t power = (size >> i) + 1;
-    for (std::size_t c = 0; c < count; ++c) {
-      Torus *mask = glwes + c * kColumns * size, *body = mask + size;
-      apply_automorphism(mask, size, power, image_.data());
-      product_.split(c, 0, image_.data());
-      apply_automorphism(body, size, power, image_.data());
-      for (std::size_t j = 0; j < size; ++j) body[j] += image_[j];
-    }
-    product_.multiply(keys_.trace_matrix(i), count, static_cast<std::uint32_t>(size));
-    for (std::size_t c = 0; c < count; ++c) {
-      for (std::size_t p = 0; p < kColumns; ++p)
-        product_.add(c, p, glwes + (c * kColumns + p) * size);
-    }
-  }
+  for (auto level = static_cast<std::size_t>(std::countr_zero(keys_.size())); level > 0; --level)
+    keyswitch_.add_images(level, glwes, count, glwes);
 }
 
 // With m the phase, a row (A, B) of m becomes the row of -S m = -S B + S^2 A: (B, 0) plus the
@@ -94,15 +33,16 @@ void CircuitBootstrap::trace(Torus* glwes, std::size_t count) {
 void CircuitBootstrap::make_ggsw(const Torus* glwes, double factor, double* matrix) {
   const std::size_t size = keys_.size(), levels = keys_.parameters.circuit_bootstrap.level_count;
   const auto square = static_cast<std::size_t>(std::countr_zero(size));
+  ExternalProduct& product = keyswitch_.product();
   MatrixWriter writer(keys_.parameters.polynomial_size, ggsw_, factor);
   for (std::size_t level = 0; level < levels; ++level) {
     const Torus *mask = glwes + level * kColumns * size, *body = mask + size;
-    product_.split(0, 0, mask);
-    product_.multiply(keys_.trace_matrix(square), 1, static_cast<std::uint32_t>(size));
+    product.split(0, 0, mask);
+    product.multiply(keys_.trace_matrix(square), 1, static_cast<std::uint32_t>(size));
     std::copy_n(body, size, row_.data());
     std::fill_n(row_.data() + size, size, Torus{0});
     for (std::size_t p = 0; p < kColumns; ++p) {
-      product_.add(0, p, row_.data() + p * size);
+      product.add(0, p, row_.data() + p * size);
       writer.write({row_.data() + p * size, size}, level * kColumns, p, matrix);
       writer.write({(p == 0 ? mask : body), size}, level * kColumns + 1, p, matrix);
     }

@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "base/memory.h"
+#include "tfhe/automorphism_keyswitch.h"
+#include "tfhe/external_product.h"
 #include "tfhe/prepared_keys.h"
 #include "tfhe/wide_lookup.h"
 
@@ -22,35 +24,6 @@ namespace torusml {
 
 // Shape of the GGSW ciphertexts that circuit bootstrapping makes.
 StepShape ggsw_shape(const TfheParameters& parameters);
-
-// External products of GLWE ciphertexts with one matrix: scratch, and the calls in order.
-class ExternalProduct {
- public:
-  // At most `capacity` ciphertexts at once. Rows are digits of the polynomials that are split.
-  ExternalProduct(const EvaluationKeys::State& keys, const StepShape& shape, const Gadget& gadget,
-                  std::size_t capacity);
-
-  std::size_t capacity() const { return items_.size(); }
-  // Digits of polynomial p of the c-th operand.
-  void split(std::size_t c, std::size_t p, const Torus* words);
-  void clear(std::size_t c, std::size_t p);  // the digits of zero
-  // (X^exponent - 1) times the operands times the matrix, for operands 0 .. count - 1.
-  void multiply(const double* matrix, std::size_t count, std::uint32_t exponent);
-  // Adds column p of product c; at most once for each.
-  void add(std::size_t c, std::size_t p, Torus* words);
-
- private:
-  double* rows(std::size_t c) { return rows_.data() + c * item_doubles_; }
-
-  const Kernels& kernels_;
-  const FftPlan& plan_;
-  const StepShape shape_;
-  const Gadget gadget_;
-  const std::size_t row_stride_;  // rows from one level's to the next
-  std::size_t item_doubles_;
-  AlignedBuffer<double> rows_, scratch_;
-  std::vector<StepItem> items_;
-};
 
 class CircuitBootstrap {
  public:
@@ -66,8 +39,8 @@ class CircuitBootstrap {
  private:
   const EvaluationKeys::State& keys_;
   const StepShape ggsw_;
-  ExternalProduct product_;
-  AlignedBuffer<Torus> image_, row_;  // one polynomial; one ciphertext
+  AutomorphismKeyswitch keyswitch_;
+  AlignedBuffer<Torus> row_;  // one ciphertext
 };
 
 class VerticalPacking {

@@ -79,6 +79,11 @@ TEST(MemoryUse, TraceKeys) {
             9 * 5 * 2 * 256 * 8u);
   EXPECT_EQ(seeded_key_bytes(with_circuit_bootstrap()) - seeded_key_bytes(kSmall),
             9 * 5 * 256 * kSmall.body_bytes());
+  TfheParameters packing = with_circuit_bootstrap();  // no square
+  packing.circuit_bootstrap = {};
+  EXPECT_EQ(prepared_key_bytes(packing) - prepared_key_bytes(kSmall), 8 * 5 * 2 * 256 * 8u);
+  EXPECT_EQ(seeded_key_bytes(packing) - seeded_key_bytes(kSmall),
+            8 * 5 * 256 * kSmall.body_bytes());
 }
 
 WideTable make_table(PolynomialSize size, const WideShape& shape) {

@@ -153,7 +153,7 @@ EvaluationKeys::State::State(const TfheParameters& parameters) : parameters(para
           .columns = polynomials(),
           .row_pitch = row_pitch(size())};
   keyswitch_pitch = (small() + kPitchWords) / kPitchWords * kPitchWords;
-  if (!parameters.has_circuit_bootstrap()) return;
+  if (!parameters.has_trace()) return;
   trace_step = {.keys = 1,
                 .rows = parameters.trace.level_count,
                 .columns = polynomials(),
@@ -169,7 +169,7 @@ std::size_t EvaluationKeys::State::keyswitch_size() const {
 }
 
 std::size_t EvaluationKeys::State::trace_size() const {
-  if (!parameters.has_circuit_bootstrap()) return 0;
+  if (!parameters.has_trace()) return 0;
   return KeySizes(parameters).trace_keys * trace_step.matrix_doubles(size() / 2);
 }
 
@@ -195,12 +195,10 @@ EvaluationKeys EvaluationKeys::prepare(const SeededEvaluationKeys& seeded,
     prepare_keyswitch_bit(seeded, *state, bit, buffers.keyswitch.data() + bit * bit_words);
     counter.advance();
   });
-  if (seeded.parameters.has_circuit_bootstrap()) {
-    parallel_for(KeySizes(seeded.parameters).trace_keys, [&](std::size_t key) {
-      prepare_trace_key(seeded, *state, key,
-                        buffers.trace.data() + key * state->trace_step.matrix_doubles(points));
-    });
-  }
+  parallel_for(KeySizes(seeded.parameters).trace_keys, [&](std::size_t key) {
+    prepare_trace_key(seeded, *state, key,
+                      buffers.trace.data() + key * state->trace_step.matrix_doubles(points));
+  });
   state->bootstrap = buffers.bootstrap;
   state->keyswitch = buffers.keyswitch;
   state->trace = buffers.trace;
@@ -234,8 +232,6 @@ bool EvaluationKeys::begin_and_end_as(const SeededEvaluationKeys& seeded) const 
   const State& state = *state_;
   if (!(seeded.parameters == state.parameters)) return false;
   if (!state.parameters.has_bootstrap()) return true;
-  const std::size_t trace_keys =
-      state.parameters.has_circuit_bootstrap() ? KeySizes(state.parameters).trace_keys : 0;
   return ends_match<double>(state.bootstrap, state.steps(),
                             [&](std::size_t step, double* matrix) {
                               prepare_step(seeded, state, step, matrix);
@@ -244,9 +240,10 @@ bool EvaluationKeys::begin_and_end_as(const SeededEvaluationKeys& seeded) const 
                                    [&](std::size_t bit, std::uint32_t* rows) {
                                      prepare_keyswitch_bit(seeded, state, bit, rows);
                                    }) &&
-         ends_match<double>(state.trace, trace_keys, [&](std::size_t key, double* matrix) {
-           prepare_trace_key(seeded, state, key, matrix);
-         });
+         ends_match<double>(state.trace, KeySizes(state.parameters).trace_keys,
+                            [&](std::size_t key, double* matrix) {
+                              prepare_trace_key(seeded, state, key, matrix);
+                            });
 }
 
 EvaluationKeys::EvaluationKeys(std::unique_ptr<State> state) : state_(std::move(state)) {}

@@ -39,7 +39,7 @@ struct EvaluationKeys::State {
   std::size_t keyswitch_pitch = 0;
   std::span<const std::uint32_t> keyswitch;
 
-  // Circuit bootstrapping only: the keys of the trace, one after the other, for plain products.
+  // The keys of the trace, where there are any, one after the other, for plain products.
   StepShape trace_step;
   std::span<const double> trace;
 

@@ -45,6 +45,10 @@ SeededLweBatch encrypt(const SecretKeys& keys, std::span<const Torus> phases,
 // b - <a, s> for each ciphertext under the big key. Error wrong_key if dimensions differ.
 SecretBuffer<Torus> decrypt(const SecretKeys& keys, const LweBatch& ciphertexts);
 
+// The same of packed results, in their order. Error wrong_key if dimensions differ or are no power
+// of two. Cost: N multiply-adds a result.
+SecretBuffer<Torus> decrypt(const SecretKeys& keys, const PackedResults& results);
+
 // Parallel. progress counts steps of the blind rotation.
 SeededEvaluationKeys make_evaluation_keys(const SecretKeys& keys, SecretGenerator& random,
                                           const ProgressCallback& progress = {});

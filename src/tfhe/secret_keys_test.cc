@@ -37,6 +37,13 @@ TfheParameters with_circuit_bootstrap() {
   return p;
 }
 
+TfheParameters with_trace() {
+  TfheParameters p = with_circuit_bootstrap();
+  p.circuit_bootstrap = {};
+  p.accumulator_bits = 32;
+  return p;
+}
+
 TfheParameters without_bootstrap() {
   TfheParameters p;
   p.glwe_dimension = {700};
@@ -158,13 +165,14 @@ TEST(Keys, RefuseImpossibleParameters) {
   };
   refuses_circuit("GLWE dimension 2", [](auto& p) { p.glwe_dimension = {2}; });
   refuses_circuit("accumulators of 32 bits", [](auto& p) { p.accumulator_bits = 32; });
-  refuses_circuit("circuit bootstrap gadget has 0", [](auto& p) { p.circuit_bootstrap = {}; });
   refuses_circuit("8 levels of 8", [](auto& p) { p.circuit_bootstrap = {8, 8}; });
   refuses_circuit("1 levels of 32", [](auto& p) { p.circuit_bootstrap = {32, 1}; });
   refuses_circuit("3 levels of 0", [](auto& p) { p.circuit_bootstrap = {0, 3}; });
   refuses_circuit("trace gadget has 0", [](auto& p) { p.trace = {}; });
   refuses_circuit("trace gadget has 64 levels of 1", [](auto& p) { p.trace = {1, 64}; });
   refuses_circuit("without bootstrap", [](auto& p) { p.bootstrap = p.keyswitch = {}; });
+  EXPECT_NO_THROW(SecretKeys::generate(with_trace(), random));
+  refuses("a trace with GLWE dimension 2", [](auto& p) { p.trace = {8, 4}; });
   TfheParameters p = without_bootstrap();
   p.glwe_dimension = {1u << 21};
   expect_error(ErrorCode::invalid_argument, "2097152", [&] { SecretKeys::generate(p, random); });
@@ -234,8 +242,8 @@ TEST_P(EvaluationKeysOfGrouping, RowsEncryptTheirMessages) {
   EXPECT_EQ(evaluation.keyswitch_bodies.size(), (k * size - n) * p.keyswitch.level_count);
 }
 
-// What the keys of the trace encrypt, before the gadget's factor: -S(X^t) for t = N / 2^i + 1, then
-// S^2.
+// What the keys of the trace encrypt, before the gadget's factor: -S(X^t) for t = N / 2^i + 1,
+// then, with circuit bootstrapping, S^2.
 std::vector<std::vector<Torus>> trace_messages(const SecretKeys& keys) {
   const std::size_t size = keys.parameters.polynomial_size.value;
   std::vector<std::vector<Torus>> messages;
@@ -246,14 +254,20 @@ std::vector<std::vector<Torus>> trace_messages(const SecretKeys& keys) {
       messages.back()[j * power % size] = is_negative ? keys.big[j] : 0 - keys.big[j];
     }
   }
+  if (!keys.parameters.has_circuit_bootstrap()) return messages;
   messages.emplace_back(size);
   for (std::size_t j = 0; j < size; ++j)
     messages.back()[j] = naive_coefficient(keys.big, keys.big, size, j);
   return messages;
 }
 
-TEST(EvaluationKeys, TraceRowsEncryptTheirMessages) {
-  const TfheParameters p = with_circuit_bootstrap();
+class EvaluationKeysWithTrace : public testing::TestWithParam<TfheParameters> {};
+
+INSTANTIATE_TEST_SUITE_P(Sets, EvaluationKeysWithTrace,
+                         testing::Values(with_circuit_bootstrap(), with_trace()));
+
+TEST_P(EvaluationKeysWithTrace, RowsEncryptTheirMessages) {
+  const TfheParameters& p = GetParam();
   const std::size_t size = p.polynomial_size.value, n = p.small_dimension.value;
   auto random = TestSeed::make(9);
   const SecretKeys keys = SecretKeys::generate(p, random);
@@ -264,7 +278,7 @@ TEST(EvaluationKeys, TraceRowsEncryptTheirMessages) {
   std::vector<Torus> mask(size);
   const std::uint8_t* bytes = evaluation.trace_bodies.data();
   const auto messages = trace_messages(keys);
-  ASSERT_EQ(messages.size(), 6u + 1);
+  ASSERT_EQ(messages.size(), p.has_circuit_bootstrap() ? 7u : 6u);
   for (std::size_t key = 0; key < messages.size(); ++key) {
     for (std::uint32_t level = 1; level <= p.trace.level_count; ++level) {
       masks.fill(mask);
@@ -280,7 +294,7 @@ TEST(EvaluationKeys, TraceRowsEncryptTheirMessages) {
 }
 
 TEST(EvaluationKeys, DoNotDependOnThreads) {
-  for (const TfheParameters& parameters : {small_set(), with_circuit_bootstrap()}) {
+  for (const TfheParameters& parameters : {small_set(), with_circuit_bootstrap(), with_trace()}) {
     SeededEvaluationKeys made[2];
     std::size_t calls = 0, last = 0;
     for (const int threads : {1, 0}) {
@@ -296,7 +310,7 @@ TEST(EvaluationKeys, DoNotDependOnThreads) {
       });
     }
     EXPECT_EQ(made[0], made[1]);
-    EXPECT_EQ(made[0].trace_bodies.empty(), !parameters.has_circuit_bootstrap());
+    EXPECT_EQ(made[0].trace_bodies.empty(), !parameters.has_trace());
     EXPECT_EQ(calls, 40u);
     EXPECT_EQ(last, 20u);
   }

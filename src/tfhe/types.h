@@ -54,7 +54,9 @@ struct TfheParameters {
   Variance small_variance;
   Variance glwe_variance;
   // Circuit bootstrapping, on which wide lookups rest (tfhe/wide_lookup.h): the gadget of the GGSW
-  // ciphertexts that it makes, and that of the keys of its trace. No levels: this key set has none.
+  // ciphertexts that it makes, and that of the keys of its trace, with which results are packed,
+  // too (tfhe/result_packing.h). No levels: this key set has none. A trace may be there without
+  // circuit bootstrapping.
   Gadget circuit_bootstrap;
   Gadget trace;
 
@@ -70,6 +72,7 @@ struct TfheParameters {
   // A key set without bootstrap: circuits that have no lookup.
   bool has_bootstrap() const { return bootstrap.level_count != 0; }
   bool has_circuit_bootstrap() const { return circuit_bootstrap.level_count != 0; }
+  bool has_trace() const { return trace.level_count != 0; }
   friend bool operator==(const TfheParameters&, const TfheParameters&) = default;
 };
 

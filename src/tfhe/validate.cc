@@ -44,6 +44,13 @@ void check_circuit_bootstrap(const TfheParameters& p) {
                     p.glwe_dimension.value, p.accumulator_bits));
   }
   check_gadget("circuit bootstrap", p.circuit_bootstrap, 31, 63);
+}
+
+void check_trace(const TfheParameters& p) {
+  if (p.glwe_dimension.value != 1) {
+    refuse(fmt::format("a trace with GLWE dimension {}; it takes dimension 1",
+                       p.glwe_dimension.value));
+  }
   check_gadget("trace", p.trace, 31, 63);
 }
 
@@ -60,7 +67,7 @@ void check_parameters(const TfheParameters& p) {
     if (k * size > kLargestDimension) {
       refuse(fmt::format("dimension {} is above {}", k * size, kLargestDimension));
     }
-    if (p.has_circuit_bootstrap() || p.trace.level_count != 0) {
+    if (p.has_circuit_bootstrap() || p.has_trace()) {
       refuse(
           fmt::format("circuit bootstrapping of {} levels and a trace of {} without bootstrap; "
                       "they need one",
@@ -90,7 +97,8 @@ void check_parameters(const TfheParameters& p) {
   check_variance("the small key's variance", p.small_variance);
   check_gadget("bootstrap", p.bootstrap, 31, p.accumulator_bits - 1);
   check_gadget("keyswitch", p.keyswitch, 16, 32);
-  if (p.has_circuit_bootstrap() || p.trace.level_count != 0) check_circuit_bootstrap(p);
+  if (p.has_circuit_bootstrap()) check_circuit_bootstrap(p);
+  if (p.has_circuit_bootstrap() || p.has_trace()) check_trace(p);
 }
 
 KeySizes::KeySizes(const TfheParameters& p) {
@@ -102,8 +110,8 @@ KeySizes::KeySizes(const TfheParameters& p) {
   bootstrap_mask_bytes = glwe_rows * size * k * sizeof(Torus);
   keyswitch_bodies = (k * size - p.small_dimension.value) * p.keyswitch.level_count;
   keyswitch_mask_bytes = keyswitch_bodies * p.small_dimension.value * sizeof(std::uint32_t);
-  if (!p.has_circuit_bootstrap()) return;
-  trace_keys = static_cast<std::size_t>(std::countr_zero(size)) + 1;
+  if (!p.has_trace()) return;
+  trace_keys = static_cast<std::size_t>(std::countr_zero(size)) + p.has_circuit_bootstrap();
   trace_bodies = trace_keys * p.trace.level_count * size * p.body_bytes();
 }
 

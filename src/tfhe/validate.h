@@ -17,7 +17,8 @@ struct KeySizes {
   std::size_t bootstrap_mask_bytes = 0;
   std::size_t keyswitch_bodies = 0;  // rows of the keyswitch key, and 32-bit words
   std::size_t keyswitch_mask_bytes = 0;
-  std::size_t trace_keys = 0;    // log2 N automorphisms, and the square of the secret
+  // log2 N automorphisms, and with circuit bootstrapping the square of the secret.
+  std::size_t trace_keys = 0;
   std::size_t trace_bodies = 0;  // bytes
   explicit KeySizes(const TfheParameters& parameters);
 };

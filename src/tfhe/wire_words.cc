@@ -10,20 +10,45 @@ constexpr int kByteBits = 8;
 constexpr int kHalfBits = 32;
 constexpr Torus kHalfMask = 0xffffffff;
 
+Torus round_word(Torus word, int bits) {
+  const int dropped = kWordBits - bits;
+  return (word + (Torus{1} << (dropped - 1))) >> dropped << dropped;
+}
+
+// Rounds a word of a mask; gives half the error.
+Torus round_half_error(Torus& word, int bits) {
+  const Torus rounded = round_word(word, bits);
+  const auto error = static_cast<std::int64_t>(rounded - word);
+  word = rounded;
+  return static_cast<Torus>(error >> 1);
+}
+
 }  // namespace
 
 void round_to_wire(std::span<Torus> row, int bits) {
   if (bits >= kWordBits) return;
-  const int dropped = kWordBits - bits;
-  const Torus half = Torus{1} << (dropped - 1);
-  const auto round = [&](Torus word) { return (word + half) >> dropped << dropped; };
   Torus shift = 0;  // half the sum of the errors
-  for (Torus& word : row.first(row.size() - 1)) {
-    const Torus rounded = round(word);
-    shift += static_cast<Torus>(static_cast<std::int64_t>(rounded - word) >> 1);
-    word = rounded;
+  for (Torus& word : row.first(row.size() - 1)) shift += round_half_error(word, bits);
+  row.back() = round_word(row.back() + shift, bits);
+}
+
+// Coefficient j of mask times key has words 0 .. j with a positive sign, the others with a negative
+// one.
+void round_packed_to_wire(std::span<Torus> mask, std::span<Torus> bodies, std::size_t stride,
+                          int bits) {
+  if (bits >= kWordBits) return;
+  std::vector<Torus> errors;  // halves
+  errors.reserve(mask.size());
+  Torus shift = 0;
+  for (Torus& word : mask) {
+    errors.push_back(round_half_error(word, bits));
+    shift -= errors.back();
   }
-  row.back() = round(row.back() + shift);
+  std::size_t added = 0;  // words whose sign is positive
+  for (std::size_t i = 0; i < bodies.size(); ++i) {
+    for (; added <= i * stride; ++added) shift += 2 * errors[added];
+    bodies[i] = round_word(bodies[i] + shift, bits);
+  }
 }
 
 std::size_t packed_bytes(std::size_t words, int bits) {

@@ -26,6 +26,13 @@ inline constexpr int kLeastWireBits = 8;
 // nothing.
 void round_to_wire(std::span<Torus> row, int bits);
 
+// The same for a GLWE ciphertext of degree N = mask.size() of which coefficients 0, stride, 2
+// stride,
+// ... are kept; each body takes half the sum of the masks' errors with the signs that they have in
+// its phase.
+void round_packed_to_wire(std::span<Torus> mask, std::span<Torus> bodies, std::size_t stride,
+                          int bits);
+
 // Bytes of so many words of so many bits.
 std::size_t packed_bytes(std::size_t words, int bits);
 // The upper `bits` bits of each word, one after the other: bit i of the stream is bit i % 8 of byte

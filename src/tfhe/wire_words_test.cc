@@ -26,6 +26,20 @@ TEST(WireWords, RoundsToTheNearestAndMovesTheBody) {
   EXPECT_EQ(row.back(), Torus{0x7f} << 56);
 }
 
+// Errors of the mask: -3, 5 and -2 of 16ths, then none. Of the body at coefficient 0 the first
+// counts as it is and the others negated, at coefficient 2 the first three as they are: 0.5 * (-3 -
+// 5 + 2) and 0.5 * (-3 + 5 - 2).
+TEST(WireWords, RoundedPolynomialsMoveTheirBodies) {
+  const auto word = [](int upper, int sixteenths) {
+    return (static_cast<Torus>(upper) << 56) + (static_cast<Torus>(sixteenths) << 52);
+  };
+  std::vector<Torus> mask{word(0x12, 3), word(0x20, -5), word(0x30, 2), word(0x40, 0)};
+  std::vector<Torus> bodies{word(0x50, 10), word(0x60, 8)};
+  round_packed_to_wire(mask, bodies, 2, 8);
+  EXPECT_EQ(mask, (std::vector<Torus>{word(0x12, 0), word(0x20, 0), word(0x30, 0), word(0x40, 0)}));
+  EXPECT_EQ(bodies, (std::vector<Torus>{word(0x50, 0), word(0x61, 0)}));
+}
+
 TEST(WireWords, SixtyFourBitsChangeNothing) {
   std::vector<Torus> words = random_words(33);
   const std::vector<Torus> before = words;

@@ -87,6 +87,14 @@ std::map<std::string, std::string> requests() {
            "Origin: null\r\nTransfer-Encoding: chunked\r\n\r\n"}};
 }
 
+// Two ciphertexts.
+EncryptedOutputs packed_seed_outputs() {
+  EncryptedOutputs outputs{sample_provenance(), {{"y", {2, 3}, 11, {}, PackedResults({4}, 6)}}};
+  AlignedBuffer<Torus>& words = outputs.tensors[0].packed->words;
+  for (std::size_t i = 0; i < words.size(); ++i) words[i] = i << 53;
+  return outputs;
+}
+
 }  // namespace
 
 EvaluationKeySet seed_evaluation_keys() {
@@ -111,6 +119,7 @@ std::map<std::string, std::string> seeds() {
   all["encrypted_outputs/short"] = to_bytes(seed_outputs(11));
   all["checkpoint/sample"] = written(write_checkpoint);
   for (const auto& [name, text] : requests()) all["http/" + name] = text;
+  all["encrypted_outputs/packed"] = to_bytes(packed_seed_outputs());
   all["secret_key/plain"] =
       written([](const std::string& path) { save_secret_keys(seed_secret_keys(), path, true); });
   all["secret_key/sealed"] = written([](const std::string& path) {

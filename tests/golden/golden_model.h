@@ -108,7 +108,9 @@ inline std::optional<ParameterChoice> choose(const ParameterRequest& request, st
 inline CompiledModel model_of(Circuit circuit) {
   CompiledModel model;
   model.circuit = std::move(circuit);
-  model.plan = make_plan(model.circuit, {.max_exact_bits = 16}, choose);
+  // These files were made before results could be packed.
+  const PlanOptions options{.max_exact_bits = 16, .pack_outputs = PackOutputs::off};
+  model.plan = make_plan(model.circuit, options, choose);
   const Plan& plan = model.plan;
   ClientSpec& client = model.client;
   client.model_name = model.circuit.name;

@@ -5,6 +5,7 @@ import ctypes
 import ctypes.util
 import hashlib
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -175,14 +176,32 @@ def input_ciphertexts(file, index):
 
 
 def output_ciphertexts(file, index):
+    """(masks and body) of each element of an encrypted output, of packed ones as if they were single."""
     tensor = file.json("tensors")["tensors"][index]
-    bits, dimension = tensor["wire_bits"], tensor["dimension"]
-    stream = int.from_bytes(file.sections[f"tensor.{index}"], "little")
-    count = 8 * len(file.sections[f"tensor.{index}"]) // bits // (dimension + 1)
-    words = [(stream >> (i * bits) & ((1 << bits) - 1)) << (64 - bits) for i in range(count * (dimension + 1))]
-    require(stream >> (bits * len(words)) == 0, "unused bits")
-    rows = [words[i * (dimension + 1) : (i + 1) * (dimension + 1)] for i in range(count)]
-    return [(row[:-1], row[-1]) for row in rows]
+    bits, size, count = tensor["wire_bits"], tensor["dimension"], math.prod(tensor["shape"])
+    raw = file.sections[f"tensor.{index}"]
+    groups = [size] * (count // size) + [count % size] * (count % size > 0)
+    total = sum(size + group for group in groups) if tensor.get("packed") else count * (size + 1)
+    require(len(raw) == -(-total * bits // 8), "size of a body")
+    stream = int.from_bytes(raw, "little")
+    words = [(stream >> (i * bits) & ((1 << bits) - 1)) << (64 - bits) for i in range(total)]
+    require(stream >> (bits * total) == 0, "unused bits")
+    if not tensor.get("packed"):
+        rows = [words[i * (size + 1) : (i + 1) * (size + 1)] for i in range(count)]
+        return [(row[:-1], row[-1]) for row in rows]
+    require(size & (size - 1) == 0, "dimension of packed results")
+    ciphertexts, first = [], 0
+    for group in groups:
+        mask, bodies = words[first : first + size], words[first + size : first + size + group]
+        stride = size >> (group - 1).bit_length()
+        ciphertexts += [(_extracted(mask, i * stride), body) for i, body in enumerate(bodies)]
+        first += size + group
+    return ciphertexts
+
+
+def _extracted(mask, j):
+    """Words by which bits of the key count in coefficient j of mask times key modulo X^N + 1."""
+    return mask[j::-1] + [-word % WORD for word in mask[:j:-1]]
 
 
 def decrypt(ciphertext, key):

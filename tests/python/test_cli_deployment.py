@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from format_reader import File, big_key, decode, decrypt, output_ciphertexts
 from test_cli import COMPILE_EXACT, EXACT, FIRST, SECOND, fails, save_network, torusml
 
 
@@ -53,6 +54,28 @@ def test_each_side_works_with_its_half_alone(halves, tmp_path):
     whole = 3 * 2 * (results["dimension"] + 1) * 8
     assert (server / "y.ct").stat().st_size < 0.5 * whole
     assert "wire_bits" not in described(client, "x.ct")["tensors"][0]
+
+
+def test_results_travel_packed(halves):
+    torusml(*COMPILE_EXACT, "--bits", 3, "--pack-outputs", "on", "-o", "p.tml", folder=halves)
+    assert " packed guard" in torusml("inspect", "p.tml", folder=halves)
+    torusml("keygen", "p.tml", "--secret", "p.key", "--evaluation", "p.eval", folder=halves)
+    torusml("encrypt", "p.tml", "--secret", "p.key", "--input", "x.npy", "-o", "p.x", folder=halves)
+    torusml("run", "p.tml", "--evaluation", "p.eval", "--input", "p.x", "-o", "p.y", folder=halves)
+    torusml("decrypt", "p.tml", "--secret", "p.key", "--input", "p.y", "-o", "p.npy", folder=halves)
+    torusml("predict", "p.tml", "--input", "x.npy", "-o", "clear.npy", folder=halves)
+    assert np.array_equal(np.load(halves / "p.npy"), np.load(halves / "clear.npy"))
+    results = described(halves, "p.y")["tensors"][0]
+    assert results["packed"]
+    words = results["dimension"] + 6  # a mask for six results
+    assert (halves / "p.y").stat().st_size < words * results["wire_bits"] / 8 + 1500
+    assert "shape (3, 2), packed in 1 ciphertext of dimension" in torusml("inspect", "p.y", folder=halves)
+
+    file, key = File(halves / "p.y"), big_key(File(halves / "p.key"))
+    spec = File(halves / "p.tml").json("client")["outputs"][0]
+    values = np.reshape([decode(decrypt(c, key), spec) for c in output_ciphertexts(file, 0)], (3, 2))
+    assert np.allclose(np.array(spec["scale"]) * (values - spec["zero_point"]), np.load(halves / "p.npy"))
+    fails(8, *COMPILE_EXACT, "--pack-outputs", "maybe", "-o", "w.tml", folder=halves)
 
 
 def test_halves_name_their_model(halves):

@@ -92,6 +92,33 @@ def test_demanding_lookups_have_a_key_set_of_their_own():
             torusml.compile(net, DATA, bits=bits, precision="exact", max_key_sets=wrong)
 
 
+def test_results_travel_packed():
+    net = float_net()
+    loose = torusml.compile(net, DATA, bits=3, precision="exact").fhe_circuit.statistics
+    module = torusml.compile(net, DATA, bits=3, precision="exact", pack_outputs="on")
+    packed = module.fhe_circuit.statistics
+    assert packed["key_set"] == loose["key_set"] + "-r2x16"
+    # Two results: a mask of 2048 words and two bodies in place of two masks and bodies.
+    assert packed["size_of_outputs"] < 0.55 * loose["size_of_outputs"]
+    module.fhe_circuit.keygen()
+    assert np.array_equal(module.forward(DATA[:3], fhe="execute"), module.forward(DATA[:3]))
+    with pytest.raises(torusml.errors.UnknownOption, match="pack_outputs"):
+        torusml.compile(net, DATA, bits=3, pack_outputs="yes")
+    with pytest.raises(torusml.errors.NotSupported, match="GLWE dimension 2"):
+        torusml.compile(net, DATA, bits=2, precision="exact", pack_outputs="on")
+    with pytest.raises(torusml.errors.NotSupported, match="without a lookup"):
+        torusml.compile(nn.Linear(4, 2), DATA, bits=4, pack_outputs="on")
+
+
+def test_results_of_wide_lookups_travel_packed():
+    net = float_net()
+    sizes = {}
+    for pack in ("auto", "off"):
+        statistics = torusml.compile(net, DATA, bits=4, precision="exact", pack_outputs=pack).fhe_circuit.statistics
+        sizes[statistics["size_of_outputs"]] = statistics["key_set"]
+    assert len(sizes) == 2 and len(set(sizes.values())) == 1
+
+
 def test_torch_network(capfd):
     net = float_net()
     module = compile_torch_model(net, torch.from_numpy(DATA), n_bits=6, precision="tolerant")

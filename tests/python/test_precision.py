@@ -179,6 +179,7 @@ def test_estimate(checkerboard):
     assert estimate["seconds_one_sample_on_cores"] < estimate["seconds_one_sample"]
     assert estimate["input_bytes"] == 16
     assert estimate["output_bytes"] == checkerboard.fhe_circuit.statistics["size_of_outputs"]
+    assert estimate["output_bytes_batch"] == 4 * estimate["output_bytes"]
     memory = checkerboard.fhe_circuit.memory_estimate(1)["total"]
     assert estimate["memory_bytes_one_sample"] == memory
     assert 0.95 < estimate["fidelity_simulated"] <= estimate["fidelity_clear"] + 0.01 <= 1.01

@@ -185,6 +185,7 @@ class QuantizedModule:
         security_level: int = 128,
         parameters: str = "catalogue",
         max_key_sets: int = 2,
+        pack_outputs: str = "auto",
         layers: dict[str, str | float] | None = None,
         search: PrecisionSearch | None = None,
     ) -> CompiledModel:
@@ -199,13 +200,14 @@ class QuantizedModule:
         results. parameters: "catalogue", whose published key sets models share, or "custom", which searches freely.
         inputs_encryption_status: "encrypted" or "clear" for each input; a clear one travels as integers that the server can
         read. max_key_sets: 1, or 2 where demanding lookups may have a key set of their own if that saves enough time.
-        verbose prints the circuit and its plan.
+        pack_outputs: whether results travel many in a ciphertext, "auto" where the key set has the keys for it anyway, "on"
+        with a key set that has them added, or "off". verbose prints the circuit and its plan.
         """
         refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
         clear = clear_inputs(inputs_encryption_status, self.ordered_module_input_names)
         options = plan_options(
-            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets, layers,
-            search, self._rounding,
+            p_error, global_p_error, precision, tolerance, profile, security_level, parameters, max_key_sets,
+            pack_outputs, layers, search, self._rounding,
         )  # fmt: skip
         values = inputs if isinstance(inputs, tuple) else (inputs,)
         self._check_count(values, self._core.inputs, "inputs")
@@ -343,6 +345,7 @@ def plan_options(
     security_level: int,
     parameters: str,
     max_key_sets: int = 2,
+    pack_outputs: str = "auto",
     layers: dict[str, str | float] | None = None,
     search: PrecisionSearch | None = None,
     rounding: str = "",
@@ -379,6 +382,7 @@ def plan_options(
         int(security_level),
         str(parameters),
         int(max_key_sets),
+        str(pack_outputs),
         layer_precisions(layers),
     )
     _core.check_rounding(options, rounding)

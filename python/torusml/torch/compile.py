@@ -136,6 +136,7 @@ def compile_torch_model(
     security_level: int = 128,
     parameters: str = "catalogue",
     max_key_sets: int = 2,
+    pack_outputs: str = "auto",
     layers: dict[str, str | float] | None = None,
     search: PrecisionSearch | None = None,
 ) -> QuantizedModule:
@@ -146,7 +147,7 @@ def compile_torch_model(
         margin, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir, p_error=p_error,
         global_p_error=global_p_error, verbose=verbose, inputs_encryption_status=inputs_encryption_status,
         precision=precision, tolerance=tolerance, profile=profile, security_level=security_level,
-        parameters=parameters, max_key_sets=max_key_sets, layers=layers, search=search,
+        parameters=parameters, max_key_sets=max_key_sets, pack_outputs=pack_outputs, layers=layers, search=search,
     )  # fmt: skip
 
 
@@ -173,6 +174,7 @@ def compile_onnx_model(
     security_level: int = 128,
     parameters: str = "catalogue",
     max_key_sets: int = 2,
+    pack_outputs: str = "auto",
     layers: dict[str, str | float] | None = None,
     search: PrecisionSearch | None = None,
 ) -> QuantizedModule:
@@ -184,7 +186,7 @@ def compile_onnx_model(
         margin, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir, p_error=p_error,
         global_p_error=global_p_error, verbose=verbose, inputs_encryption_status=inputs_encryption_status,
         precision=precision, tolerance=tolerance, profile=profile, security_level=security_level,
-        parameters=parameters, max_key_sets=max_key_sets, layers=layers, search=search,
+        parameters=parameters, max_key_sets=max_key_sets, pack_outputs=pack_outputs, layers=layers, search=search,
     )  # fmt: skip
 
 
@@ -211,6 +213,7 @@ def compile_brevitas_qat_model(
     security_level: int = 128,
     parameters: str = "catalogue",
     max_key_sets: int = 2,
+    pack_outputs: str = "auto",
     layers: dict[str, str | float] | None = None,
     search: PrecisionSearch | None = None,
 ) -> QuantizedModule:
@@ -224,7 +227,8 @@ def compile_brevitas_qat_model(
         output_onnx_file=output_onnx_file, configuration=configuration, artifacts=artifacts, show_mlir=show_mlir,
         p_error=p_error, global_p_error=global_p_error, verbose=verbose,
         inputs_encryption_status=inputs_encryption_status, precision=precision, tolerance=tolerance, profile=profile,
-        security_level=security_level, parameters=parameters, max_key_sets=max_key_sets, layers=layers, search=search,
+        security_level=security_level, parameters=parameters, max_key_sets=max_key_sets, pack_outputs=pack_outputs,
+        layers=layers, search=search,
     )  # fmt: skip
 
 
@@ -278,7 +282,7 @@ def _compile(
     check_encryption_status(compilation["inputs_encryption_status"], input_count)
     names = (
         "p_error", "global_p_error", "precision", "tolerance", "profile", "security_level", "parameters", "max_key_sets",
-        "layers", "search",
+        "pack_outputs", "layers", "search",
     )  # fmt: skip
     rounding = rounding_text(rounding_threshold_bits)
     plan_options(**{name: compilation[name] for name in names}, rounding=rounding)

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <bit>
 #include <cmath>
 
 #include "base/progress.h"
@@ -70,7 +71,7 @@ class KeyMaker {
     masks.seek(sizes_.bootstrap_mask_bytes + sizes_.keyswitch_mask_bytes +
                key * levels * size * sizeof(Torus));
     SecretBuffer<Torus> message(size);
-    if (key + 1 == sizes_.trace_keys) {
+    if (key == static_cast<std::size_t>(std::countr_zero(size))) {
       ExactProduct::Scratch scratch(product_);
       product_.set_sum(big_, message, scratch);
     } else {

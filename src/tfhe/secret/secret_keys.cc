@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <bit>
 #include <cmath>
 
 #include "tfhe/validate.h"
@@ -26,6 +27,25 @@ void check_key(const SecretKeys& keys) {
         fmt::format("the secret key has {} bits, its parameters ask for {}", keys.big.size(), big),
         "secret key");
   }
+}
+
+// Of LWE ciphertexts and packed ones.
+void check_dimension(const SecretKeys& keys, LweDimension dimension) {
+  if (dimension == keys.parameters.big_dimension()) return;
+  throw Error(ErrorCode::wrong_key,
+              fmt::format("ciphertexts of dimension {} under a key of dimension {}",
+                          dimension.value, keys.parameters.big_dimension().value),
+              "decrypt");
+}
+
+// Coefficient j of mask times key modulo X^N + 1.
+Torus coefficient(std::span<const Torus> mask, const SecretBuffer<std::uint64_t>& key,
+                  std::size_t j) {
+  const std::size_t size = mask.size();
+  Torus sum = 0;
+  for (std::size_t i = 0; i <= j; ++i) sum += mask[i] * key[j - i];
+  for (std::size_t i = j + 1; i < size; ++i) sum -= mask[i] * key[size + j - i];
+  return sum;
 }
 
 }  // namespace
@@ -59,16 +79,30 @@ SeededLweBatch encrypt(const SecretKeys& keys, std::span<const Torus> phases,
 
 SecretBuffer<Torus> decrypt(const SecretKeys& keys, const LweBatch& ciphertexts) {
   check_key(keys);
-  if (ciphertexts.dimension != keys.parameters.big_dimension()) {
-    throw Error(ErrorCode::wrong_key,
-                fmt::format("ciphertexts of dimension {} under a key of dimension {}",
-                            ciphertexts.dimension.value, keys.parameters.big_dimension().value),
-                "decrypt");
-  }
+  check_dimension(keys, ciphertexts.dimension);
   SecretBuffer<Torus> phases(ciphertexts.count);
   for (std::size_t i = 0; i < phases.size(); ++i) {
     const auto row = ciphertexts.row(i);
     phases[i] = row[keys.big.size()] - dot(row, keys.big);
+  }
+  return phases;
+}
+
+SecretBuffer<Torus> decrypt(const SecretKeys& keys, const PackedResults& results) {
+  check_key(keys);
+  check_dimension(keys, results.dimension);
+  if (!std::has_single_bit(results.dimension.value)) {
+    throw Error(ErrorCode::wrong_key,
+                fmt::format("packed results under a key of dimension {}, which is no power of two",
+                            results.dimension.value),
+                "decrypt");
+  }
+  SecretBuffer<Torus> phases(results.count);
+  std::size_t done = 0;
+  for (std::size_t c = 0; c < results.ciphertexts(); ++c) {
+    const std::span<const Torus> mask = results.mask(c), bodies = results.bodies(c);
+    for (std::size_t i = 0; i < bodies.size(); ++i)
+      phases[done++] = bodies[i] - coefficient(mask, keys.big, i * results.stride_of(c));
   }
   return phases;
 }
