@@ -79,9 +79,9 @@ ParameterSearch only(const TfheParameters& parameters, bool may_share = true) {
 }
 
 // Results as the client decrypts them.
-std::vector<Torus> decrypt_results(const SecretKeys& secret,
-                                   std::span<const EvaluationKeys> evaluation, const Plan& plan,
-                                   const OutputPlan& output, const LweBatch& results) {
+SecretBuffer<Torus> decrypt_results(const SecretKeys& secret,
+                                    std::span<const EvaluationKeys> evaluation, const Plan& plan,
+                                    const OutputPlan& output, const LweBatch& results) {
   if (!output.packed) return decrypt(secret, results);
   const EvaluationKeys& keys = evaluation[*packing_key_set(plan.key_sets)];
   return decrypt(secret, pack_results(keys, results, output.wire_bits));

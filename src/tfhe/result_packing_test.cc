@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <span>
 
+#include "base/testing/errors.h"
 #include "base/threads.h"
 #include "random/test_seed.h"
 #include "tfhe/secret_keys.h"
@@ -49,7 +51,7 @@ double distance(Torus a, Torus b) {
   return std::abs(std::ldexp(static_cast<double>(static_cast<std::int64_t>(a - b)), -64));
 }
 
-double largest_distance(const std::vector<Torus>& a, const std::vector<Torus>& b) {
+double largest_distance(std::span<const Torus> a, std::span<const Torus> b) {
   double largest = 0;
   for (std::size_t i = 0; i < a.size(); ++i) largest = std::max(largest, distance(a[i], b[i]));
   return largest;
@@ -81,7 +83,7 @@ TEST(ResultPacking, ConstantsAndEqualResults) {
   for (std::size_t i = 0; i < 4; ++i) std::ranges::fill(results.row(i).first(64), Torus{0});
   std::ranges::copy(results.row(6), results.row(7).begin());
   const SecretBuffer<Torus> expected = decrypt(keys.secret, results);
-  const std::vector<Torus> phases =
+  const SecretBuffer<Torus> phases =
       decrypt(keys.secret, pack_results(keys.evaluation, results, 64));
   EXPECT_LT(largest_distance(phases, expected), 0x1p-33);
   EXPECT_NE(phases[6], phases[7]);
@@ -118,31 +120,22 @@ TEST(ResultPacking, PlacesOfResults) {
   EXPECT_EQ(results.words.size(), 195u);
 }
 
-template <class Call>
-void expect_wrong_key(const std::string& part, const Call& call) {
-  try {
-    call();
-    FAIL() << "no error: " << part;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::wrong_key);
-    EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
-  }
-}
-
 TEST(ResultPacking, WrongKeysAreRefused) {
   Keys keys(tiny(64));
   TfheParameters without = tiny(64);
   without.trace = {};
   Keys without_trace(without);
-  expect_wrong_key("no trace",
-                   [&] { pack_results(without_trace.evaluation, random_results({64}, 2), 64); });
-  expect_wrong_key("dimension 128",
-                   [&] { pack_results(keys.evaluation, random_results({128}, 2), 64); });
-  expect_wrong_key("dimension 32", [&] { decrypt(keys.secret, PackedResults({32}, 2)); });
+  expect_error(ErrorCode::wrong_key, "no trace",
+               [&] { pack_results(without_trace.evaluation, random_results({64}, 2), 64); });
+  expect_error(ErrorCode::wrong_key, "dimension 128",
+               [&] { pack_results(keys.evaluation, random_results({128}, 2), 64); });
+  expect_error(ErrorCode::wrong_key, "dimension 32",
+               [&] { decrypt(keys.secret, PackedResults({32}, 2)); });
   TfheParameters odd = without;
   odd.glwe_dimension = {3};
   Keys of_three(odd);
-  expect_wrong_key("no power of two", [&] { decrypt(of_three.secret, PackedResults({192}, 2)); });
+  expect_error(ErrorCode::wrong_key, "no power of two",
+               [&] { decrypt(of_three.secret, PackedResults({192}, 2)); });
 }
 
 }  // namespace
