@@ -53,6 +53,30 @@ Case of_weights(const std::string& op_type, const std::vector<std::int64_t>& x,
           kSide * kSide, kMostElements};
 }
 
+// A node 'big' on one place with so much padding around it that its windows have kSide^2 places.
+Case of_padding(const std::string& op_type, const std::vector<std::string>& operands) {
+  return {op_type,
+          GraphBuilder()
+              .input("x", {1, 1, 1, 1})
+              .node(op_type, operands, {"y"}, {}, "", "big",
+                    {{"kernel_shape", {1, 1}}, {"pads", {0, 0, kSide - 1, kSide - 1}}})
+              .constant(BuiltTensor::floats("w", {1, 1, 1, 1}, {1}))
+              .output("y"),
+          kSide * kSide, kMostElements};
+}
+
+Case of_choice() {
+  return {"Where",
+          GraphBuilder()
+              .input("x", {1, kSide, 1})
+              .node("ConstantOfShape", {"shape"}, {"w"})
+              .node("Less", {"w", "w"}, {"condition"})
+              .node("Where", {"condition", "x", "w"}, {"y"}, {}, "", "big")
+              .constant(integers("shape", {1, kSide}))
+              .output("y"),
+          kSide * kSide, kMostElements};
+}
+
 // A node 'big' whose result depends on constants alone. Each element of these raises the limit.
 Case of_constants(const std::string& op_type, const std::vector<std::string>& operands,
                   const std::vector<BuiltTensor>& constants,
@@ -88,6 +112,10 @@ std::vector<Case> cases() {
       of_weights("MatMul", {1, kSide, 1}, {"x", "w"}, {1, kSide}),
       of_weights("Conv", {1, 1, 128, 128}, {"x", "w"}, {kSide, 1, 1, 1}),
       of_weights("ConvTranspose", {1, 1, 128, 128}, {"x", "w"}, {1, kSide, 1, 1}),
+      of_padding("Conv", {"x", "w"}),
+      of_padding("MaxPool", {"x"}),
+      of_padding("AveragePool", {"x"}),
+      of_choice(),
       of_constants("ConstantOfShape", {"c"}, {integers("c", {kSide, kSide})}),
       of_constants("ConstantOfShape", {"c"}, {integers("c", {1LL << 20, 1LL << 20})}, 1LL << 40),
       of_constants("Range", {"a", "b", "c"},
