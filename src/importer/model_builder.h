@@ -76,10 +76,12 @@ class GraphBuilder {
     return *this;
   }
 
-  GraphBuilder& node(const std::string& op_type, const std::vector<std::string>& inputs,
-                     const std::vector<std::string>& outputs,
-                     const std::vector<std::pair<std::string, std::int64_t>>& integers = {},
-                     const std::string& domain = "", const std::string& name = "") {
+  GraphBuilder& node(
+      const std::string& op_type, const std::vector<std::string>& inputs,
+      const std::vector<std::string>& outputs,
+      const std::vector<std::pair<std::string, std::int64_t>>& integers = {},
+      const std::string& domain = "", const std::string& name = "",
+      const std::vector<std::pair<std::string, std::vector<std::int64_t>>>& lists = {}) {
     protozero::pbf_builder<GraphField> graph(bytes_);
     protozero::pbf_builder<NodeField> node(graph, GraphField::node);
     for (const auto& tensor : inputs) node.add_string(NodeField::input, tensor);
@@ -91,6 +93,12 @@ class GraphBuilder {
       attribute.add_string(AttributeField::name, key);
       attribute.add_int64(AttributeField::i, value);
       attribute.add_enum(AttributeField::type, static_cast<int>(OnnxAttributeType::integer));
+    }
+    for (const auto& [key, values] : lists) {
+      protozero::pbf_builder<AttributeField> attribute(node, NodeField::attribute);
+      attribute.add_string(AttributeField::name, key);
+      for (const std::int64_t value : values) attribute.add_int64(AttributeField::ints, value);
+      attribute.add_enum(AttributeField::type, static_cast<int>(OnnxAttributeType::integers));
     }
     if (!domain.empty()) node.add_string(NodeField::domain, domain);
     return *this;

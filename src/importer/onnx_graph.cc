@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "importer/limits.h"
 #include "importer/onnx.h"
 #include "importer/operators.h"
 #include "importer/replacements.h"

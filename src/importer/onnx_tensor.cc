@@ -253,39 +253,6 @@ std::vector<double> read_values(const OnnxTensor& tensor, const ExternalFiles& f
 
 }  // namespace
 
-#ifdef TORUSML_FUZZ
-// Under sanitizers the real limits are minutes and gigabytes away; nothing else depends on them.
-constexpr std::int64_t kMostElements = 1 << 20, kMostProducts = 1 << 24;
-#else
-constexpr std::int64_t kMostElements = kMaxElements, kMostProducts = kMaxProducts;
-#endif
-
-std::int64_t checked_elements(const Shape& shape) {
-  std::int64_t count = 1;
-  bool is_empty = false;
-  for (std::int64_t dimension : shape) {
-    is_empty |= dimension == 0;
-    if (dimension < 0 ||
-        __builtin_mul_overflow(count, std::max<std::int64_t>(dimension, 1), &count) ||
-        count > kMostElements) {
-      throw Error(ErrorCode::not_supported,
-                  fmt::format("a tensor of shape {} has more than {} elements", to_string(shape),
-                              kMostElements));
-    }
-  }
-  return is_empty ? 0 : count;
-}
-
-void check_products(std::initializer_list<std::int64_t> factors, const std::string& where) {
-  double products = 1;
-  for (const std::int64_t factor : factors) products *= static_cast<double>(factor);
-  if (products <= static_cast<double>(kMostProducts)) return;
-  throw Error(ErrorCode::not_supported,
-              fmt::format("it takes {:.3g} multiplications for a sample, at most {} are done",
-                          products, kMostProducts),
-              where, "a smaller layer, or an export with batch 1");
-}
-
 std::vector<char> read_file(const fs::path& path, const std::string& name) {
   std::error_code ignored;
   if (!fs::is_regular_file(path, ignored)) {

@@ -9,7 +9,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -17,18 +16,6 @@
 #include "importer/onnx_proto.h"
 
 namespace torusml {
-
-// No tensor that the importer computes may be larger: 2 GiB in float64.
-inline constexpr std::int64_t kMaxElements = std::int64_t{1} << 28;
-// Nor may a node take more multiplications for a sample, which is a second or two: a file of a few
-// hundred bytes can ask for hours.
-inline constexpr std::int64_t kMaxProducts = std::int64_t{1} << 32;
-
-// Number of elements. Error not_supported above kMaxElements or on overflow; also of a tensor
-// without elements whose other dimensions are as large.
-std::int64_t checked_elements(const Shape& shape);
-// Error not_supported above kMaxProducts.
-void check_products(std::initializer_list<std::int64_t> factors, const std::string& where = "");
 
 // The bytes of a file. Error file_unreadable.
 std::vector<char> read_file(const std::filesystem::path& path, const std::string& name);

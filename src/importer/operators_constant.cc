@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "importer/onnx_tensor.h"
+#include "importer/limits.h"
 #include "importer/operator_functions.h"
 #include "torusml/error.h"
 
@@ -32,7 +32,7 @@ Tensor<double> take(const Tensor<double>& from, std::int64_t axis,
   Tensor<double> to{from.shape, {}};
   to.shape.erase(to.shape.begin() + axis);
   to.shape.insert(to.shape.begin() + axis, axis_shape.begin(), axis_shape.end());
-  to.data.reserve(checked_elements(to.shape));
+  to.data.reserve(checked_result(to.shape));
   for (std::int64_t i = 0; i < outer; ++i) {
     for (std::int64_t index : indices) {
       const auto begin = from.data.begin() + (i * size + index) * inner;
@@ -92,7 +92,7 @@ FloatTensor constant_of_shape(const FloatNode& node, const Operands& operands) {
     result.type = tensor->type;
     value = tensor->values.data.front();
   }
-  result.values.data.assign(checked_elements(result.values.shape), value);
+  result.values.data.assign(checked_result(result.values.shape), value);
   return result;
 }
 
@@ -102,10 +102,9 @@ FloatTensor range(const FloatNode&, const Operands& operands) {
   }
   const double start = operands[0]->values.data[0], delta = operands[2]->values.data[0];
   const double count = std::ceil((operands[1]->values.data[0] - start) / delta);
-  if (!std::isfinite(count) || count > static_cast<double>(kMaxElements)) {
-    throw invalid("a range has no finite number of values");
-  }
-  FloatTensor result{operands[0]->type, {{std::max<std::int64_t>(0, std::llround(count))}, {}}};
+  if (!(std::abs(count) < 0x1p62)) throw invalid(fmt::format("a range of {} values", count));
+  FloatTensor result{operands[0]->type, {{static_cast<std::int64_t>(std::max(count, 0.0))}, {}}};
+  result.values.data.reserve(static_cast<std::size_t>(checked_result(result.values.shape)));
   for (std::int64_t i = 0; i < result.values.shape[0]; ++i) {
     result.values.data.push_back(start + static_cast<double>(i) * delta);
   }
@@ -130,7 +129,7 @@ FloatTensor concat(const FloatNode& node, const Operands& operands) {
                               to_string(operand->values.shape), axis));
     }
   }
-  result.values.data.reserve(checked_elements(result.values.shape));
+  result.values.data.reserve(checked_result(result.values.shape));
   for (std::int64_t i = 0; i < outer_size(first, axis); ++i) {
     for (const FloatTensor* operand : operands) {
       const std::int64_t block =

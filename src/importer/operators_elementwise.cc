@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "importer/broadcast.h"
+#include "importer/limits.h"
 #include "importer/operator_functions.h"
 #include "torusml/error.h"
 
@@ -25,8 +26,8 @@ const FloatTensor& booleans(const FloatTensor& tensor) {
 template <class Function>
 FloatTensor zip(ElementType type, const FloatTensor& a, const FloatTensor& b, Function function) {
   FloatTensor result{type, {broadcast_shape(a.values.shape, b.values.shape), {}}};
+  result.values.data.resize(static_cast<std::size_t>(checked_result(result.values.shape)));
   const Broadcast x(a.values, result.values.shape), y(b.values, result.values.shape);
-  result.values.data.resize(number_of_elements(result.values.shape));
   for (std::size_t i = 0; i < result.values.data.size(); ++i) {
     result.values.data[i] = function(x[i], y[i]);
   }
@@ -148,8 +149,8 @@ FloatTensor where(const FloatNode&, const Operands& operands) {
   if (a.type != b.type) throw_type("the two choices differ in their type");
   const Shape shape =
       broadcast_shape(condition.values.shape, broadcast_shape(a.values.shape, b.values.shape));
+  FloatTensor result{a.type, {shape, std::vector<double>(checked_result(shape))}};
   const Broadcast chosen(condition.values, shape), x(a.values, shape), y(b.values, shape);
-  FloatTensor result{a.type, {shape, std::vector<double>(number_of_elements(shape))}};
   for (std::size_t i = 0; i < result.values.data.size(); ++i) {
     result.values.data[i] = chosen[i] != 0 ? x[i] : y[i];
   }

@@ -3,7 +3,7 @@
 #include <Eigen/Core>
 
 #include "importer/broadcast.h"
-#include "importer/onnx_tensor.h"
+#include "importer/limits.h"
 #include "importer/operator_functions.h"
 #include "torusml/error.h"
 
@@ -43,7 +43,7 @@ FloatTensor gemm(const FloatNode& node, const Operands& operands) {
   if (inner != (trans_b ? w.cols() : w.rows())) throw_product(a.values.shape, b.values.shape);
 
   FloatTensor result{a.type, {{rows, columns}, {}}};
-  result.values.data.resize(checked_elements(result.values.shape));
+  result.values.data.resize(checked_result(result.values.shape));
   Eigen::Map<Matrix> y(result.values.data.data(), rows, columns);
   if (trans_a && trans_b) y.noalias() = x.transpose() * w.transpose();
   if (trans_a && !trans_b) y.noalias() = x.transpose() * w;
@@ -75,7 +75,7 @@ FloatTensor matmul(const FloatNode&, const Operands& operands) {
   Shape shape = batch;
   if (!vector_a) shape.push_back(rows);
   if (!vector_b) shape.push_back(columns);
-  FloatTensor result{left.type, {shape, std::vector<double>(checked_elements(shape))}};
+  FloatTensor result{left.type, {shape, std::vector<double>(checked_result(shape))}};
   double* y = result.values.data.data();
   if (batch_b.empty()) {  // one matrix for all: a single product
     const std::int64_t all = number_of_elements(batch) * rows;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "importer/onnx_tensor.h"
+#include "importer/limits.h"
 #include "importer/operator_functions.h"
 #include "torusml/error.h"
 
@@ -16,7 +16,7 @@ Tensor<double> gathered(const Tensor<double>& from, std::size_t axis,
                         const std::vector<std::int64_t>& sources) {
   Tensor<double> to{from.shape, {}};
   to.shape[axis] = static_cast<std::int64_t>(sources.size());
-  to.data.reserve(static_cast<std::size_t>(checked_elements(to.shape)));
+  to.data.reserve(static_cast<std::size_t>(checked_result(to.shape)));
   const auto at = from.shape.begin() + static_cast<std::ptrdiff_t>(axis);
   const std::int64_t outer = number_of_elements(Shape(from.shape.begin(), at));
   const std::int64_t inner = number_of_elements(Shape(at + 1, from.shape.end()));
@@ -72,13 +72,16 @@ FloatTensor tile(const FloatNode&, const Operands& operands) {
     throw invalid(fmt::format("{} repeats for a tensor of shape {}", repeats.size(),
                               to_string(result.values.shape)));
   }
+  Shape tiled = result.values.shape;
+  for (std::size_t axis = 0; axis < repeats.size(); ++axis) {
+    if (repeats[axis] < 0 || __builtin_mul_overflow(tiled[axis], repeats[axis], &tiled[axis]))
+      throw invalid(fmt::format("axis {} is repeated {} times", axis, repeats[axis]));
+  }
+  if (checked_result(tiled) == 0) return {result.type, {tiled, {}}};
   for (std::size_t axis = 0; axis < repeats.size(); ++axis) {
     const std::int64_t size = result.values.shape[axis];
-    if (repeats[axis] < 0 || repeats[axis] > kMaxElements)
-      throw invalid(fmt::format("axis {} is repeated {} times", axis, repeats[axis]));
     std::vector<std::int64_t> sources;
-    for (std::int64_t i = 0; i < checked_elements({size, repeats[axis]}); ++i)
-      sources.push_back(i % size);
+    for (std::int64_t i = 0; i < tiled[axis]; ++i) sources.push_back(i % size);
     result.values = gathered(result.values, axis, sources);
   }
   return result;

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <map>
 
+#include "importer/limits.h"
 #include "importer/linear_shapes.h"
-#include "importer/onnx_tensor.h"
 #include "importer/operator_functions.h"
 #include "torusml/error.h"
 
@@ -63,8 +63,7 @@ FloatTensor reduce(const FloatNode& node, const Operands& operands) {
   const Kind& kind = kind_of(node);
   const Reduction reduction = reduction_of(node, operands, x.values.shape);
   FloatTensor result{x.type, {reduction.shape, {}}};
-  result.values.data.assign(static_cast<std::size_t>(checked_elements(reduction.shape)),
-                            kind.start);
+  result.values.data.assign(static_cast<std::size_t>(checked_result(reduction.shape)), kind.start);
   const std::vector<std::int64_t> rows = reduction.rows(x.values.shape);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     double& sum = result.values.data[static_cast<std::size_t>(rows[i])];

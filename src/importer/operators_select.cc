@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "importer/onnx_tensor.h"
 #include "importer/operator_functions.h"
 #include "torusml/error.h"
 

@@ -4,7 +4,7 @@
 #include <set>
 
 #include "importer/broadcast.h"
-#include "importer/onnx_tensor.h"
+#include "importer/limits.h"
 #include "importer/operator_functions.h"
 #include "torusml/error.h"
 
@@ -138,6 +138,7 @@ FloatTensor transpose(const FloatNode& node, const Operands& operands) {
 FloatTensor expand(const FloatNode&, const Operands& operands) {
   const Shape target = to_integers(*operands[1]);
   const Shape shape = broadcast_shape(operands[0]->values.shape, target);
+  checked_result(shape);
   return {operands[0]->type, {shape, broadcast_to(operands[0]->values, shape)}};
 }
 

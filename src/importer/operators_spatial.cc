@@ -6,8 +6,8 @@
 #include <set>
 
 #include "importer/broadcast.h"
+#include "importer/limits.h"
 #include "importer/linear_shapes.h"
-#include "importer/onnx_tensor.h"
 #include "importer/operator_functions.h"
 #include "importer/resizing.h"
 #include "importer/windows.h"
@@ -71,7 +71,7 @@ std::vector<std::int64_t> padded_axis(const std::string& mode, std::int64_t size
   return sources;
 }
 
-// Begin and end of every axis.
+// Begin of every axis, then ends.
 std::vector<std::int64_t> pads_of(const Operands& operands, std::int64_t rank) {
   const std::vector<std::int64_t> given = to_integers(*operands[1]);
   std::vector<std::int64_t> axes;
@@ -98,12 +98,23 @@ std::vector<std::int64_t> pads_of(const Operands& operands, std::int64_t rank) {
   return pads;
 }
 
+Shape padded_shape(Shape shape, const std::vector<std::int64_t>& pads) {
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+    const std::int64_t before = pads[axis], after = pads[axis + shape.size()];
+    if (__builtin_add_overflow(shape[axis], before, &shape[axis]) ||
+        __builtin_add_overflow(shape[axis], after, &shape[axis])) {
+      throw Error(ErrorCode::not_supported, fmt::format("pads of {} and {}", before, after));
+    }
+  }
+  return shape;
+}
+
 // Puts `constant`, or the source that the mode names, around the elements of one axis.
 Tensor<double> pad_axis(const Tensor<double>& x, std::size_t axis,
                         const std::vector<std::int64_t>& sources, double constant) {
   Tensor<double> y{x.shape, {}};
   y.shape[axis] = static_cast<std::int64_t>(sources.size());
-  y.data.reserve(static_cast<std::size_t>(checked_elements(y.shape)));
+  y.data.reserve(static_cast<std::size_t>(checked_result(y.shape)));
   std::int64_t inner = 1, outer = 1;
   for (std::size_t i = 0; i < x.shape.size(); ++i) {
     if (i < axis) outer *= x.shape[i];
@@ -124,7 +135,7 @@ Tensor<double> resize_axis(const Tensor<double>& x, std::size_t axis,
                            const std::vector<std::vector<ResizeTap>>& taps) {
   Tensor<double> y{x.shape, {}};
   y.shape[axis] = static_cast<std::int64_t>(taps.size());
-  y.data.assign(static_cast<std::size_t>(checked_elements(y.shape)), 0.0);
+  y.data.assign(static_cast<std::size_t>(checked_result(y.shape)), 0.0);
   const auto at = x.shape.begin() + static_cast<std::ptrdiff_t>(axis);
   const std::int64_t outer = number_of_elements(Shape(x.shape.begin(), at)),
                      inner = number_of_elements(Shape(at + 1, x.shape.end()));
@@ -147,10 +158,9 @@ FloatTensor convolution(const FloatNode& node, const Operands& operands) {
   const Tensor<double>&x = operands[0]->values, &w = operands[1]->values;
   for (std::size_t i = 0; i < 2; ++i) check_floats(*operands[i]);
   const ConvolutionShape shape = convolution_shape(node, x.shape, w.shape);
-  const std::vector<std::int64_t> taps = window_taps(shape.windows);
   FloatTensor result{operands[0]->type,
                      {output_shape(x.shape, shape.out_channels, shape.windows), {}}};
-  result.values.data.resize(static_cast<std::size_t>(checked_elements(result.values.shape)));
+  result.values.data.resize(static_cast<std::size_t>(checked_result(result.values.shape)));
 
   const std::int64_t positions = shape.windows.positions(), kernel = shape.windows.kernel_size(),
                      pixels = number_of_elements(shape.windows.input);
@@ -158,6 +168,7 @@ FloatTensor convolution(const FloatNode& node, const Operands& operands) {
   const Shape im2col{columns, positions};
   checked_elements(im2col);
   check_products({shape.groups, shape.group_out(), columns, positions});
+  const std::vector<std::int64_t> taps = window_taps(shape.windows);
   Matrix patches(columns, positions);
   for (std::int64_t part = 0; part < x.shape[0] * shape.groups; ++part) {
     const double* image = x.data.data() + part * shape.group_in() * pixels;
@@ -182,15 +193,15 @@ FloatTensor transposed_convolution(const FloatNode& node, const Operands& operan
   for (std::size_t i = 0; i < 2; ++i) check_floats(*operands[i]);
   const ConvolutionShape shape = transposed_convolution_shape(node, x.shape, w.shape);
   const Windows& windows = shape.windows;  // of the convolution that it is the transpose of
-  const std::vector<std::int64_t> taps = window_taps(windows);
-  const std::int64_t pixels = windows.positions(), kernel = windows.kernel_size(),
-                     places = number_of_elements(windows.input), rows = shape.group_out() * kernel;
   FloatTensor result{operands[0]->type, {{x.shape[0], shape.out_channels}, {}}};
   Shape& to = result.values.shape;
   to.insert(to.end(), windows.input.begin(), windows.input.end());
-  result.values.data.assign(static_cast<std::size_t>(checked_elements(to)), 0.0);
+  result.values.data.assign(static_cast<std::size_t>(checked_result(to)), 0.0);
+  const std::int64_t pixels = windows.positions(), kernel = windows.kernel_size(),
+                     places = number_of_elements(windows.input), rows = shape.group_out() * kernel;
   checked_elements({rows, pixels});
   check_products({shape.groups, rows, shape.group_in(), pixels});
+  const std::vector<std::int64_t> taps = window_taps(windows);
   for (std::int64_t part = 0; part < x.shape[0] * shape.groups; ++part) {
     const std::int64_t group = part % shape.groups, in = shape.group_in();
     const MatrixView weights(w.data.data() + group * in * rows, in, rows);
@@ -212,12 +223,12 @@ FloatTensor average_pool(const FloatNode& node, const Operands& operands) {
   check_floats(*operands[0]);
   const Tensor<double>& x = operands[0]->values;
   const Windows windows = windows_of(node, x.shape, {});
-  const std::vector<std::int64_t> taps = window_taps(windows);
-  const std::vector<std::int64_t> counts = window_counts(node, windows, taps);
   FloatTensor result{operands[0]->type, {output_shape(x.shape, x.shape[1], windows), {}}};
-  result.values.data.reserve(static_cast<std::size_t>(checked_elements(result.values.shape)));
+  result.values.data.reserve(static_cast<std::size_t>(checked_result(result.values.shape)));
+  const std::vector<std::int64_t> taps = window_taps(windows);
   const std::int64_t kernel = windows.kernel_size(), pixels = number_of_elements(windows.input);
   check_products({x.shape[1], kernel, windows.positions()});
+  const std::vector<std::int64_t> counts = window_counts(node, windows, taps);
   for (std::int64_t image = 0; image < x.shape[0] * x.shape[1]; ++image) {
     const double* at = x.data.data() + image * pixels;
     for (std::size_t p = 0; p < counts.size(); ++p) {
@@ -238,12 +249,12 @@ FloatTensor max_pool(const FloatNode& node, const Operands& operands) {
   const bool global = node.op_type == "GlobalMaxPool" && x.shape.size() > 2;
   const Windows windows =
       windows_of(node, x.shape, global ? Shape(x.shape.begin() + 2, x.shape.end()) : Shape{});
-  const std::vector<std::int64_t> taps = window_taps(windows);
-  window_counts(node, windows, taps);  // refuses windows that lie in the padding
   FloatTensor result{operands[0]->type, {output_shape(x.shape, x.shape[1], windows), {}}};
-  result.values.data.reserve(static_cast<std::size_t>(checked_elements(result.values.shape)));
+  result.values.data.reserve(static_cast<std::size_t>(checked_result(result.values.shape)));
+  const std::vector<std::int64_t> taps = window_taps(windows);
   const std::int64_t kernel = windows.kernel_size(), pixels = number_of_elements(windows.input);
   check_products({x.shape[1], kernel, windows.positions()});
+  window_counts(node, windows, taps);  // refuses windows that lie in the padding
   for (std::int64_t image = 0; image < x.shape[0] * x.shape[1]; ++image) {
     const double* at = x.data.data() + image * pixels;
     for (auto tap = taps.begin(); tap != taps.end(); tap += kernel) {
@@ -283,15 +294,11 @@ FloatTensor pad(const FloatNode& node, const Operands& operands) {
     constant = operands[2]->values.data.front();
   }
   const std::vector<std::int64_t> pads = pads_of(operands, rank);
+  const Shape padded = padded_shape(result.values.shape, pads);
+  if (checked_result(padded) == 0) return {result.type, {padded, {}}};
   for (std::size_t axis = 0; axis < result.values.shape.size(); ++axis) {
     const std::int64_t before = pads[axis], after = pads[axis + static_cast<std::size_t>(rank)];
     if (before == 0 && after == 0) continue;
-    Shape padded = result.values.shape;
-    if (__builtin_add_overflow(padded[axis], before, &padded[axis]) ||
-        __builtin_add_overflow(padded[axis], after, &padded[axis])) {
-      throw Error(ErrorCode::not_supported, fmt::format("pads of {} and {}", before, after));
-    }
-    checked_elements(padded);
     const auto sources = padded_axis(mode, result.values.shape[axis], before, after);
     result.values = pad_axis(result.values, axis, sources, constant);
   }

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "importer/onnx_tensor.h"
+#include "importer/limits.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -63,7 +63,7 @@ std::vector<ResizedAxis> resized_axes(const FloatNode& node, const Operands& ope
     const auto axis = static_cast<std::size_t>(normalized_axis(axes[i], rank));
     const auto size = static_cast<double>(from[axis]);
     const double wanted = given(2) ? std::floor(size * numbers[i]) : numbers[i];
-    if (!(wanted >= 1) || wanted > static_cast<double>(kMaxElements))
+    if (size == 0 || !(wanted >= 1 && wanted < 0x1p62))
       throw invalid(fmt::format("axis {} of size {} is resized to {}", axis, size, wanted));
     result[axis] = {static_cast<std::int64_t>(wanted), given(2) ? numbers[i] : wanted / size};
   }
@@ -103,6 +103,9 @@ bool is_linear_resize(const FloatNode& node) {
 ResizeTaps resize_taps(const FloatNode& node, const Operands& operands, const Shape& from) {
   check_mode(node);
   const std::vector<ResizedAxis> axes = resized_axes(node, operands, from);
+  Shape resized;
+  for (const ResizedAxis& axis : axes) resized.push_back(axis.size);
+  checked_result(resized);
   const std::string places = string_attribute(node, "coordinate_transformation_mode", "half_pixel");
   const std::string rounding = string_attribute(node, "nearest_mode", "round_prefer_floor");
   const bool is_linear = is_linear_resize(node);

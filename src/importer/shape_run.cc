@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <list>
 
-#include "importer/onnx_tensor.h"
+#include "importer/limits.h"
 #include "importer/operators.h"
 #include "torusml/error.h"
 
@@ -19,13 +19,13 @@ constexpr std::int64_t kMaxActivations = std::int64_t{1} << 24;
 // each element of the file's own constants.
 constexpr std::int64_t kMaxFolded = std::int64_t{1} << 24, kMaxFoldedShare = 16;
 
-std::int64_t checked_activations(const Shape& shape, const std::string& tensor) {
-  const std::int64_t elements = checked_elements(shape);
-  if (elements <= kMaxActivations) return elements;
+void check_activations(const Shape& shape, const std::string& where) {
+  const double elements = element_count(shape);
+  if (elements <= static_cast<double>(kMaxActivations)) return;
   throw Error(ErrorCode::not_supported,
-              fmt::format("tensor '{}' of shape {} has {} elements, at most {} can be encrypted",
-                          tensor, to_string(shape), elements, kMaxActivations),
-              "", "a smaller input");
+              fmt::format("a tensor of shape {} has {:.0f} elements, at most {} can be encrypted",
+                          to_string(shape), elements, kMaxActivations),
+              where, "a smaller input");
 }
 
 // Gemm and MatMul take batches of any size when a graph is evaluated, so they are checked here, for
@@ -51,7 +51,7 @@ ShapeRun::ShapeRun(const FloatGraph& graph, std::int64_t batch) : graph_(graph) 
   for (const GraphInput& input : graph.inputs) {
     Known& known = dependent_[input.name] = {input.shape, input.type};
     known.shape[0] = batch;
-    checked_activations(known.shape, input.name);
+    check_activations(known.shape, fmt::format("input '{}'", input.name));
   }
   most_folded_ = kMaxFolded;
   for (const auto& [name, constant] : graph.constants)
@@ -98,24 +98,26 @@ FloatTensor ShapeRun::result_of(const FloatNode& node) const {
   return std::move(evaluate_node(node, operands).front());
 }
 
-void ShapeRun::check_folded(const FloatNode& node, const FloatTensor& result) {
-  folded_ += static_cast<std::int64_t>(result.values.data.size());
-  if (folded_ <= most_folded_) return;
+void ShapeRun::check_result(const FloatNode& node, const Shape& shape) const {
+  if (!are_constant(node)) return check_activations(shape, describe(node));
+  const double folded = static_cast<double>(folded_) + element_count(shape);
+  if (folded <= static_cast<double>(most_folded_)) return;
   throw Error(ErrorCode::not_supported,
-              fmt::format("results that depend on constants alone have {} elements up to this "
+              fmt::format("results that depend on constants alone have {:.0f} elements up to this "
                           "node, at most {} are kept",
-                          folded_, most_folded_),
+                          folded, most_folded_),
               describe(node), "these results as initializers");
 }
 
 void ShapeRun::run(const FloatNode& node) {
+  const ResultLimit limit([&](const Shape& shape) { check_result(node, shape); });
   FloatTensor result = result_of(node);
+  check_result(node, result.values.shape);  // of operators that do not ask: they enlarge nothing
   const std::string& output = node.outputs.front();
   if (are_constant(node)) {
-    check_folded(node, result);
+    folded_ += static_cast<std::int64_t>(result.values.data.size());
     values_[output] = std::move(result);
   } else {
-    checked_activations(result.values.shape, output);
     dependent_[output] = {std::move(result.values.shape), result.type};
   }
 }

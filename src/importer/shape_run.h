@@ -15,8 +15,8 @@ class ShapeRun {
  public:
   ShapeRun(const FloatGraph& graph, std::int64_t batch);
 
-  // Runs a node whose inputs have been run; records its output. Error not_supported for more
-  // elements than can be encrypted, or kept of constants.
+  // Runs a node whose inputs have been run; records its output. Error not_supported, before they
+  // are computed, for more elements than can be encrypted, or kept of constants.
   void run(const FloatNode& node);
 
   bool is_constant(const std::string& tensor) const;  // does not depend on the input
@@ -32,7 +32,7 @@ class ShapeRun {
   };
 
   FloatTensor result_of(const FloatNode& node) const;
-  void check_folded(const FloatNode& node, const FloatTensor& result);
+  void check_result(const FloatNode& node, const Shape& shape) const;
 
   const FloatGraph& graph_;
   std::map<std::string, Known> dependent_;

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "importer/onnx_tensor.h"
+#include "importer/limits.h"
 #include "importer/operators.h"
 #include "torusml/error.h"
 
