@@ -139,7 +139,7 @@ def test_integers_beyond_the_interval_are_refused():
     client.keygen()
     q_a, q_b = module.quantize_input(*FEW)
     client.encrypt(q_a, q_b)
-    with pytest.raises(errors.InvalidArgument, match="1000 lies outside.*'b'"):
+    with pytest.raises(errors.InvalidArgument, match="element 0 lies outside.*'b'"):
         client.encrypt(q_a, np.full_like(q_b, 1000))
 
 
