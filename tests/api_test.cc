@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <functional>
 
-#include "base/testing/errors.h"
 #include "torusml/error.h"
 #include "torusml/model.h"
 
@@ -35,6 +34,15 @@ class Api : public testing::Test {
  private:
   fs::path folder_;
 };
+
+ErrorCode code_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return static_cast<ErrorCode>(0);
+}
 
 TEST_F(Api, ClearInputsAreNamedAndLeaveOneEncrypted) {
   const auto compile_with = [](const std::vector<std::string>& clear) {
