@@ -243,6 +243,31 @@ TEST(PrecisionSearch, TriesFinerTolerancesBeforeExact) {
   EXPECT_LT(make_plan(net.circuit, found.options).cost_ms_per_core, found.report.exact_ms_per_core);
 }
 
+// Key sets of some tolerances cannot pack results, or have too much noise for it.
+TEST(PrecisionSearch, PackedResultsAreFoundWhereSomeKeySetsCannotPack) {
+  int refused = 0;
+  for (std::uint64_t seed : {1, 2, 3}) {
+    const Classifier net = ClassifierBuilder(seed).make(900);
+    const PrecisionSearch search{.target = {.least_agreement = 0.98}};
+    const PlanOptions options{.pack_outputs = PackOutputs::on};
+    const Plan plan =
+        make_plan(net.circuit,
+                  search_precision(net.circuit, net.client, net.inputs, options, search).options);
+    for (const auto& [node, output] : plan.outputs) EXPECT_TRUE(output.packed) << seed;
+    for (double tolerance = 0x1p-9; tolerance < 0x1p-3; tolerance *= 2) {
+      PlanOptions tolerant = options;
+      tolerant.precision = Precision::tolerant;
+      tolerant.tolerance = tolerance;
+      try {
+        make_plan(net.circuit, tolerant);
+      } catch (const Error& error) {
+        refused += error.code() == ErrorCode::not_supported;
+      }
+    }
+  }
+  EXPECT_GT(refused, 0) << "nothing was refused";
+}
+
 TEST(PrecisionSearch, LeavesFixedLayersAlone) {
   const Classifier net = ClassifierBuilder(10).make(600);
   PlanOptions options;
