@@ -2,20 +2,18 @@
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <iterator>
 #include <map>
-#include <set>
 
 #include "artifact/container.h"
 #include "artifact/describe.h"
 #include "artifact/files.h"
 #include "artifact/sample_model.h"
+#include "artifact/testing/codecs.h"
 #include "base/testing/errors.h"
 #include "base/testing/released_secrets.h"
 #include "circuit/text.h"
@@ -25,40 +23,6 @@ namespace torusml {
 namespace {
 
 namespace fs = std::filesystem;
-
-const std::set<ErrorCode> kFileErrors{ErrorCode::file_truncated, ErrorCode::file_foreign,
-                                      ErrorCode::file_version, ErrorCode::file_corrupt};
-
-// Every cut and every flipped byte must be a file error.
-void expect_fragile(const std::string& bytes, const std::function<void(const std::string&)>& read) {
-  EXPECT_NO_THROW(read(bytes));
-  for (std::size_t size = 0; size < bytes.size(); ++size) {
-    EXPECT_EQ(code_of([&] { read(bytes.substr(0, size)); }), ErrorCode::file_truncated)
-        << "cut at " << size;
-  }
-  for (std::size_t at = 0; at < bytes.size(); ++at) {
-    std::string changed = bytes;
-    changed[at] = static_cast<char>(changed[at] ^ 0x10);
-    EXPECT_TRUE(kFileErrors.contains(code_of([&] { read(changed); }))) << "byte " << at;
-  }
-}
-
-class Folder : public ::testing::Test {
- protected:
-  Folder() : path_(fs::temp_directory_path() / ("torusml_codecs_" + std::to_string(getpid()))) {
-    fs::create_directories(path_);
-  }
-  ~Folder() override { fs::remove_all(path_); }
-  std::string file(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
-};
-
-std::string file_bytes(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
 
 void expect_equal(const CompiledModel& a, const CompiledModel& b) {
   EXPECT_EQ(a.circuit, b.circuit);
@@ -83,7 +47,7 @@ void expect_equal(const CompiledModel& a, const CompiledModel& b) {
   EXPECT_EQ(a.ranges[0].bits, b.ranges[0].bits);
 }
 
-TEST_F(Folder, ModelsComeBackTheSame) {
+TEST_F(Codecs, ModelsComeBackTheSame) {
   for (const bool with_lookup : {true, false}) {
     const CompiledModel model = sample_model(with_lookup);
     save_model(model, file("m.tml"));
@@ -234,7 +198,7 @@ TEST(ModelCodec, OddLookupsOfOtherTablesAreRefused) {
   EXPECT_EQ(code_of([&] { model_from_bytes(model(false)); }), ErrorCode::file_corrupt);
 }
 
-TEST_F(Folder, SecretKeysComeBackTheSameInAPrivateFile) {
+TEST_F(Codecs, SecretKeysComeBackTheSameInAPrivateFile) {
   const SecretKeySet keys = sample_secret_keys();
   save_secret_keys(keys, file("client.key"), false);
   const SecretKeySet back = load_secret_keys(file("client.key"));
@@ -252,7 +216,7 @@ TEST_F(Folder, SecretKeysComeBackTheSameInAPrivateFile) {
 }
 
 // As expect_fragile, on one file that is changed in place.
-TEST_F(Folder, ACutOrFlippedSecretKeyIsAnError) {
+TEST_F(Codecs, ACutOrFlippedSecretKeyIsAnError) {
   const std::string path = file("client.key");
   save_secret_keys(sample_secret_keys(), path, false);
   const std::string bytes = file_bytes(path);
@@ -274,7 +238,7 @@ TEST_F(Folder, ACutOrFlippedSecretKeyIsAnError) {
   }
 }
 
-TEST_F(Folder, KeysWithoutBootstrapHaveEmptySections) {
+TEST_F(Codecs, KeysWithoutBootstrapHaveEmptySections) {
   SecretKeySet keys = sample_secret_keys();
   keys.key_sets = sample_model(false).client.key_sets;
   save_secret_keys(keys, file("client.key"), true);
@@ -287,7 +251,7 @@ TEST_F(Folder, KeysWithoutBootstrapHaveEmptySections) {
 }
 
 // The image of a secret key in memory is wiped before it is freed, after writing and after reading.
-TEST_F(Folder, SecretImagesAreWiped) {
+TEST_F(Codecs, SecretImagesAreWiped) {
   const SecretKeySet keys = sample_secret_keys();
   const ReleasedSecrets released;
   save_secret_keys(keys, file("client.key"), true);
@@ -297,7 +261,7 @@ TEST_F(Folder, SecretImagesAreWiped) {
   EXPECT_EQ(released.not_zero(), 0u);
 }
 
-TEST_F(Folder, EvaluationKeysComeBackTheSame) {
+TEST_F(Codecs, EvaluationKeysComeBackTheSame) {
   const EvaluationKeySet keys = sample_evaluation_keys();
   save_evaluation_keys(keys, file("eval.key"));
   EXPECT_EQ(load_evaluation_keys(file("eval.key")), keys);
@@ -316,7 +280,7 @@ void expect_corrupt(const EvaluationKeySet& keys, const std::string& part) {
   }
 }
 
-TEST_F(Folder, KeysOfCircuitBootstrappingComeBackTheSame) {
+TEST_F(Codecs, KeysOfCircuitBootstrappingComeBackTheSame) {
   const EvaluationKeySet keys = sample_evaluation_keys(true);
   save_evaluation_keys(keys, file("eval.key"));
   EXPECT_EQ(load_evaluation_keys(file("eval.key")), keys);
@@ -335,7 +299,7 @@ EvaluationKeySet two_sets() {
   return keys;
 }
 
-TEST_F(Folder, KeysOfTwoSetsComeBackTheSame) {
+TEST_F(Codecs, KeysOfTwoSetsComeBackTheSame) {
   const EvaluationKeySet keys = two_sets();
   save_evaluation_keys(keys, file("eval.key"));
   EXPECT_EQ(load_evaluation_keys(file("eval.key")), keys);
@@ -442,47 +406,7 @@ TEST(EvaluationKeyCodec, ImpossibleCircuitBootstrappingIsRefused) {
   }
 }
 
-TEST_F(Folder, CiphertextsComeBackTheSame) {
-  const EncryptedInputs inputs = sample_inputs();
-  save_encrypted_inputs(inputs, file("x.ct"));
-  EXPECT_EQ(load_encrypted_inputs(file("x.ct")), inputs);
-  expect_fragile(to_bytes(inputs), [](const std::string& b) { encrypted_inputs_from_bytes(b); });
-
-  const EncryptedOutputs outputs = sample_outputs();
-  save_encrypted_outputs(outputs, file("y.ct"));
-  const EncryptedOutputs back = load_encrypted_outputs(file("y.ct"));
-  EXPECT_EQ(back.provenance, outputs.provenance);
-  ASSERT_EQ(back.tensors.size(), 1u);
-  EXPECT_EQ(back.tensors[0].name, "y");
-  EXPECT_EQ(back.tensors[0].shape, (Shape{2, 3}));
-  EXPECT_EQ(back.tensors[0].ciphertexts.dimension.value, 64u);
-  EXPECT_EQ(back.tensors[0].ciphertexts.count, 6u);
-  EXPECT_TRUE(
-      std::ranges::equal(back.tensors[0].ciphertexts.words, outputs.tensors[0].ciphertexts.words));
-  expect_fragile(to_bytes(outputs), [](const std::string& b) { encrypted_outputs_from_bytes(b); });
-}
-
-TEST(CiphertextCodec, SecurityLevelsThatNoModelHasAreRefused) {
-  for (const int bits : {-1, 1025}) {
-    EncryptedInputs inputs = sample_inputs();
-    inputs.provenance.security_bits = bits;
-    EXPECT_EQ(code_of([&] { encrypted_inputs_from_bytes(to_bytes(inputs)); }),
-              ErrorCode::file_corrupt);
-  }
-}
-
-TEST_F(Folder, ClearInputsComeBackTheSame) {
-  EncryptedInputs inputs = sample_inputs();
-  EncryptedInput& tensor = inputs.tensors[1];
-  tensor.clear = {-5, 0, 7, INT64_MIN};
-  tensor.ciphertexts.bodies.clear();
-  tensor.ciphertexts.seed = {};
-  const std::string bytes = to_bytes(inputs);
-  EXPECT_EQ(encrypted_inputs_from_bytes(bytes), inputs);
-  expect_fragile(bytes, [](const std::string& b) { encrypted_inputs_from_bytes(b); });
-}
-
-TEST_F(Folder, ModelsSayWhichInputsAreClear) {
+TEST_F(Codecs, ModelsSayWhichInputsAreClear) {
   CompiledModel model = sample_model();
   model.client.inputs[0].is_clear = true;
   const StoredModel stored = model_from_bytes(to_bytes(model));
@@ -492,86 +416,7 @@ TEST_F(Folder, ModelsSayWhichInputsAreClear) {
   EXPECT_FALSE(model_from_bytes(to_bytes(sample_model())).model.client.inputs[0].is_clear);
 }
 
-TEST_F(Folder, ResultsOfFewerBitsComeBackTheSame) {
-  for (const int bits : {8, 17, 32, 33, 63}) {
-    EncryptedOutputs outputs = sample_outputs();
-    outputs.tensors[0].wire_bits = bits;
-    for (Torus& word : std::span<Torus>(outputs.tensors[0].ciphertexts.words))
-      word = word >> (64 - bits) << (64 - bits);
-    const std::string bytes = to_bytes(outputs);
-    const EncryptedOutputs back = encrypted_outputs_from_bytes(bytes);
-    EXPECT_EQ(back.tensors[0].wire_bits, bits);
-    EXPECT_TRUE(std::ranges::equal(back.tensors[0].ciphertexts.words,
-                                   outputs.tensors[0].ciphertexts.words));
-    if (bits == 17) {
-      expect_fragile(bytes, [](const std::string& b) { encrypted_outputs_from_bytes(b); });
-    }
-  }
-}
-
-// 70 results under a key of dimension 64: two ciphertexts.
-EncryptedOutputs packed_outputs() {
-  EncryptedOutputs outputs = sample_outputs();
-  EncryptedOutput& tensor = outputs.tensors[0];
-  tensor = {"y", {10, 7}, 16, {}, PackedResults({64}, 70)};
-  for (std::size_t i = 0; i < tensor.packed->words.size(); ++i)
-    tensor.packed->words[i] = (i * 0x9e3779b97f4a7c15) >> 48 << 48;
-  return outputs;
-}
-
-TEST_F(Folder, PackedResultsComeBackTheSame) {
-  const EncryptedOutputs outputs = packed_outputs();
-  const std::string bytes = to_bytes(outputs);
-  const EncryptedOutput tensor = encrypted_outputs_from_bytes(bytes).tensors[0];
-  ASSERT_TRUE(tensor.packed);
-  EXPECT_EQ(tensor.shape, (Shape{10, 7}));
-  EXPECT_EQ(tensor.wire_bits, 16);
-  EXPECT_EQ(tensor.elements(), 70u);
-  EXPECT_EQ(tensor.dimension().value, 64u);
-  EXPECT_EQ(tensor.packed->words.size(), 2 * 64 + 70u);
-  EXPECT_TRUE(std::ranges::equal(tensor.packed->words, outputs.tensors[0].packed->words));
-  expect_fragile(bytes, [](const std::string& b) { encrypted_outputs_from_bytes(b); });
-
-  save_encrypted_outputs(outputs, file("y.ct"));
-  EXPECT_TRUE(describe_file(file("y.ct")).tensors[0].packed);
-  save_encrypted_outputs(sample_outputs(), file("y.ct"));
-  EXPECT_FALSE(describe_file(file("y.ct")).tensors[0].packed);
-}
-
-// Valid hashes, contents that contradict each other.
-TEST(EncryptedOutputsCodec, ForgedPackedResultsAreRefused) {
-  const auto text = [](const std::function<void(EncryptedOutput&)>& change) -> std::string {
-    EncryptedOutputs outputs = packed_outputs();
-    change(outputs.tensors[0]);
-    try {
-      encrypted_outputs_from_bytes(to_bytes(outputs));
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::file_corrupt);
-      return error.what();
-    }
-    return "no error";
-  };
-  const auto with_words = [](std::size_t count) {
-    return [count](EncryptedOutput& tensor) { tensor.packed->words = AlignedBuffer<Torus>(count); };
-  };
-  EXPECT_NE(text(with_words(197)).find("tensor.0"), std::string::npos);
-  EXPECT_NE(text(with_words(199)).find("tensor.0"), std::string::npos);
-  EXPECT_NE(text(with_words(70 * 65)).find("tensor.0"), std::string::npos);
-  EXPECT_NE(text([](auto& tensor) { tensor.shape = {10, 8}; }).find("tensor.0"), std::string::npos);
-  EXPECT_NE(text([](auto& tensor) { tensor.packed->dimension = {96}; }).find("no power of two"),
-            std::string::npos);
-  EXPECT_NE(text([](auto& tensor) { tensor.packed->dimension = {256}; }).find("tensor.0"),
-            std::string::npos);
-  // Packed words that are said to be single ciphertexts.
-  EXPECT_NE(text([](auto& tensor) {
-              tensor.ciphertexts.dimension = {64};
-              tensor.ciphertexts.words = tensor.packed->words;
-              tensor.packed.reset();
-            }).find("tensor.0"),
-            std::string::npos);
-}
-
-TEST_F(Folder, ReadersTakeNoMoreBytesThanTheyAreTold) {
+TEST_F(Codecs, ReadersTakeNoMoreBytesThanTheyAreTold) {
   const std::string model = to_bytes(sample_model()), keys = to_bytes(sample_evaluation_keys()),
                     inputs = to_bytes(sample_inputs()), outputs = to_bytes(sample_outputs());
   const auto expect_limit = [](const std::string& bytes, const auto& read) {
@@ -590,7 +435,7 @@ TEST_F(Folder, ReadersTakeNoMoreBytesThanTheyAreTold) {
                [](const auto& b, std::uint64_t most) { encrypted_outputs_from_bytes(b, most); });
 }
 
-TEST_F(Folder, KeysWithoutTheNeededSetAreRefusedBeforeTheirBodiesAreRead) {
+TEST_F(Codecs, KeysWithoutTheNeededSetAreRefusedBeforeTheirBodiesAreRead) {
   const EvaluationKeySet keys = sample_evaluation_keys(true);
   const std::string bytes = to_bytes(keys);
   EXPECT_NO_THROW(evaluation_keys_from_bytes(bytes, {.needed = parameters_of(keys.keys)}));
@@ -602,7 +447,7 @@ TEST_F(Folder, KeysWithoutTheNeededSetAreRefusedBeforeTheirBodiesAreRead) {
             ErrorCode::wrong_key);
 }
 
-TEST_F(Folder, KeysThatOthersMayReadAreRefused) {
+TEST_F(Codecs, KeysThatOthersMayReadAreRefused) {
   const std::string path = file("client.key");
   save_secret_keys(sample_secret_keys(), path, false);
   for (const auto exposed : {fs::perms::group_read, fs::perms::others_read, fs::perms::group_write,
@@ -618,7 +463,7 @@ PassphraseSource says(const char* text) {
   return [text] { return passphrase_of(text); };
 }
 
-TEST_F(Folder, SealedKeysOpenWithTheirPassphraseOnly) {
+TEST_F(Codecs, SealedKeysOpenWithTheirPassphraseOnly) {
   const SecretKeySet keys = sample_secret_keys();
   const std::string path = file("client.key");
   save_secret_keys(keys, path, false, as_bytes("open sesame"));
@@ -641,7 +486,7 @@ TEST_F(Folder, SealedKeysOpenWithTheirPassphraseOnly) {
 }
 
 // Whose the key is cannot be changed, nor what scrypt costs beyond its bounds.
-TEST_F(Folder, ForgedSealedKeysAreRefused) {
+TEST_F(Codecs, ForgedSealedKeysAreRefused) {
   const std::string path = file("client.key");
   save_secret_keys(sample_secret_keys(), path, false, as_bytes("open sesame"));
   const auto forge = [&](const std::string& key, const std::string& value) {
@@ -667,7 +512,7 @@ TEST_F(Folder, ForgedSealedKeysAreRefused) {
   EXPECT_EQ(forge("salt", "00"), ErrorCode::file_corrupt);
 }
 
-TEST_F(Folder, AKeyPairIsWrittenWholeOrNotAtAll) {
+TEST_F(Codecs, AKeyPairIsWrittenWholeOrNotAtAll) {
   const SecretKeySet secret = sample_secret_keys();
   const EvaluationKeySet evaluation = sample_evaluation_keys();
   const auto save = [&](const std::string& secret_name, const std::string& evaluation_name) {
@@ -685,7 +530,7 @@ TEST_F(Folder, AKeyPairIsWrittenWholeOrNotAtAll) {
   EXPECT_FALSE(fs::exists(file("other.key")));
 }
 
-TEST_F(Folder, OneKindIsNotTakenForAnother) {
+TEST_F(Codecs, OneKindIsNotTakenForAnother) {
   save_model(sample_model(), file("m.tml"));
   save_secret_keys(sample_secret_keys(), file("client.key"), true);
   save_evaluation_keys(sample_evaluation_keys(), file("eval.key"));
@@ -707,7 +552,7 @@ TEST_F(Folder, OneKindIsNotTakenForAnother) {
   }
 }
 
-TEST_F(Folder, FilesDescribeThemselves) {
+TEST_F(Codecs, FilesDescribeThemselves) {
   save_secret_keys(sample_secret_keys(), file("client.key"), true);
   const FileDescription keys = describe_file(file("client.key"));
   EXPECT_EQ(keys.kind, FileKind::secret_key);
