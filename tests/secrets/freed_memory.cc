@@ -33,7 +33,7 @@ bool is_zero(const void* pointer, std::size_t size) {
 
 void look_at(void* pointer) {
   const std::size_t count = needle_count;
-  if (pointer == nullptr || count == 0) return;
+  if (count == 0) return;
   ++blocks;
   const std::size_t size = malloc_usable_size(pointer);
   if (is_zero(pointer, size)) return;  // the 128 MiB of scrypt, say
@@ -99,8 +99,12 @@ extern "C" {
 void __libc_free(void* pointer);
 void* __libc_malloc(size_t bytes);
 
+// What is given back is cleared after the look, watched or not: what is found in a block was written
+// by its owner, and is no rest of an owner before.
 void free(void* pointer) {
+  if (pointer == nullptr) return;
   torusml::look_at(pointer);
+  std::memset(pointer, 0, malloc_usable_size(pointer));
   __libc_free(pointer);
 }
 

@@ -119,6 +119,13 @@ TEST_F(Wiping, TheHookSeesWhatIsNotWiped) {
               free(block);
             }),
             "key words");
+  // Only what a block's owner wrote counts: an allocation finds no rest of the one before.
+  found_in([&] { std::vector<double>(plaintext_.floats.data); });
+  EXPECT_EQ(found_in([&] {
+              void* volatile block = malloc(plaintext_.floats.data.size() * sizeof(double));
+              free(block);
+            }),
+            "");
   EXPECT_EQ(found_in([&] { const Wiped copy{plaintext_.floats}; }), "");
   EXPECT_EQ(found_in([&] { passphrase_of(kPassphrase); }), "");
 }
