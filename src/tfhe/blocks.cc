@@ -8,19 +8,15 @@
 
 namespace torusml {
 
-std::size_t block_size(std::size_t count, std::size_t largest) {
+void for_blocks(std::size_t count, std::size_t largest,
+                const std::function<void(std::size_t first, std::size_t count)>& body) {
   // Of the arena that this request runs in: fewer threads take larger blocks.
   const auto threads = static_cast<std::size_t>(tbb::this_task_arena::max_concurrency());
   const std::size_t rounds = (count + threads * largest - 1) / (threads * largest);
   const std::size_t blocks = std::min(count, rounds * threads);
-  return (count + blocks - 1) / blocks;
-}
-
-void for_blocks(std::size_t count, std::size_t size,
-                const std::function<void(std::size_t first, std::size_t count)>& body) {
-  parallel_for((count + size - 1) / size, [&](std::size_t block) {
-    const std::size_t first = block * size;
-    body(first, std::min(size, count - first));
+  parallel_for(blocks, [&](std::size_t block) {
+    const std::size_t first = block * count / blocks;
+    body(first, (block + 1) * count / blocks - first);
   });
 }
 

@@ -6,12 +6,9 @@
 
 namespace torusml {
 
-// Blocks of nearly equal size, none above `largest`, that occupy all threads where that is
-// possible.
-std::size_t block_size(std::size_t count, std::size_t largest);
-
-// Calls body(first, count) for blocks of `size`, in parallel.
-void for_blocks(std::size_t count, std::size_t size,
+// Calls body(first, count) in parallel for blocks that together are 0 .. count - 1: none above
+// `largest`, as many as keep all threads busy to the end, and their sizes differ by one at most.
+void for_blocks(std::size_t count, std::size_t largest,
                 const std::function<void(std::size_t first, std::size_t count)>& body);
 
 }  // namespace torusml

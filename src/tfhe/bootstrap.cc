@@ -87,15 +87,14 @@ std::vector<std::uint32_t> switch_batch(const EvaluationKeys::State& keys, const
   const std::size_t n = keys.small();
   const std::uint64_t modulus = 2 * keys.size() << shape.extension_log2;
   std::vector<std::uint32_t> switched(inputs.count * (n + 1));
-  for_blocks(inputs.count, block_size(inputs.count, kKeyswitchBlock),
-             [&](std::size_t first, std::size_t count) {
-               AlignedBuffer<std::uint32_t> small(count * keys.keyswitch_pitch);
-               keyswitch_block(keys, inputs, first, count, small.data());
-               for (std::size_t c = 0; c < count; ++c) {
-                 switch_row(small.data() + c * keys.keyswitch_pitch, n, modulus,
-                            switched.data() + (first + c) * (n + 1), shape.tables_log2);
-               }
-             });
+  for_blocks(inputs.count, kKeyswitchBlock, [&](std::size_t first, std::size_t count) {
+    AlignedBuffer<std::uint32_t> small(count * keys.keyswitch_pitch);
+    keyswitch_block(keys, inputs, first, count, small.data());
+    for (std::size_t c = 0; c < count; ++c) {
+      switch_row(small.data() + c * keys.keyswitch_pitch, n, modulus,
+                 switched.data() + (first + c) * (n + 1), shape.tables_log2);
+    }
+  });
   return switched;
 }
 
@@ -122,7 +121,7 @@ void bootstrap_batch(const EvaluationKeys& evaluation_keys, const LweBatch& inpu
     return Turn{number / turns, first, std::min(together, results - first)};
   };
   const std::size_t rotations = inputs.count * turns;
-  for_blocks(rotations, block_size(rotations, rotation_block(shape.extension_log2)),
+  for_blocks(rotations, rotation_block(shape.extension_log2),
              [&](std::size_t first, std::size_t count) {
                BlindRotation rotation(keys, shape.extension_log2, count);
                std::vector<const std::uint32_t*> rows(count);

@@ -363,18 +363,16 @@ void wide_lookup_batch(const EvaluationKeys& evaluation_keys, const LweBatch& in
   if (inputs.count == 0) return;
   const std::size_t results = outputs.size();
   ProgressCounter counter(progress, inputs.count * results);
-  for_blocks(inputs.count, block_size(inputs.count, kMostItems),
-             [&](std::size_t first, std::size_t count) {
-               WideBlock block(keys, tables.front()->shape(), count);
-               block.read_bits(inputs, first);
-               std::vector<const WideTable*> read(count);
-               for (std::size_t t = 0; t < results; ++t) {
-                 for (std::size_t c = 0; c < count; ++c)
-                   read[c] = tables[(first + c) * results + t];
-                 block.look_up(read, *outputs[t], first);
-                 counter.advance(count);
-               }
-             });
+  for_blocks(inputs.count, kMostItems, [&](std::size_t first, std::size_t count) {
+    WideBlock block(keys, tables.front()->shape(), count);
+    block.read_bits(inputs, first);
+    std::vector<const WideTable*> read(count);
+    for (std::size_t t = 0; t < results; ++t) {
+      for (std::size_t c = 0; c < count; ++c) read[c] = tables[(first + c) * results + t];
+      block.look_up(read, *outputs[t], first);
+      counter.advance(count);
+    }
+  });
 }
 
 void wide_lookup_batch(const EvaluationKeys& keys, const LweBatch& inputs,
