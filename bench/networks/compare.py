@@ -70,6 +70,7 @@ CASES = {
     "mlp-qat": Case("mlp", qat=True, options=IMAGES),
     "digits-cnn-qat": Case("digits-cnn", qat=True, options=IMAGES),
     "resnet-fashion-qat": Case("resnet-fashion", qat=True, max_loss=0.005, options=IMAGES),
+    "resnet-fashion-ptq": Case("resnet-fashion", qat=False, by_hand=DEEP, max_loss=0.005, options=IMAGES),
     "fashion-cnn-qat": Case("fashion-cnn", qat=True, max_loss=0.01, options=IMAGES),
 }
 
