@@ -92,5 +92,43 @@ TEST_F(Api, HalvesWorkAloneAndKeysServeSeveralModels) {
   EXPECT_EQ(code_of([&] { Client::load(file("a.tms")); }), ErrorCode::file_foreign);
 }
 
+// Six lookups a sample.
+TEST_F(Api, SamplesRunApartAndTheirResultsAreJoined) {
+  const Tensor<double> calibration{{2, 6}, {-1, -0.6, -0.2, 0.2, 0.6, 1, 1, 0.6, 0, -0.3, 0.5, -1}};
+  const Model model =
+      Model::compile(std::string(TORUSML_SOURCE_DIR) + "/tests/models/operators/relu.onnx",
+                     {calibration}, {.bits = 3, .precision = "exact"});
+  Client client(model), other(model);
+  client.generate_keys();
+  other.generate_keys();
+  Server server(model), other_server(model);
+  server.load_evaluation_keys(client.evaluation_keys());
+  other_server.load_evaluation_keys(other.evaluation_keys());
+
+  const Tensor<double> x{
+      {3, 6}, {-1, 1, 0, 0.5, -0.5, 0.2, 1, 1, -1, -1, 0, 0.7, 0.1, 0.3, -0.2, 0.9, -0.9, 0.4}};
+  const std::string sent = client.encrypt({x});
+  const std::vector<std::string> parts{server.run_samples(sent, {0, 1}),
+                                       server.run_samples(sent, {1, 2})};
+  EXPECT_EQ(client.decrypt(parts[1])[0].shape, (Shape{2, 6}));
+  const std::string joined = Server::join_outputs(parts);
+  EXPECT_TRUE(joined == server.run(sent)) << "not the same bytes";
+  EXPECT_EQ(client.decrypt(joined), model.predict({x}));
+
+  EXPECT_EQ(code_of([&] { server.run_samples(sent, {2, 2}); }), ErrorCode::wrong_shape);
+  EXPECT_EQ(code_of([&] { server.run_samples(sent, {0, 0}); }), ErrorCode::wrong_shape);
+  EXPECT_EQ(code_of([&] { Server(model).run_samples(sent, {0, 1}); }), ErrorCode::wrong_key);
+  EXPECT_EQ(code_of([&] {
+              server.run_samples(sent, {0, 1}, [](std::size_t, std::size_t) {
+                throw Error(ErrorCode::cancelled, "enough");
+              });
+            }),
+            ErrorCode::cancelled);
+  EXPECT_EQ(code_of([] { Server::join_outputs({}); }), ErrorCode::invalid_argument);
+  EXPECT_EQ(code_of([&] { Server::join_outputs({parts[0], sent}); }), ErrorCode::file_foreign);
+  const std::string strange = other_server.run_samples(other.encrypt({x}), {1, 1});
+  EXPECT_EQ(code_of([&] { Server::join_outputs({parts[0], strange}); }), ErrorCode::wrong_key);
+}
+
 }  // namespace
 }  // namespace torusml

@@ -24,6 +24,7 @@
 #include "torusml/export.h"
 #include "torusml/limits.h"
 #include "torusml/progress.h"
+#include "torusml/sample_range.h"
 #include "torusml/tensor.h"
 
 namespace torusml {
@@ -126,6 +127,16 @@ class TORUSML_EXPORT Server {
   std::string key_warning() const;  // what was wrong with the folder, or empty
   std::string run(std::string_view encrypted, const ProgressCallback& progress = {},
                   const Limits& limits = {}, const Checkpoint& checkpoint = {}) const;
+
+  // Where several workers share a batch (docs/scaling.md): the results of some of its samples, and
+  // those of all samples from the results of parts, in their order, bit for bit what run gives
+  // where it does not pack them; parts never are. Errors of run_samples also: wrong_shape for
+  // samples that the batch has not. Of join_outputs: invalid_argument without any part;
+  // wrong_model, wrong_key, wrong_shape for parts that do not belong together; not_supported for
+  // packed results. Cost of joining: a copy.
+  std::string run_samples(std::string_view encrypted, const SampleRange& samples,
+                          const ProgressCallback& progress = {}, const Limits& limits = {}) const;
+  static std::string join_outputs(const std::vector<std::string>& parts);
 
  private:
   struct State;

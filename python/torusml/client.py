@@ -188,10 +188,13 @@ class ModelSide:
 
     def _integers(self, x: tuple, function: str) -> tuple[list[np.ndarray], int]:
         """Of floats, with how many were clipped; integers are taken as quantized."""
-        kinds = {to_numpy(value, self._name(i)).dtype.kind for i, value in enumerate(x)}
+        kinds = [to_numpy(value, self._name(i)).dtype.kind for i, value in enumerate(x)]
         if len(x) != len(self._names):
             raise WrongShape(f"{len(x)} inputs given, the network has {len(self._names)}", function)
-        if kinds == {"f"}:
+        if "b" in kinds:
+            hint = "values.astype(numpy.float32)"
+            raise WrongDtype("floats or integers expected, got bool", self._name(kinds.index("b")), hint)
+        if set(kinds) == {"f"}:
             return self._quantize(x)
         return [to_integers(value, self._name(i)) for i, value in enumerate(x)], 0
 

@@ -8,6 +8,7 @@
 #include "compiler/quantized_module.h"
 #include "importer/onnx.h"
 #include "runtime/executors.h"
+#include "serving/join_outputs.h"
 #include "serving/server_model.h"
 #include "torusml/error.h"
 
@@ -129,6 +130,23 @@ std::string Server::run(std::string_view encrypted, const ProgressCallback& prog
                         const Limits& limits, const Checkpoint& checkpoint) const {
   return to_bytes(
       state_->model.run(encrypted_inputs_from_bytes(encrypted), progress, limits, checkpoint));
+}
+
+std::string Server::run_samples(std::string_view encrypted, const SampleRange& samples,
+                                const ProgressCallback& progress, const Limits& limits) const {
+  return to_bytes(
+      state_->model.run_samples(encrypted_inputs_from_bytes(encrypted), samples, progress, limits));
+}
+
+std::string Server::join_outputs(const std::vector<std::string>& parts) {
+  std::vector<EncryptedOutputs> outputs;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::string name = "part " + std::to_string(i);
+    outputs.push_back(encrypted_outputs_from_bytes(parts[i], kNoLimit, name));
+  }
+  std::vector<const EncryptedOutputs*> pointers;
+  for (const EncryptedOutputs& output : outputs) pointers.push_back(&output);
+  return to_bytes(torusml::join_outputs(pointers));
 }
 
 }  // namespace torusml

@@ -17,6 +17,7 @@
 #include "base/testing/errors.h"
 #include "base/testing/released_secrets.h"
 #include "circuit/text.h"
+#include "tfhe/validate.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -183,6 +184,41 @@ TEST(ModelCodec, ForgedContentsAreRefused) {
         [&](auto& texts) { replace(texts[forgery.section], forgery.from, forgery.to); });
     EXPECT_EQ(code_of([&] { model_from_bytes(bytes); }), ErrorCode::file_corrupt)
         << forgery.section << ": " << forgery.from << " -> " << forgery.to;
+  }
+}
+
+// The client's half says again what the plan and the circuit say; the error has both.
+TEST(ModelCodec, WhatIsSaidTwiceMustAgree) {
+  struct Forgery {
+    const char *section, *from, *to, *part;
+  };
+  const Forgery forgeries[] = {
+      {"plan", "p_error 9.094947017729282e-13", "p_error 1e-06",
+       "'p_error' is 9.094947017729282e-13, the plan says 1e-06"},
+      {"client", "\"security_bits\":128", "\"security_bits\":132",
+       "'security_bits' is 132, the plan says 128"},
+      {"client", "\"profile\":\"private_results\"", "\"profile\":\"shared_results\"",
+       "'profile' is shared_results, the plan says private_results"},
+      {"client", "\"precision\":\"exact\"", "\"precision\":\"tolerant\"",
+       "'precision' is tolerant, the plan says exact"},
+      {"client", "\"global_p_error\":0.0", "\"global_p_error\":0.5",
+       "'global_p_error' is 0.5, the plan says 0"},
+      {"client", "\"parameters\":\"catalogue\"", "\"parameters\":\"custom\"",
+       "'parameters' is custom, the plan says catalogue"},
+      {"plan", "max_exact_bits 16", "max_exact_bits 8", "'max_exact_bits' is 16, the plan says 8"},
+      {"plan", "max_key_sets 2", "max_key_sets 1", "'max_key_sets' is 2, the plan says 1"},
+      {"plan", "tolerance 0.0027621358640099515", "tolerance 0.25",
+       "'tolerance' is 0.0027621358640099515, the plan says 0.25"},
+      {"client", "\"name\":\"y\"", "\"name\":\"z\"", "'z' is called 'y' in the circuit"},
+      {"circuit", "input \"x", "input \"w", "'x \"1\"' is called 'w \"1\"' in the circuit"},
+  };
+  for (const Forgery& forgery : forgeries) {
+    const std::string bytes = forged_model(
+        [&](auto& texts) { replace(texts[forgery.section], forgery.from, forgery.to); });
+    const Error error = error_of([&] { model_from_bytes(bytes, kNoLimit, "net.tml"); });
+    EXPECT_EQ(error.code(), ErrorCode::file_corrupt) << error.what();
+    EXPECT_NE(error.message().find(forgery.part), std::string::npos) << error.what();
+    EXPECT_EQ(error.where(), "file 'net.tml'");
   }
 }
 
@@ -363,6 +399,7 @@ TEST(EvaluationKeyCodec, KeysOfATraceAloneComeBackTheSame) {
   keys.keys[0].trace_bodies.resize(6 * p.trace.level_count * 64 * p.body_bytes());
   EXPECT_EQ(evaluation_keys_from_bytes(to_bytes(keys)), keys);
   p.accumulator_bits = 32;
+  p.bootstrap = {15, 2};
   EXPECT_EQ(evaluation_keys_from_bytes(to_bytes(keys)), keys);
   p.glwe_dimension = {2};
   expect_corrupt(keys, "a trace with GLWE dimension 2");
@@ -394,7 +431,7 @@ TEST(EvaluationKeyCodec, ImpossibleCircuitBootstrappingIsRefused) {
        [](auto& p) {
          p.trace = {32, 1};
        }},
-      {"'trace' decomposes",
+      {"'trace' has 5 levels of 13",
        [](auto& p) {
          p.trace = {13, 5};
        }},
@@ -403,6 +440,35 @@ TEST(EvaluationKeyCodec, ImpossibleCircuitBootstrappingIsRefused) {
     EvaluationKeySet keys = sample_evaluation_keys(true);
     c.change(keys.keys[0].parameters);
     expect_corrupt(keys, c.part);
+  }
+}
+
+// Files and the engine refuse the same, in the same words.
+TEST(EvaluationKeyCodec, GadgetsThatTheEngineRefusesAreRefused) {
+  struct Case {
+    const char* part;
+    Gadget TfheParameters::*field;
+    Gadget gadget;
+    std::uint32_t accumulator_bits = 64;
+  };
+  const Case cases[] = {
+      {"'bootstrap' has 2 levels of 0 bits", &TfheParameters::bootstrap, {0, 2}},
+      {"'bootstrap' has 1 levels of 32 bits", &TfheParameters::bootstrap, {32, 1}},
+      {"'bootstrap' has 8 levels of 8 bits", &TfheParameters::bootstrap, {8, 8}},
+      {"all together at most 31", &TfheParameters::bootstrap, {16, 2}, 32},
+      {"'keyswitch' has 3 levels of 0 bits", &TfheParameters::keyswitch, {0, 3}},
+      {"'keyswitch' has 0 levels of 4 bits", &TfheParameters::keyswitch, {4, 0}},
+      {"'keyswitch' has 1 levels of 17 bits", &TfheParameters::keyswitch, {17, 1}},
+      {"'keyswitch' has 3 levels of 11 bits", &TfheParameters::keyswitch, {11, 3}},
+      {"'trace' has 2 levels of 0 bits", &TfheParameters::trace, {0, 2}},
+  };
+  for (const Case& c : cases) {
+    EvaluationKeySet keys = sample_evaluation_keys();
+    TfheParameters& p = keys.keys[0].parameters;
+    p.*c.field = c.gadget;
+    p.accumulator_bits = c.accumulator_bits;
+    expect_corrupt(keys, c.part);
+    expect_error(ErrorCode::invalid_argument, c.part, [&] { check_parameters(p); });
   }
 }
 

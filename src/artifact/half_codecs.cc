@@ -77,17 +77,21 @@ std::vector<TensorName> read_tensors(const JsonSection& section, const char* key
   return tensors;
 }
 
-// As many as the circuit has, of its sizes.
-void check_tensors(const JsonSection& section, const Circuit& circuit,
-                   const std::vector<ValueId>& values, const std::vector<TensorName>& tensors) {
-  if (values.size() != tensors.size())
-    section.corrupt(
-        fmt::format("{} tensors are named, the circuit has {}", tensors.size(), values.size()));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const Shape& shape = circuit.values[values[i]].shape;
+// As many as the circuit has, of its names and sizes. value_of: of a node.
+template <class ValueOf>
+void check_tensors(const ContainerReader& reader, const Circuit& circuit,
+                   const std::vector<const Node*>& nodes, const ValueOf& value_of,
+                   const std::vector<TensorName>& tensors) {
+  if (nodes.size() != tensors.size()) {
+    reader.corrupt("server", fmt::format("{} tensors are named, the circuit has {}", tensors.size(),
+                                         nodes.size()));
+  }
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    check_name(reader, "server", tensors[i].name, *nodes[i]);
+    const Shape& shape = circuit.values[value_of(*nodes[i])].shape;
     if (number_of_elements(tensors[i].shape) != number_of_elements(shape)) {
-      section.corrupt(fmt::format("'{}' has shape {}, in the circuit {}", tensors[i].name,
-                                  to_string(tensors[i].shape), to_string(shape)));
+      reader.corrupt("server", fmt::format("'{}' has shape {}, in the circuit {}", tensors[i].name,
+                                           to_string(tensors[i].shape), to_string(shape)));
     }
   }
 }
@@ -110,13 +114,12 @@ ServerHalf read_server_half(const ByteSource& source, std::uint64_t max_bytes) {
   spec.model_name = section.text(section.root(), "model_name");
   spec.inputs = read_tensors(section, "inputs");
   spec.outputs = read_tensors(section, "outputs");
-  std::vector<ValueId> inputs, outputs;
-  for (const Node* node : input_nodes(spec.circuit))
-    inputs.push_back(std::get<Input>(node->op).result);
-  for (const Node* node : output_nodes(spec.circuit))
-    outputs.push_back(std::get<Output>(node->op).operand);
-  check_tensors(section, spec.circuit, inputs, spec.inputs);
-  check_tensors(section, spec.circuit, outputs, spec.outputs);
+  check_tensors(
+      reader, spec.circuit, input_nodes(spec.circuit),
+      [](const Node& node) { return std::get<Input>(node.op).result; }, spec.inputs);
+  check_tensors(
+      reader, spec.circuit, output_nodes(spec.circuit),
+      [](const Node& node) { return std::get<Output>(node.op).operand; }, spec.outputs);
   return half;
 }
 

@@ -94,6 +94,7 @@ TEST(Halves, ForgedServersHalvesAreRefused) {
   EXPECT_EQ(forge("", "", false), static_cast<ErrorCode>(0));
   EXPECT_EQ(forge("", "", true), ErrorCode::file_corrupt);
   EXPECT_EQ(forge("\"shape\":[3]", "\"shape\":[4]", false), ErrorCode::file_corrupt);
+  EXPECT_EQ(forge("\"name\":\"y\"", "\"name\":\"z\"", false), ErrorCode::file_corrupt);
   EXPECT_EQ(forge("\"inputs\":[", "\"inputs\":[{\"name\":\"z\",\"shape\":[1]},", false),
             ErrorCode::file_corrupt);
 }

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <limits>
 
+#include "tfhe/validate.h"
+
 namespace torusml {
 namespace {
 
@@ -17,8 +19,6 @@ constexpr std::int64_t kMaxElements = std::int64_t{1} << 40;
 constexpr std::int64_t kMaxDegree = 1 << 17;
 constexpr std::int64_t kMaxDimension = 1 << 20;
 constexpr int kTorusBits = 64;
-// Of the gadgets of circuit bootstrapping: a level, and all levels together.
-constexpr std::uint32_t kMaxLevelBits = 31, kMaxGadgetBits = 63;
 
 Json gadget_json(Gadget gadget) {
   return {{"base_log2", gadget.base_log2}, {"level_count", gadget.level_count}};
@@ -153,8 +153,6 @@ Gadget JsonSection::gadget(const Json& parent, const char* key) const {
   Gadget gadget;
   gadget.base_log2 = static_cast<std::uint32_t>(integer(value, "base_log2", 0, kTorusBits));
   gadget.level_count = static_cast<std::uint32_t>(integer(value, "level_count", 0, kTorusBits));
-  if (gadget.base_log2 * gadget.level_count > kTorusBits)
-    corrupt(fmt::format("'{}' decomposes more than {} bits", key, kTorusBits));
   return gadget;
 }
 
@@ -165,7 +163,6 @@ void JsonSection::check_trace(const TfheParameters& p) const {
     corrupt(fmt::format("a trace with GLWE dimension {}; it takes dimension 1",
                         p.glwe_dimension.value));
   }
-  check_wide_gadget("trace", p.trace);
 }
 
 void JsonSection::check_circuit_bootstrap(const TfheParameters& p) const {
@@ -180,17 +177,6 @@ void JsonSection::check_circuit_bootstrap(const TfheParameters& p) const {
                     "takes dimension 1 and 64 bits",
                     p.glwe_dimension.value, p.accumulator_bits));
   }
-  check_wide_gadget("circuit_bootstrap", p.circuit_bootstrap);
-}
-
-void JsonSection::check_wide_gadget(const char* key, const Gadget& gadget) const {
-  if (gadget.base_log2 >= 1 && gadget.base_log2 <= kMaxLevelBits &&
-      gadget.base_log2 * gadget.level_count <= kMaxGadgetBits) {
-    return;
-  }
-  corrupt(fmt::format(
-      "'{}' has {} levels of {} bits; a level has 1 to {} bits, all together at most {}", key,
-      gadget.level_count, gadget.base_log2, kMaxLevelBits, kMaxGadgetBits));
 }
 
 std::vector<TfheParameters> JsonSection::key_sets() const {
@@ -227,8 +213,8 @@ TfheParameters JsonSection::parameters(const Json& value) const {
   if (std::int64_t{p.glwe_dimension.value} * p.polynomial_size.value > kMaxDimension)
     corrupt("the dimension of the big key is too large");
   if (p.small_variance.value < 0 || p.glwe_variance.value < 0) corrupt("a variance is negative");
-  if (p.has_bootstrap() && (p.small_dimension.value == 0 || p.keyswitch.level_count == 0))
-    corrupt("the bootstrap has no keyswitch");
+  if (p.has_bootstrap() && p.small_dimension.value == 0)
+    corrupt("'small_dimension' is 0, and there is a bootstrap");
   if (p.has_bootstrap() && p.small_dimension.value > p.big_dimension().value)
     corrupt("the small key is longer than the big one, of which it is a part");
   if (p.small_dimension.value % p.grouping_factor != 0)
@@ -237,6 +223,7 @@ TfheParameters JsonSection::parameters(const Json& value) const {
     corrupt(fmt::format("accumulators of {} bits; 32 and 64 exist", p.accumulator_bits));
   check_trace(p);
   check_circuit_bootstrap(p);
+  if (const std::string fault = gadget_fault(p); !fault.empty()) corrupt(fault);
   return p;
 }
 

@@ -53,7 +53,6 @@ class JsonSection {
   Gadget gadget(const Json& parent, const char* key) const;
   void check_trace(const TfheParameters& parameters) const;
   void check_circuit_bootstrap(const TfheParameters& parameters) const;
-  void check_wide_gadget(const char* key, const Gadget& gadget) const;
 
   const ContainerReader& reader_;
   std::string section_;

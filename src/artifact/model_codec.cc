@@ -120,6 +120,7 @@ ContainerWriter make_writer(const CompiledModel& model) {
 template <class Spec>
 void check_spec(const ContainerReader& reader, const CompiledModel& model, const Spec& spec,
                 const Node& node, ValueId value) {
+  check_name(reader, "client", spec.name, node);
   const TensorType& type = model.circuit.values[value];
   const TensorPlan& encoding = model.plan.tensors[value];
   if (number_of_elements(spec.shape) != number_of_elements(type.shape) ||
@@ -130,7 +131,25 @@ void check_spec(const ContainerReader& reader, const CompiledModel& model, const
   }
 }
 
+void check_options(const ContainerReader& reader, const PlanOptions& client,
+                   const PlanOptions& plan) {
+  const auto check = [&](const char* key, const auto& given, const auto& expected) {
+    if (given == expected) return;
+    reader.corrupt("client", fmt::format("'{}' is {}, the plan says {}", key, given, expected));
+  };
+  check("precision", to_string(client.precision), to_string(plan.precision));
+  check("profile", to_string(client.profile), to_string(plan.profile));
+  check("p_error", client.p_error, plan.p_error);
+  check("global_p_error", client.global_p_error, plan.global_p_error);
+  check("tolerance", client.tolerance, plan.tolerance);
+  check("security_bits", client.security_bits, plan.security_bits);
+  check("max_exact_bits", client.max_exact_bits, plan.max_exact_bits);
+  check("parameters", to_string(client.key_set_source), to_string(plan.key_set_source));
+  check("max_key_sets", client.max_key_sets, plan.max_key_sets);
+}
+
 void check_client(const ContainerReader& reader, const CompiledModel& model) {
+  check_options(reader, model.client.options, model.plan.options);
   const std::vector<const Node*> inputs = input_nodes(model.circuit);
   const std::vector<const Node*> outputs = output_nodes(model.circuit);
   if (model.client.inputs.size() != inputs.size() || model.client.outputs.size() != outputs.size())

@@ -35,4 +35,10 @@ void check_plan(const ContainerReader& reader, const Circuit& circuit, const Pla
   }
 }
 
+void check_name(const ContainerReader& reader, const std::string& section, const std::string& name,
+                const Node& node) {
+  if (name != node.name)
+    reader.corrupt(section, fmt::format("'{}' is called '{}' in the circuit", name, node.name));
+}
+
 }  // namespace torusml

@@ -358,6 +358,11 @@ end
   EXPECT_TRUE(refuses("set 1 h", "set 2 h"));
   EXPECT_TRUE(refuses("k 2 N 1024", "k 2 N 2048"));
   EXPECT_TRUE(refuses("max_key_sets 2", "max_key_sets 3"));
+  EXPECT_TRUE(refuses("bootstrap 1x23", "bootstrap 1x0"));
+  EXPECT_TRUE(refuses("keyswitch 6x2", "keyswitch 6x0"));
+  EXPECT_TRUE(refuses("keyswitch 6x2", "keyswitch 0x2"));
+  EXPECT_TRUE(refuses("circuit_bootstrap 0x0 trace 0x0", "circuit_bootstrap 0x0 trace 2x0"));
+  EXPECT_TRUE(refuses("accumulator 64", "accumulator 63"));
 }
 
 TEST(Plan, CostTableChangesPredictions) {

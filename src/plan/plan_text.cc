@@ -6,6 +6,7 @@
 #include "circuit/scanner.h"
 #include "circuit/text.h"
 #include "plan/plan.h"
+#include "tfhe/validate.h"
 #include "tfhe/wire_words.h"
 #include "torusml/error.h"
 
@@ -171,6 +172,9 @@ class PlanParser {
     p.glwe_variance = variance("glwe");
     p.circuit_bootstrap = gadget("circuit_bootstrap");
     p.trace = gadget("trace");
+    if (p.accumulator_bits != 32 && p.accumulator_bits != 64)
+      scan_.fail(fmt::format("accumulators of {} bits; 32 and 64 exist", p.accumulator_bits));
+    if (const std::string fault = gadget_fault(p); !fault.empty()) scan_.fail(fault);
     scan_.take("noise");
     set.bootstrap = variance("bootstrap");
     set.keyswitch = variance("keyswitch");

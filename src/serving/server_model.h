@@ -23,6 +23,7 @@
 #include "torusml/checkpoint.h"
 #include "torusml/limits.h"
 #include "torusml/progress.h"
+#include "torusml/sample_range.h"
 
 namespace torusml {
 
@@ -42,10 +43,6 @@ std::vector<EncryptedOutputs> run_model(const ServerHalf& model, const ServerKey
                                         const ProgressCallback& progress = {},
                                         const Limits& limits = {},
                                         const Checkpoint& checkpoint = {});
-
-struct SampleRange {
-  std::size_t first = 0, count = 0;
-};
 
 // The results of some samples of a request; those of all of them, in order, joined by join_outputs,
 // are the request's. They are not packed, whatever the plan says. Errors also: wrong_shape for

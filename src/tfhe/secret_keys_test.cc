@@ -168,8 +168,8 @@ TEST(Keys, RefuseImpossibleParameters) {
   refuses_circuit("8 levels of 8", [](auto& p) { p.circuit_bootstrap = {8, 8}; });
   refuses_circuit("1 levels of 32", [](auto& p) { p.circuit_bootstrap = {32, 1}; });
   refuses_circuit("3 levels of 0", [](auto& p) { p.circuit_bootstrap = {0, 3}; });
-  refuses_circuit("trace gadget has 0", [](auto& p) { p.trace = {}; });
-  refuses_circuit("trace gadget has 64 levels of 1", [](auto& p) { p.trace = {1, 64}; });
+  refuses_circuit("'trace' has 0", [](auto& p) { p.trace = {}; });
+  refuses_circuit("'trace' has 64 levels of 1", [](auto& p) { p.trace = {1, 64}; });
   refuses_circuit("without bootstrap", [](auto& p) { p.bootstrap = p.keyswitch = {}; });
   EXPECT_NO_THROW(SecretKeys::generate(with_trace(), random));
   refuses("a trace with GLWE dimension 2", [](auto& p) { p.trace = {8, 4}; });

@@ -24,18 +24,6 @@ void check_variance(const char* name, Variance variance) {
   }
 }
 
-void check_gadget(const char* name, const Gadget& gadget, std::uint32_t largest_base,
-                  std::uint32_t largest_bits) {
-  const std::uint64_t bits = std::uint64_t{gadget.base_log2} * gadget.level_count;
-  if (gadget.base_log2 < 1 || gadget.base_log2 > largest_base || gadget.level_count < 1 ||
-      bits > largest_bits) {
-    refuse(
-        fmt::format("the {} gadget has {} levels of {} bits; a level has 1 to {} bits, all "
-                    "together at most {}",
-                    name, gadget.level_count, gadget.base_log2, largest_base, largest_bits));
-  }
-}
-
 void check_circuit_bootstrap(const TfheParameters& p) {
   if (p.glwe_dimension.value != 1 || p.accumulator_bits != 64) {
     refuse(
@@ -43,7 +31,6 @@ void check_circuit_bootstrap(const TfheParameters& p) {
                     "takes dimension 1 and 64 bits",
                     p.glwe_dimension.value, p.accumulator_bits));
   }
-  check_gadget("circuit bootstrap", p.circuit_bootstrap, 31, 63);
 }
 
 void check_trace(const TfheParameters& p) {
@@ -51,10 +38,33 @@ void check_trace(const TfheParameters& p) {
     refuse(fmt::format("a trace with GLWE dimension {}; it takes dimension 1",
                        p.glwe_dimension.value));
   }
-  check_gadget("trace", p.trace, 31, 63);
+}
+
+// level_bits: of one level at most; all_bits: of all levels together.
+std::string fault_of(const char* name, const Gadget& gadget, std::uint32_t level_bits,
+                     std::uint32_t all_bits) {
+  const std::uint64_t bits = std::uint64_t{gadget.base_log2} * gadget.level_count;
+  if (gadget.base_log2 >= 1 && gadget.base_log2 <= level_bits && gadget.level_count >= 1 &&
+      bits <= all_bits) {
+    return "";
+  }
+  return fmt::format(
+      "'{}' has {} levels of {} bits; a level has 1 to {} bits, all together at most {}", name,
+      gadget.level_count, gadget.base_log2, level_bits, all_bits);
 }
 
 }  // namespace
+
+std::string gadget_fault(const TfheParameters& p) {
+  if (!p.has_bootstrap()) return "";
+  std::string fault = fault_of("bootstrap", p.bootstrap, 31, p.accumulator_bits - 1);
+  if (fault.empty()) fault = fault_of("keyswitch", p.keyswitch, 16, 32);
+  if (fault.empty() && p.has_circuit_bootstrap())
+    fault = fault_of("circuit_bootstrap", p.circuit_bootstrap, 31, 63);
+  if (fault.empty() && (p.has_circuit_bootstrap() || p.has_trace()))
+    fault = fault_of("trace", p.trace, 31, 63);
+  return fault;
+}
 
 void check_parameters(const TfheParameters& p) {
   const std::uint64_t size = p.polynomial_size.value, k = p.glwe_dimension.value;
@@ -95,10 +105,9 @@ void check_parameters(const TfheParameters& p) {
     refuse(fmt::format("accumulators of {} bits; 32 and 64 exist", p.accumulator_bits));
   }
   check_variance("the small key's variance", p.small_variance);
-  check_gadget("bootstrap", p.bootstrap, 31, p.accumulator_bits - 1);
-  check_gadget("keyswitch", p.keyswitch, 16, 32);
   if (p.has_circuit_bootstrap()) check_circuit_bootstrap(p);
-  if (p.has_circuit_bootstrap() || p.has_trace()) check_trace(p);
+  if (p.has_trace()) check_trace(p);
+  if (const std::string fault = gadget_fault(p); !fault.empty()) refuse(fault);
 }
 
 KeySizes::KeySizes(const TfheParameters& p) {

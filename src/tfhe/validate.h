@@ -1,11 +1,16 @@
-// Checks of parameters at the doors of this room. Internal.
+// Checks of parameters at the doors of this room; readers of files ask gadget_fault, too.
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "tfhe/types.h"
 
 namespace torusml {
+
+// What the engine cannot work with in the gadgets of a key set that has a bootstrap, naming the
+// first one; empty where there is nothing. The accumulator has 32 or 64 bits.
+std::string gadget_fault(const TfheParameters& parameters);
 
 // Error invalid_argument naming the first value that the engine cannot work with.
 void check_parameters(const TfheParameters& parameters);

@@ -506,7 +506,7 @@ const std::set<std::string>& free_fields(const std::string& section) {
       below("/key_sets/*/", {"bootstrap/level_count", "glwe_variance", "grouping_factor",
                              "keyswitch/level_count", "small_dimension"});
   static const std::map<std::string, Names> fields{
-      {"model client", all({quantizer, options, names, decoding})},
+      {"model client", all({quantizer, {"/model_name"}, decoding})},
       {"model ranges", below("/ranges", {"", "/*/bits", "/*/calibrated/*", "/*/declared/*",
                                          "/*/feeds_table", "/*/guaranteed/*", "/*/name"})},
       {"client_half client", all({quantizer,
@@ -517,7 +517,7 @@ const std::set<std::string>& free_fields(const std::string& section) {
                                   gadgets,
                                   sizes,
                                   {"/key_sets/*/glwe_dimension"}})},
-      {"server_half server", names},
+      {"server_half server", {"/model_name"}},
       {"evaluation_keys key_sets", gadgets},
       {"secret_key key_sets", all({gadgets, sizes})},
       {"encrypted_inputs tensors", {"/tensors/*/dimension", "/tensors/*/name"}},

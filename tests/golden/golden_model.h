@@ -1,6 +1,7 @@
 // What the golden files hold, made from fixed seeds: a network of two lookups, one ordinary and one
 // wide, under two small key sets; and, from version 6 on, one with a second input that travels in
-// the clear. They are far below any security level, which only a test may be.
+// the clear, and one whose results are packed, under a key of its own. They are far below any
+// security level, which only a test may be.
 #pragma once
 
 #include <fmt/format.h>
@@ -44,6 +45,29 @@ inline std::vector<TfheParameters> key_sets() {
   return {wide, plain};
 }
 
+// As `pack_outputs` "on" makes it: a trace without circuit bootstrapping.
+inline TfheParameters set_that_packs() {
+  return {.small_dimension = {10},
+          .glwe_dimension = {1},
+          .polynomial_size = {64},
+          .bootstrap = {13, 3},
+          .keyswitch = {4, 7},
+          .small_variance = {0x1p-60},
+          .glwe_variance = {0x1p-100},
+          .trace = {8, 5}};
+}
+
+// Of 67 samples, so that 134 results fill two ciphertexts and lie apart in a third: every pair of
+// integers of the input, and three of them again.
+inline std::vector<std::int64_t> many_inputs() {
+  std::vector<std::int64_t> inputs;
+  for (std::int64_t i = 0; i < 67; ++i) {
+    inputs.push_back(i % 8 - 3);
+    inputs.push_back(i / 8 % 8 - 3);
+  }
+  return inputs;
+}
+
 inline std::string entries(std::int64_t lower, std::int64_t upper,
                            std::int64_t (*function)(std::int64_t)) {
   std::string text;
@@ -76,8 +100,8 @@ constants
                                    entries(-12, 12, absolute), entries(-24, 66, remainder)));
 }
 
-inline Circuit circuit() {
-  return network("golden", "  %0 = input \"x\" : tensor<2> [-3, 4]\n", "dense(%0, @w)", 1, "");
+inline Circuit circuit(const char* name = "golden") {
+  return network(name, "  %0 = input \"x\" : tensor<2> [-3, 4]\n", "dense(%0, @w)", 1, "");
 }
 
 inline Circuit circuit_with_clear_input() {
@@ -105,16 +129,20 @@ inline std::optional<ParameterChoice> choose(const ParameterRequest& request, st
   return choice;
 }
 
-inline CompiledModel model_of(Circuit circuit) {
+inline std::optional<ParameterChoice> choose_packing(const ParameterRequest& request,
+                                                     std::string*) {
+  return apply_key_sets({set_that_packs()}, std::vector<std::size_t>(request.constraints.size()),
+                        request);
+}
+
+inline CompiledModel model_of(Circuit circuit, PackOutputs pack, const ParameterSearch& search) {
   CompiledModel model;
   model.circuit = std::move(circuit);
-  // These files were made before results could be packed.
-  const PlanOptions options{.max_exact_bits = 16, .pack_outputs = PackOutputs::off};
-  model.plan = make_plan(model.circuit, options, choose);
+  model.plan = make_plan(model.circuit, {.max_exact_bits = 16, .pack_outputs = pack}, search);
   const Plan& plan = model.plan;
   ClientSpec& client = model.client;
   client.model_name = model.circuit.name;
-  client.key_sets = key_sets();
+  client.key_sets = parameters_of(plan.key_sets);
   client.options = plan.options;
   const UniformQuantizer quantizer({.n_bits = 3, .is_signed = true}, {{0.125}, {0}, 3});
   client.inputs = {{"x", {2}, quantizer, {-3, 4}, plan.tensors[0].scale, plan.tensors[0].center}};
@@ -130,48 +158,67 @@ inline CompiledModel model_of(Circuit circuit) {
   return model;
 }
 
-inline CompiledModel model() { return model_of(circuit()); }
+inline CompiledModel model() { return model_of(circuit(), PackOutputs::off, choose); }
 
 inline CompiledModel model_with_clear_input() {
-  CompiledModel model = model_of(circuit_with_clear_input());
+  CompiledModel model = model_of(circuit_with_clear_input(), PackOutputs::off, choose);
   const TensorPlan& z = model.plan.tensors[1];
   const UniformQuantizer quantizer({.n_bits = 2, .is_signed = true}, {{0.5}, {0}, 2});
   model.client.inputs.push_back({"z", {1}, quantizer, {-1, 1}, z.scale, z.center, true});
   return model;
 }
 
-inline Provenance provenance(const CompiledModel& model = golden::model()) {
+inline CompiledModel model_with_packed_results() {
+  return model_of(circuit("packed"), PackOutputs::on, choose_packing);
+}
+
+// first: byte of the key's id.
+inline Provenance provenance(const CompiledModel& model, std::uint8_t first = 0) {
   Provenance provenance{.model = hash_of(model), .p_error = model.plan.options.p_error};
   for (std::size_t i = 0; i < provenance.key.bytes.size(); ++i)
     provenance.key.bytes[i] = static_cast<std::uint8_t>(16 * i + i);
+  provenance.key.bytes[0] = first;
   return provenance;
 }
 
-inline SecretKeySet secret_keys() {
-  SecretGenerator random = TestSeed::make(1);
-  return {provenance(), key_sets(), SecretKeys::generate(key_sets().front(), random)};
+inline SecretKeySet secret_keys_of(const CompiledModel& model, std::uint8_t id,
+                                   std::uint64_t seed) {
+  SecretGenerator random = TestSeed::make(seed);
+  const std::vector<TfheParameters>& sets = model.client.key_sets;
+  return {provenance(model, id), sets, SecretKeys::generate(sets.front(), random)};
 }
 
-inline EvaluationKeySet evaluation_keys(const SecretKeySet& secret) {
-  SecretGenerator random = TestSeed::make(2);
-  EvaluationKeySet made{provenance(), {}};
-  for (const TfheParameters& p : key_sets())
+inline SecretKeySet secret_keys() { return secret_keys_of(model(), 0, 1); }
+inline SecretKeySet secret_keys_that_pack() {
+  return secret_keys_of(model_with_packed_results(), 0xff, 4);
+}
+
+inline EvaluationKeySet evaluation_keys(const SecretKeySet& secret, std::uint64_t seed) {
+  SecretGenerator random = TestSeed::make(seed);
+  EvaluationKeySet made{secret.provenance, {}};
+  for (const TfheParameters& p : secret.key_sets)
     made.keys.push_back(make_evaluation_keys(secret.keys, p, random));
   return made;
 }
 
-inline EncryptedInputs encrypted_inputs(const SecretKeySet& secret, const ClientSpec& spec) {
-  SecretGenerator random = TestSeed::make(3);
+// Of the first input.
+inline EncryptedInputs encrypted_inputs(const SecretKeySet& secret, const CompiledModel& model,
+                                        const std::vector<std::int64_t>& values,
+                                        std::uint64_t seed) {
+  SecretGenerator random = TestSeed::make(seed);
+  const InputSpec& x = model.client.inputs[0];
   std::vector<Torus> phases;
-  for (const std::int64_t value : kInputs)
-    phases.push_back(encode(value, spec.inputs[0].torus_scale, spec.inputs[0].center));
-  return {provenance(), {{"x", {4, 2}, encrypt(secret.keys, phases, random)}}};
+  for (const std::int64_t value : values) phases.push_back(encode(value, x.torus_scale, x.center));
+  EncryptedInputs inputs{secret.provenance, {}};
+  inputs.provenance.model = hash_of(model);
+  const auto samples = static_cast<std::int64_t>(values.size() / 2);
+  inputs.tensors.push_back({"x", {samples, 2}, encrypt(secret.keys, phases, random)});
+  return inputs;
 }
 
 inline EncryptedInputs inputs_with_a_clear_one(const SecretKeySet& secret,
                                                const CompiledModel& model) {
-  EncryptedInputs inputs = encrypted_inputs(secret, model.client);
-  inputs.provenance = provenance(model);
+  EncryptedInputs inputs = encrypted_inputs(secret, model, kInputs, 3);
   EncryptedInput& z = inputs.tensors.emplace_back(EncryptedInput{"z", {4, 1}, {}});
   z.ciphertexts.dimension = model.client.big_dimension();
   z.clear = kClearInputs;

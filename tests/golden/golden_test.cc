@@ -92,6 +92,25 @@ class Golden : public testing::TestWithParam<std::uint32_t> {
   SecretKeySet stored_secret() const {
     return load_secret_keys(Private(path("secret.key")).path());
   }
+  // Rounding of transforms differs between instruction sets, and with it the lowest bits of
+  // results: bit for bit under the one that made the files, `check` under all.
+  void expect_evaluation(const ServerHalf& half, const EvaluationKeySet& keys,
+                         const EncryptedInputs& inputs, const std::string& name,
+                         const std::function<void(const EncryptedOutputs&)>& check) const {
+    int targets = 0;
+    for (const TargetName& target : compiled_targets()) {
+      if (!target.runnable) continue;
+      SCOPED_TRACE(target.name);
+      const Target forced(target.name);
+      ServerModel server(half);
+      server.load_keys(keys);
+      const EncryptedOutputs outputs = server.run(inputs);
+      check(outputs);
+      if (target.name == "AVX2") expect_golden(to_bytes(outputs), name);
+      ++targets;
+    }
+    EXPECT_GT(targets, 0);
+  }
 };
 
 TEST_P(Golden, ModelAndHalves) {
@@ -155,26 +174,14 @@ TEST_P(Golden, Ciphertexts) {
   EXPECT_EQ(decrypted, kInputs);
 }
 
-// Rounding of transforms differs between instruction sets, and with it the lowest bits of results:
-// bit for bit under the one that made the files, the same integers under all.
 TEST_P(Golden, Evaluation) {
-  const EvaluationKeySet keys = load_evaluation_keys(path("evaluation.key"));
-  const EncryptedInputs inputs = load_encrypted_inputs(path("inputs.ct"));
   const ModelClient client(load_client_half(path("client.tmc")));
   const SecretKeySet secret = stored_secret();
-  int targets = 0;
-  for (const TargetName& target : compiled_targets()) {
-    if (!target.runnable) continue;
-    SCOPED_TRACE(target.name);
-    const Target forced(target.name);
-    ServerModel server(load_server_half(path("server.tms")));
-    server.load_keys(keys);
-    const EncryptedOutputs outputs = server.run(inputs);
-    EXPECT_EQ(client.decrypt(secret, outputs)[0].data, expected_outputs());
-    if (target.name == "AVX2") expect_golden(to_bytes(outputs), "outputs.ct");
-    ++targets;
-  }
-  EXPECT_GT(targets, 0);
+  expect_evaluation(
+      load_server_half(path("server.tms")), load_evaluation_keys(path("evaluation.key")),
+      load_encrypted_inputs(path("inputs.ct")), "outputs.ct", [&](const EncryptedOutputs& outputs) {
+        EXPECT_EQ(client.decrypt(secret, outputs)[0].data, expected_outputs());
+      });
 }
 
 TEST_P(Golden, InputsInTheClear) {
@@ -201,6 +208,34 @@ TEST_P(Golden, InputsInTheClear) {
   EXPECT_EQ(client.decrypt(stored_secret(), outputs)[0].data, expected);
   server.load_keys(load_evaluation_keys(path("evaluation.key")));
   EXPECT_EQ(client.decrypt(stored_secret(), server.run(inputs))[0].data, expected);
+}
+
+// Under a key set whose trace serves nothing but packing.
+TEST_P(Golden, PackedResults) {
+  if (GetParam() < 6) GTEST_SKIP() << "there were none";
+  const StoredModel stored = load_model(path("packed.tml"));
+  expect_golden(to_bytes(stored.model), "packed.tml");
+  EXPECT_EQ(stored.model.circuit, circuit("packed"));
+  EXPECT_TRUE(stored.model.plan.outputs.begin()->second.packed);
+  const SecretKeySet secret = load_secret_keys(Private(path("packed_secret.key")).path());
+  EXPECT_EQ(secret.key_sets, std::vector<TfheParameters>{set_that_packs()});
+  const EvaluationKeySet keys = load_evaluation_keys(path("packed_evaluation.key"));
+  expect_golden(to_bytes(keys), "packed_evaluation.key");
+  EXPECT_EQ(parameters_of(keys.keys), secret.key_sets);
+  const EncryptedInputs inputs = load_encrypted_inputs(path("packed_inputs.ct"));
+  expect_golden(to_bytes(inputs), "packed_inputs.ct");
+  const EncryptedOutputs outputs = load_encrypted_outputs(path("packed_outputs.ct"));
+  expect_golden(to_bytes(outputs), "packed_outputs.ct");
+  ASSERT_TRUE(outputs.tensors[0].packed);
+  EXPECT_EQ(outputs.tensors[0].packed->ciphertexts(), 3u);
+  const std::vector<std::int64_t> expected =
+      run_clear(circuit("packed"), {{{67, 2}, many_inputs()}})[0].data;
+  const ModelClient client(client_half(stored));
+  const auto check = [&](const EncryptedOutputs& results) {
+    EXPECT_EQ(client.decrypt(secret, results)[0].data, expected);
+  };
+  check(outputs);
+  expect_evaluation(server_half(stored), keys, inputs, "packed_outputs.ct", check);
 }
 
 INSTANTIATE_TEST_SUITE_P(Versions, Golden, testing::Range(kOldestFormatVersion, kFormatVersion + 1),

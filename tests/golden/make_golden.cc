@@ -11,6 +11,26 @@
 namespace torusml::golden {
 namespace {
 
+// What the model's server makes of the inputs.
+EncryptedOutputs outputs_of(const CompiledModel& model, const EvaluationKeySet& keys,
+                            const EncryptedInputs& inputs) {
+  ServerModel server(server_half(model_from_bytes(to_bytes(model))));
+  server.load_keys(keys);
+  return server.run(inputs);
+}
+
+void make_packed(const std::string& folder) {
+  const CompiledModel model = model_with_packed_results();
+  save_model(model, folder + "/packed.tml");
+  const SecretKeySet secret = secret_keys_that_pack();
+  save_secret_keys(secret, folder + "/packed_secret.key", true);
+  const EvaluationKeySet evaluation = evaluation_keys(secret, 5);
+  save_evaluation_keys(evaluation, folder + "/packed_evaluation.key");
+  const EncryptedInputs inputs = encrypted_inputs(secret, model, many_inputs(), 6);
+  save_encrypted_inputs(inputs, folder + "/packed_inputs.ct");
+  save_encrypted_outputs(outputs_of(model, evaluation, inputs), folder + "/packed_outputs.ct");
+}
+
 void make(const std::string& folder) {
   // Of all machines that run the tests.
   set_target("AVX2");
@@ -22,21 +42,19 @@ void make(const std::string& folder) {
   const SecretKeySet secret = secret_keys();
   save_secret_keys(secret, folder + "/secret.key", true);
   save_secret_keys(secret, folder + "/sealed.key", true, passphrase_of(kPassphrase));
-  const EvaluationKeySet evaluation = evaluation_keys(secret);
+  const EvaluationKeySet evaluation = evaluation_keys(secret, 2);
   save_evaluation_keys(evaluation, folder + "/evaluation.key");
-  const EncryptedInputs inputs = encrypted_inputs(secret, compiled.client);
+  const EncryptedInputs inputs = encrypted_inputs(secret, compiled, kInputs, 3);
   save_encrypted_inputs(inputs, folder + "/inputs.ct");
-  ServerModel server(server_half(stored));
-  server.load_keys(evaluation);
-  save_encrypted_outputs(server.run(inputs), folder + "/outputs.ct");
+  save_encrypted_outputs(outputs_of(compiled, evaluation, inputs), folder + "/outputs.ct");
 
   const CompiledModel with_clear = model_with_clear_input();
   save_model(with_clear, folder + "/clear.tml");
   const EncryptedInputs mixed = inputs_with_a_clear_one(secret, with_clear);
   save_encrypted_inputs(mixed, folder + "/clear_inputs.ct");
-  ServerModel other(server_half(model_from_bytes(to_bytes(with_clear))));
-  other.load_keys(evaluation);
-  save_encrypted_outputs(other.run(mixed), folder + "/clear_outputs.ct");
+  save_encrypted_outputs(outputs_of(with_clear, evaluation, mixed), folder + "/clear_outputs.ct");
+
+  make_packed(folder);
 }
 
 }  // namespace

@@ -20,13 +20,6 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def client(model):
-    made = torusml.Client(model)
-    made.keygen()
-    return made
-
-
-@pytest.fixture(scope="module")
 def x():
     return floats(SAMPLES, 2, 5), floats(SAMPLES, 2, 6)
 

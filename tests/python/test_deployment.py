@@ -80,6 +80,20 @@ def test_several_inputs_and_outputs_travel_together(tmp_path):
         np.testing.assert_array_equal(found, expected)
 
 
+def test_an_input_of_booleans_is_named_whatever_the_others_are(tmp_path):
+    module = compile_onnx_model(two_inputs_two_outputs(), (floats(50, 2), floats(50, 2, seed=1)), n_bits=3)
+    client = torusml.Client(module.fhe_circuit)
+    a = floats(3, 2)
+    for other in (a, module.quantize_input(a, a)[0]):
+        for x, name in (((other, a > 0), "b"), ((a > 0, other), "a"), ((a > 0, a > 0), "a")):
+            with pytest.raises(errors.WrongDtype, match="floats or integers expected, got bool") as caught:
+                client.encrypt(*x)
+            assert caught.value.where == name
+    with pytest.raises(errors.WrongDtype, match="integers expected, got float32") as caught:
+        client.encrypt(module.quantize_input(a, a)[0], a)
+    assert caught.value.where == "b"
+
+
 def test_keys_are_kept_and_shared(deployed, tmp_path):
     first = FHEModelClient(deployed, key_dir=tmp_path / "keys")
     first.generate_private_and_evaluation_keys()

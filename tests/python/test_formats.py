@@ -24,6 +24,7 @@ from format_reader import (
 FOLDER = Path(__file__).parents[1] / "golden"
 INPUTS = [-3, 4, 0, 0, 4, 4, -1, 2]
 CLEAR_INPUTS = (1, -1, 0, 1)
+MANY_INPUTS = [value for i in range(67) for value in (i % 8 - 3, i // 8 % 8 - 3)]  # of the model that packs
 PASSPHRASE = b"correct horse battery staple"
 
 
@@ -71,11 +72,11 @@ KEY_SETS = [
 ]
 
 
-def expected_outputs(clear=(0, 0, 0, 0)):
+def expected_outputs(inputs=INPUTS, clear=None):
     """The golden network in plain integers. clear: the second input of the one that has it."""
     weights, bias = [[1, 2], [-1, 1], [2, -1]], [0, 1, -1]
     outputs = []
-    for *sample, z in zip(INPUTS[::2], INPUTS[1::2], clear, strict=True):
+    for *sample, z in zip(inputs[::2], inputs[1::2], clear or [0] * (len(inputs) // 2), strict=True):
         sums = [sum(w * x for w, x in zip(row, sample, strict=True)) + b for row, b in zip(weights, bias, strict=True)]
         sums = [s + u * z for s, u in zip(sums, (0, 2, 1), strict=True)]
         a, b, c = (abs(v) // 2 if i == 1 else max(v, 0) // 2 for i, v in enumerate(sums))
@@ -155,7 +156,22 @@ def test_clear_inputs_are_plain_integers():
     found = [decode(decrypt(c, key), spec["inputs"][0]) for c in input_ciphertexts(inputs, 0)]
     assert found == INPUTS
     found = [decode(decrypt(c, key), spec["outputs"][0]) for c in output_ciphertexts(outputs, 0)]
-    assert found == expected_outputs(CLEAR_INPUTS) != expected_outputs()
+    assert found == expected_outputs(clear=CLEAR_INPUTS) != expected_outputs()
+
+
+def test_packed_results_decrypt():
+    folder = FOLDER / "version_6"
+    model, inputs, outputs = (File(folder / f"packed{name}") for name in (".tml", "_inputs.ct", "_outputs.ct"))
+    assert " packed guard" in model.sections["plan"].decode()
+    (tensor,) = outputs.json("tensors")["tensors"]
+    assert (tensor["packed"], tensor["shape"], tensor["dimension"]) == (True, [67, 2], 64)
+    assert len(outputs.sections["tensor.0"]) == -(-(3 * 64 + 134) * tensor["wire_bits"] // 8)
+    spec, key = model.json("client"), big_key(File(folder / "packed_secret.key"))
+    found = [decode(decrypt(c, key), spec["inputs"][0]) for c in input_ciphertexts(inputs, 0)]
+    assert found == MANY_INPUTS
+    found = [decode(decrypt(c, key), spec["outputs"][0]) for c in output_ciphertexts(outputs, 0)]
+    assert found == expected_outputs(MANY_INPUTS)
+    assert len(set(found)) == 5
 
 
 class Stream:
@@ -263,10 +279,20 @@ class KeySet:
                 to = j * power % (2 * size)
                 image[to % size] = -bit if to < size else bit
             images.append(image)
-        images.append(product(secret, secret))
+        if self.p["circuit_bootstrap"]["level_count"]:
+            images.append(product(secret, secret))
         for image in images:
             for level in range(1, gadget["level_count"] + 1):
                 yield [value << (64 - gadget["base_log2"] * level) for value in image]
+
+    def check(self):
+        """Every section, and that all masks were used."""
+        self.check_rows(self.bootstrap, self.bootstrap_messages())
+        self.check_keyswitch()
+        assert (self.trace == b"") == (self.p["trace"]["level_count"] == 0)
+        if self.trace:
+            self.check_rows(self.trace, self.trace_messages())
+        assert self.stream.at == len(self.stream.bytes)
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -275,10 +301,11 @@ def test_evaluation_keys_encrypt_the_secret(golden, index):
     assert file.json("key_sets")["key_sets"] == KEY_SETS
     names = [f"{name}_bodies.{i}" for i in (0, 1) for name in ("bootstrap", "keyswitch", "trace")]
     assert list(file.sections) == ["key_sets", *names]
-    keys = KeySet(file, index, big_key(golden("secret.key")))
-    keys.check_rows(keys.bootstrap, keys.bootstrap_messages())
-    keys.check_keyswitch()
-    assert (keys.trace == b"") == (index == 1)
-    if index == 0:
-        keys.check_rows(keys.trace, keys.trace_messages())
-    assert keys.stream.at == len(keys.stream.bytes)
+    KeySet(file, index, big_key(golden("secret.key"))).check()
+
+
+def test_evaluation_keys_with_a_trace_alone_encrypt_the_secret():
+    file = File(FOLDER / "version_6" / "packed_evaluation.key")
+    (p,) = file.json("key_sets")["key_sets"]
+    assert (p["circuit_bootstrap"], p["trace"]) == (gadget(0, 0), gadget(8, 5))
+    KeySet(file, 0, big_key(File(FOLDER / "version_6" / "packed_secret.key"))).check()

@@ -131,13 +131,6 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def client(model):
-    made = torusml.Client(model)
-    made.keygen()
-    return made
-
-
-@pytest.fixture(scope="module")
 def x():
     return floats(SAMPLES, 3, 9)
 

@@ -21,8 +21,10 @@
 
 #include "artifact/sample_model.h"
 #include "base/declassify.h"
+#include "base/threads.h"
 #include "client/model_client.h"
 #include "tfhe/kernels.h"
+#include "tfhe/result_packing.h"
 #include "torusml/error.h"
 
 // Takes the place of the C library's in this program, OpenSSL included.
@@ -78,6 +80,19 @@ EncryptedOutputs echo(const EncryptedInputs& inputs) {
   return outputs;
 }
 
+// As a server packs them.
+EncryptedOutputs packed_echo(const EncryptedInputs& inputs, const SeededEvaluationKeys& keys) {
+  EncryptedOutputs outputs = echo(inputs);
+  with_threads(1, [&] {
+    const EvaluationKeys prepared = EvaluationKeys::prepare(keys);
+    for (EncryptedOutput& tensor : outputs.tensors) {
+      tensor.packed = pack_results(prepared, tensor.ciphertexts, tensor.wire_bits);
+      tensor.ciphertexts = LweBatch();
+    }
+  });
+  return outputs;
+}
+
 SecretKeySet make_keys(const ModelClient& client) {
   SecretKeySet keys = client.make_secret_keys();
   require_tracked(keys);
@@ -85,8 +100,8 @@ SecretKeySet make_keys(const ModelClient& client) {
   return keys;
 }
 
-void make_evaluation_keys(const ModelClient& client, const SecretKeySet& keys) {
-  const EvaluationKeySet evaluation = client.make_evaluation_keys(keys, {}, /*threads=*/1);
+EvaluationKeySet make_evaluation_keys(const ModelClient& client, const SecretKeySet& keys) {
+  EvaluationKeySet evaluation = client.make_evaluation_keys(keys, {}, /*threads=*/1);
   for (const SeededEvaluationKeys& set : evaluation.keys) {
     declassify_all(set.seed);
     declassify_all(set.bootstrap_bodies);
@@ -94,6 +109,7 @@ void make_evaluation_keys(const ModelClient& client, const SecretKeySet& keys) {
     declassify_all(set.trace_bodies);
   }
   require(evaluation.keys.size() == client.spec().key_sets.size(), "keys are missing");
+  return evaluation;
 }
 
 EncryptedInputs encrypt(const ModelClient& client, const SecretKeySet& keys,
@@ -138,12 +154,15 @@ void run_client(const TfheParameters& parameters) {
   ModelHash hash;
   const ModelClient client(echo_spec(parameters), hash);
   const SecretKeySet keys = make_keys(client);
-  make_evaluation_keys(client, keys);
+  const EvaluationKeySet evaluation = make_evaluation_keys(client, keys);
   // The quantizer's step is 0.1 and its integers are -3 .. 4: both ends, beyond them, and halves.
   const std::vector<double> values{-0.3, -9, 0.4, 9, 0.04, -0.05, 0, 0.25};
   const std::vector<double> expected{-2, -2, 1.5, 1.5, -0.5, -0.5, -0.5, 0.5};
   const EncryptedInputs inputs = encrypt(client, keys, values);
   require(decrypt(client, keys, echo(inputs)) == expected, "wrong results");
+  if (!parameters.has_trace()) return;
+  const EncryptedOutputs packed = packed_echo(inputs, evaluation.keys[0]);
+  require(decrypt(client, keys, packed) == expected, "wrong packed results");
 }
 
 void run_all() {
@@ -189,12 +208,21 @@ void branch_on_a_result() {
   branch_on(client.decrypt(keys, outputs)[0].data[1] > 0);
 }
 
+void branch_on_a_packed_result() {
+  const ModelClient client(echo_spec(with_trace()), ModelHash{});
+  const SecretKeySet keys = make_keys(client);
+  const EvaluationKeySet evaluation = make_evaluation_keys(client, keys);
+  const EncryptedInputs inputs = encrypt(client, keys, {0.1, 0.2});
+  branch_on(client.decrypt(keys, packed_echo(inputs, evaluation.keys[0]))[0].data[1] > 0);
+}
+
 const std::map<std::string, std::function<void()>> kCases{
     {"client", run_all},
     {"leak-branch-on-a-key-bit", branch_on_a_key_bit},
     {"leak-address-from-a-plaintext", address_from_a_plaintext},
     {"leak-rounding-of-a-plaintext", rounding_of_a_plaintext},
-    {"leak-branch-on-a-result", branch_on_a_result}};
+    {"leak-branch-on-a-result", branch_on_a_result},
+    {"leak-branch-on-a-packed-result", branch_on_a_packed_result}};
 
 int run(const std::string& name) {
   const auto found = kCases.find(name);

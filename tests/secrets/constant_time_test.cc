@@ -47,8 +47,8 @@ TEST_P(Leak, IsFound) { EXPECT_EQ(run_case(GetParam(), ""), kFound); }
 INSTANTIATE_TEST_SUITE_P(ConstantTime, Leak,
                          testing::Values("leak-branch-on-a-key-bit",
                                          "leak-address-from-a-plaintext",
-                                         "leak-rounding-of-a-plaintext",
-                                         "leak-branch-on-a-result"));
+                                         "leak-rounding-of-a-plaintext", "leak-branch-on-a-result",
+                                         "leak-branch-on-a-packed-result"));
 
 }  // namespace
 }  // namespace torusml

@@ -2,6 +2,7 @@
 //
 //   const TestCertificate certificate = make_certificate("IP:127.0.0.1");
 //   certificate.write("authority.pem");
+//   certificate.write_key("key.pem");    // for a server that reads files
 #pragma once
 
 #include <openssl/evp.h>
@@ -21,6 +22,11 @@ struct TestCertificate {
   void write(const std::string& path) const {
     std::FILE* const file = std::fopen(path.c_str(), "w");
     PEM_write_X509(file, certificate.get());
+    std::fclose(file);
+  }
+  void write_key(const std::string& path) const {
+    std::FILE* const file = std::fopen(path.c_str(), "w");
+    PEM_write_PrivateKey(file, key.get(), nullptr, nullptr, 0, nullptr, nullptr);
     std::fclose(file);
   }
 };
