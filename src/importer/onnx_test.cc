@@ -369,6 +369,19 @@ TEST(OnnxGraph, RefusesNodesThatTakeTooMuch) {
                                                    .output("y"));
   EXPECT_TRUE(has(product, "MatMul")) << product;
   EXPECT_TRUE(has(product, "multiplications")) << product;
+  // The same, as each of 2^11 matrices of one row times each of as many of one column.
+  const std::string batches = import_failure(
+      ErrorCode::not_supported, GraphBuilder()
+                                    .input("x", {1, 1})
+                                    .node("ConstantOfShape", {"s"}, {"a"})
+                                    .node("ConstantOfShape", {"t"}, {"b"})
+                                    .node("MatMul", {"a", "b"}, {"c"})
+                                    .node("ReduceMax", {"c"}, {"m"})
+                                    .node("Add", {"x", "m"}, {"y"})
+                                    .constant(BuiltTensor::integers("s", {1 << 11, 1, 1, 1 << 11}))
+                                    .constant(BuiltTensor::integers("t", {1, 1 << 11, 1 << 11, 1}))
+                                    .output("y"));
+  EXPECT_TRUE(has(batches, "8.59e+09 multiplications")) << batches;
   // Two constants of 2^23 elements each and their sum.
   const std::string kept =
       import_failure(ErrorCode::not_supported, GraphBuilder()
