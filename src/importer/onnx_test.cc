@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "base/testing/errors.h"
+#include "base/testing/temporary_folder.h"
 #include "importer/model_builder.h"
 #include "importer/operators.h"
 #include "torusml/error.h"
@@ -564,15 +565,10 @@ TEST(BatchAxis, OutputsMustDependOnTheInput) {
 class ExternalData : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) /
-              fmt::format("torusml_external_{}",
-                          testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(folder_);
     fs::create_directories(folder_ / "model" / "weights");
     write(folder_ / "model" / "weights" / "w.bin", floats({0, 1, 2, 3, 4}));
     write(folder_ / "secret.bin", floats({7, 7, 7}));
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   static std::string floats(const std::vector<float>& values) {
     return BuiltTensor::floats("", {}, values).raw;
@@ -598,7 +594,8 @@ class ExternalData : public testing::Test {
     return error_text(code, [&] { import_with(std::move(entries)); });
   }
 
-  fs::path folder_;
+  const TemporaryFolder temporary_;
+  const fs::path folder_{temporary_.path()};
 };
 
 TEST_F(ExternalData, IsReadFromTheModelsFolder) {
