@@ -2,8 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-
+#include "base/testing/temporary_folder.h"
 #include "parameters/shipped_cost_table.h"
 #include "torusml/error.h"
 
@@ -31,10 +30,9 @@ TEST(CostTableFile, ReadsBack) {
   const CostTable again = parse_cost_table(text, "test");
   EXPECT_EQ(cost_table_text(again), text);
   EXPECT_EQ(again.at(2048).transform_ns, kShippedCostTable.at(2048).transform_ns);
-  const std::string path = testing::TempDir() + "torusml_cost_table_test.json";
-  save_cost_table(kShippedCostTable, path);
-  EXPECT_EQ(cost_table_text(load_cost_table(path)), text);
-  std::filesystem::remove(path);
+  const TemporaryFolder folder;
+  save_cost_table(kShippedCostTable, folder / "costs.json");
+  EXPECT_EQ(cost_table_text(load_cost_table(folder / "costs.json")), text);
 }
 
 TEST(CostTableFile, DamageIsNamed) {

@@ -240,10 +240,13 @@ class Searcher {
       is_possible_at_all = is_possible_at_all || is_possible(candidate);
     }
     if (!is_possible_at_all) {
-      throw Error(
-          ErrorCode::no_parameters,
-          fmt::format("no key sets serve this network with {} to {} bits", kFewestBits, kMostBits),
-          "n_bits \"auto\"", "precision \"tolerant\" or \"auto\", or pruning");
+      const bool packs = search_.plan.pack_outputs == PackOutputs::on;
+      throw Error(ErrorCode::no_parameters,
+                  fmt::format("no key sets{} serve this network with {} to {} bits",
+                              packs ? " that pack results" : "", kFewestBits, kMostBits),
+                  "n_bits \"auto\"",
+                  fmt::format("{}precision \"tolerant\" or \"auto\", or pruning",
+                              packs ? "pack_outputs \"auto\", " : ""));
     }
     throw Error(
         ErrorCode::target_not_met,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <random>
 
+#include "base/testing/errors.h"
 #include "compiler/quantized_module.h"
 #include "quantization/test_graph.h"
 #include "torusml/error.h"
@@ -122,6 +123,27 @@ TEST(BitsSearch, FollowsThePrecisionThatIsAskedFor) {
   finest.bits = QuantizationBits::uniform(7);
   finest.layers.clear();
   EXPECT_LE(time(found.request), time(finest));
+}
+
+// With few bits a network of 6 - 4 - 2 neurons has a key set that cannot pack results.
+TEST(BitsSearch, PassesOverBitsWhoseResultsCannotBePacked) {
+  std::mt19937_64 random(4);
+  TestGraph small;
+  small.input("x", {1, 6});
+  small.constant("w1", random_tensor(random, {6, 4})).constant("w2", random_tensor(random, {4, 2}));
+  small.node("MatMul", {"x", "w1"}, "s").node("Relu", {"s"}, "r");
+  const FloatGraph graph = small.node("MatMul", {"r", "w2"}, "y").output("y").build();
+  BitsSearch search = exact_search(0.6);
+  search.request.method = QuantizationMethod::compatible;
+  search.plan.pack_outputs = PackOutputs::on;
+  const auto is_packed = [&](const QuantizationRequest& request) {
+    const QuantizedModule module = QuantizedModule::build(graph, {samples(600)}, request);
+    return make_plan(module.circuit(), search.plan).outputs.begin()->second.packed;
+  };
+  QuantizationRequest coarsest = search.request;
+  coarsest.bits = QuantizationBits::uniform(2);
+  ASSERT_EQ(code_of([&] { is_packed(coarsest); }), ErrorCode::not_supported);
+  EXPECT_TRUE(is_packed(search_bits(graph, {samples(600)}, search).request));
 }
 
 TEST(BitsSearch, ChoosesForMethodBestToo) {

@@ -143,11 +143,6 @@ class Searcher {
     return options;
   }
 
-  // Of results that are to be packed: other tolerances may have other key sets, which can.
-  bool cannot_pack(const Error& error) const {
-    return options_.pack_outputs == PackOutputs::on && error.code() == ErrorCode::not_supported;
-  }
-
   // None where no key set serves.
   const std::optional<Plan>& plan_at(const Rungs& rungs) {
     const auto [entry, is_new] = plans_.try_emplace(rungs);
@@ -155,7 +150,7 @@ class Searcher {
     try {
       entry->second = make_plan(circuit_, options_at(rungs));
     } catch (const Error& error) {
-      if (!is_too_demanding(error) && !cannot_pack(error)) throw;
+      if (!is_too_demanding(error) && !cannot_pack(error, options_)) throw;
       failure_ = error;
     }
     return entry->second;
@@ -303,7 +298,7 @@ class Searcher {
     if (!best && losses_.empty() && failure_) throw *failure_;
     double least = best.value_or(std::numeric_limits<double>::infinity());
     for (const auto& [plan, loss] : losses_) least = std::min(least, loss);
-    if (failure_ && cannot_pack(*failure_)) throw Error(*failure_);
+    if (failure_ && cannot_pack(*failure_, options_)) throw Error(*failure_);
     const std::string limit = failure_
                                   ? "precision \"exact\" has no parameters: " + failure_->message()
                                   : "the layers whose precision is fixed allow no better";

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "base/testing/errors.h"
+#include "base/testing/temporary_folder.h"
 #include "importer/model_builder.h"
 #include "importer/operators.h"
 #include "torusml/error.h"
@@ -369,6 +370,19 @@ TEST(OnnxGraph, RefusesNodesThatTakeTooMuch) {
                                                    .output("y"));
   EXPECT_TRUE(has(product, "MatMul")) << product;
   EXPECT_TRUE(has(product, "multiplications")) << product;
+  // The same, as each of 2^11 matrices of one row times each of as many of one column.
+  const std::string batches = import_failure(
+      ErrorCode::not_supported, GraphBuilder()
+                                    .input("x", {1, 1})
+                                    .node("ConstantOfShape", {"s"}, {"a"})
+                                    .node("ConstantOfShape", {"t"}, {"b"})
+                                    .node("MatMul", {"a", "b"}, {"c"})
+                                    .node("ReduceMax", {"c"}, {"m"})
+                                    .node("Add", {"x", "m"}, {"y"})
+                                    .constant(BuiltTensor::integers("s", {1 << 11, 1, 1, 1 << 11}))
+                                    .constant(BuiltTensor::integers("t", {1, 1 << 11, 1 << 11, 1}))
+                                    .output("y"));
+  EXPECT_TRUE(has(batches, "8.59e+09 multiplications")) << batches;
   // Two constants of 2^23 elements each and their sum.
   const std::string kept =
       import_failure(ErrorCode::not_supported, GraphBuilder()
@@ -551,15 +565,10 @@ TEST(BatchAxis, OutputsMustDependOnTheInput) {
 class ExternalData : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) /
-              fmt::format("torusml_external_{}",
-                          testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(folder_);
     fs::create_directories(folder_ / "model" / "weights");
     write(folder_ / "model" / "weights" / "w.bin", floats({0, 1, 2, 3, 4}));
     write(folder_ / "secret.bin", floats({7, 7, 7}));
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   static std::string floats(const std::vector<float>& values) {
     return BuiltTensor::floats("", {}, values).raw;
@@ -585,7 +594,8 @@ class ExternalData : public testing::Test {
     return error_text(code, [&] { import_with(std::move(entries)); });
   }
 
-  fs::path folder_;
+  const TemporaryFolder temporary_;
+  const fs::path folder_{temporary_.path()};
 };
 
 TEST_F(ExternalData, IsReadFromTheModelsFolder) {

@@ -28,6 +28,15 @@ void check_activations(const Shape& shape, const std::string& where) {
               where, "a smaller input");
 }
 
+// Matrices of the second operand of MatMul for each one of the first: where it alone has a batch.
+std::int64_t batches_beside(const Shape& a, const Shape& b) {
+  std::int64_t batches = 1;
+  for (std::size_t from_end = 3; from_end <= b.size(); ++from_end) {
+    if (from_end > a.size() || a[a.size() - from_end] == 1) batches *= b[b.size() - from_end];
+  }
+  return batches;
+}
+
 // Gemm and MatMul take batches of any size when a graph is evaluated, so they are checked here, for
 // the few samples of these runs.
 void check_matrix_product(const FloatNode& node, const Operands& operands) {
@@ -39,10 +48,8 @@ void check_matrix_product(const FloatNode& node, const Operands& operands) {
   if (a.empty() || b.empty()) return;  // refused by the operator
   const bool is_turned = is_gemm && integer_attribute(node, "transB", 0) != 0;
   const std::int64_t columns = b.size() == 1 ? 1 : is_turned ? b.front() : b.back();
-  check_products({number_of_elements(a), columns}, describe(node));
-  // Where b alone has a batch.
-  const std::int64_t rows = a.size() == 1 ? 1 : a[a.size() - 2];
-  if (!is_gemm) check_products({number_of_elements(b), rows}, describe(node));
+  check_products({number_of_elements(a), columns, is_gemm ? 1 : batches_beside(a, b)},
+                 describe(node));
 }
 
 }  // namespace

@@ -77,6 +77,5 @@ TEST(Encoding, DecodeClampsToTheInterval) {
   EXPECT_EQ(decode(encode(-9, 0x1p-5, 0), 0x1p-5, 0, {-3, 3}), -3);
 }
 
-// A tolerance for each of two layers, in their own lookups and in the text.
 }  // namespace
 }  // namespace torusml

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 
 #include "base/testing/errors.h"
 #include "circuit/passes.h"
@@ -13,13 +12,13 @@
 #include "parameters/noise.h"
 #include "parameters/split.h"
 #include "parameters/wide_lookups.h"
-#include "parameters/wire_noise.h"
 #include "plan/testing/circuits.h"
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
 
+// A tolerance for each of two layers, in their own lookups and in the text.
 TEST(Plan, LayersHavePrecisionsOfTheirOwn) {
   PlanOptions options{.precision = Precision::tolerant};
   options.layers["first"] = {};

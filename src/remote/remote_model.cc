@@ -246,7 +246,7 @@ void RemoteModel::upload(const CallContext& call) const {
       if (!wait) throw;
       server_.sleep(*wait, call);
     } catch (const Error& error) {
-      if (error.code() != ErrorCode::server_busy) throw;
+      if (error.code() != ErrorCode::server_busy && error.code() != ErrorCode::rate_limited) throw;
       const std::optional<double> wait = backoff.next();
       if (!wait) throw;
       server_.sleep(*wait, call);

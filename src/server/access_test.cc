@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "server/routes.h"
+#include "server/testing/comes_true.h"
 #include "server/testing/running_server.h"
 
 namespace torusml {
@@ -33,11 +34,10 @@ class AccessTest : public testing::Test {
         server_.infer(inputs_, 2, bearer(owner_) + "Prefer: respond-async\r\n");
     EXPECT_EQ(accepted.status, 202) << accepted.body;
     job_ = accepted.headers.at("location").substr(std::string("/v2/jobs/").size());
-    for (int i = 0; i < 500; ++i) {
-      const json job = json::parse(server_.request("GET", "/v2/jobs/" + job_, bearer(owner_)).body);
-      if (job["state"] == "done") break;
-      usleep(10000);
-    }
+    EXPECT_TRUE(comes_true([&] {
+      const HttpReply reply = server_.request("GET", "/v2/jobs/" + job_, bearer(owner_));
+      return json::parse(reply.body)["state"] == "done";
+    }));
   }
 
   static std::string bearer(const std::string& token) {

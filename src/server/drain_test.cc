@@ -76,7 +76,7 @@ void submit_long_job(RunningServer& server) {
 }
 
 TEST(Drain, RequestsEndAndNewOnesAreRefused) {
-  RunningServer server([](ServerSettings& s) { s.batch_window = milliseconds(1500); });
+  RunningServer server([](ServerSettings& s) { s.batch_window = milliseconds(3000); });
   server.upload();
   PlainHttp running(server.port());
   const SmallClient& client = shared_client();

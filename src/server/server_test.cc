@@ -62,9 +62,10 @@ TEST(Server, AClientsWay) {
   EXPECT_EQ(server.request("DELETE", "/v2/keys/" + client.key_id).status, 204);
   EXPECT_EQ(server.request("DELETE", "/v2/keys/" + client.key_id).status, 404);
   EXPECT_EQ(server.infer(to_bytes(client.encrypt(1)), 1).status, 404);
-  const std::string log = server.log();
-  EXPECT_NE(log.find("\"request_id\":\"my-request\",\"tenant\":\"local\""), std::string::npos)
-      << log;
+  EXPECT_TRUE(comes_true([&] {
+    return server.log().find("\"request_id\":\"my-request\",\"tenant\":\"local\"") !=
+           std::string::npos;
+  })) << server.log();
 }
 
 TEST(Server, OneConnectionServesManyRequests) {
@@ -115,7 +116,8 @@ TEST(Server, UploadsInParts) {
   }
   EXPECT_GE(offset, half);
   EXPECT_LE(offset, half + 1000);
-  EXPECT_EQ(part(offset, total).status, 201);
+  // As soon as the server has let go of the upload that broke.
+  EXPECT_TRUE(comes_true([&] { return part(offset, total).status == 201; }));
   EXPECT_EQ(server.infer(to_bytes(client.encrypt(1)), 1).status, 200);
 }
 
@@ -141,12 +143,11 @@ TEST(Server, AWholeUploadLeavesAnOpenOneAlone) {
   PlainHttp open(server.port());
   open.send(fmt::format("PUT {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{}\r\n", path,
                         total - half, range(half, total)));
-  HttpReply other;
-  for (int i = 0; i < 1000 && other.body.find("another upload") == std::string::npos; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    other = server.request("PUT", path, range(0, 1), "x");
-    ASSERT_EQ(other.status, 409) << other.body;
-  }
+  EXPECT_TRUE(comes_true([&] {
+    const HttpReply other = server.request("PUT", path, range(0, 1), "x");
+    EXPECT_EQ(other.status, 409) << other.body;
+    return other.body.find("another upload") != std::string::npos;
+  }));
   const HttpReply whole = server.upload();
   EXPECT_EQ(whole.status, 409) << whole.body;
   EXPECT_EQ(whole.headers.at("upload-offset"), std::to_string(half));
@@ -179,12 +180,8 @@ TEST(Server, JobsEndAndAreForgotten) {
   ASSERT_EQ(accepted.status, 202) << accepted.body;
   const std::string path = accepted.headers.at("location");
   EXPECT_EQ(server.infer(inputs, 3, async).headers.at("location"), path);
-  json job;
-  for (int i = 0; i < 1000 && job["state"] != "done"; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    job = json::parse(server.request("GET", path).body);
-  }
-  EXPECT_EQ(job["state"], "done") << job.dump();
+  EXPECT_TRUE(
+      comes_true([&] { return json::parse(server.request("GET", path).body)["state"] == "done"; }));
   const HttpReply result = server.request("GET", path + "/result");
   ASSERT_EQ(result.status, 200) << result.body;
   EXPECT_EQ(client.decrypt(RunningServer::outputs_of(result)), SmallClient::expected(3));

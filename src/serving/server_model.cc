@@ -181,9 +181,9 @@ std::vector<EncryptedOutputs> run_parts(const ServerHalf& model, const ServerKey
   std::vector<LweBatch> results =
       kept ? run_encrypted(spec.circuit, spec.plan, all, inputs, kept->hooks(), progress, limits)
            : run_encrypted(spec.circuit, spec.plan, all, inputs, progress, limits);
-  if (kept) kept->finish();
   std::vector<EncryptedOutputs> outputs;
   with_threads(limits.threads, [&] { outputs = cut_into_parts(spec, parts, packing, results); });
+  if (kept) kept->finish();
   return outputs;
 }
 

@@ -2,7 +2,7 @@
 // way to the client.
 //
 //   PackedResults packed = pack_results(keys, results, 16);
-//   std::vector<Torus> phases = decrypt(secret, packed);  // tfhe/secret_keys.h
+//   SecretBuffer<Torus> phases = decrypt(secret, packed);  // tfhe/secret_keys.h
 //
 // Phases stay what they were, but for noise: result_packing_variance and, of the rounding to
 // wire_bits, wire_rounding_variance (parameters/wire_noise.h). docs/noise.md derives it.

@@ -26,10 +26,10 @@ inline constexpr int kLeastWireBits = 8;
 // nothing.
 void round_to_wire(std::span<Torus> row, int bits);
 
-// The same for a GLWE ciphertext of degree N = mask.size() of which coefficients 0, stride, 2
-// stride,
-// ... are kept; each body takes half the sum of the masks' errors with the signs that they have in
-// its phase.
+// The same for a GLWE ciphertext of degree N = mask.size() of which coefficients 0, stride,
+// 2 stride, ... are kept; each body takes half the sum of the masks' errors with the signs that
+// they have in its phase.
+// bits: as above.
 void round_packed_to_wire(std::span<Torus> mask, std::span<Torus> bodies, std::size_t stride,
                           int bits);
 

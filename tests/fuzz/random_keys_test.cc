@@ -9,7 +9,7 @@
 #include "artifact/container.h"
 #include "client/model_client.h"
 #include "serving/server_model.h"
-#include "tfhe/kernels.h"
+#include "tfhe/testing/on_target.h"
 
 namespace torusml::fuzz {
 namespace {
@@ -65,13 +65,6 @@ SecretKeySet random_secret(const ModelClient& client, const Provenance& provenan
   return secret;
 }
 
-// Back to the machine's instruction set.
-class Target {
- public:
-  explicit Target(const std::string& name) { set_target(name); }
-  ~Target() { set_target(""); }
-};
-
 // Both key sets of the golden model: one and two bits a step, circuit bootstrapping, wide lookups.
 TEST(RandomKeys, ComputeGarbage) {
   const ModelClient client(load_client_half(kFolder + "client.tmc"));
@@ -80,11 +73,11 @@ TEST(RandomKeys, ComputeGarbage) {
       random_secret(client, load_evaluation_keys(kFolder + "evaluation.key").provenance, random);
   const Interval interval = client.spec().outputs[0].interval;
   int runs = 0;
-  for (const TargetName& target : compiled_targets()) {
-    if (!target.runnable) continue;
-    const Target forced(target.name);
+  for (const std::string& target : target_names()) {
+    OnTarget forced;
+    if (!forced.use(target)) continue;
     for (const Filling& filling : fillings()) {
-      SCOPED_TRACE(target.name + std::string(" ") + filling.name);
+      SCOPED_TRACE(target + " " + filling.name);
       ServerModel server(load_server_half(kFolder + "server.tms"));
       server.load_keys(filled_keys(filling, random));
       const EncryptedOutputs outputs = server.run(filled_inputs(filling, random));

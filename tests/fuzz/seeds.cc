@@ -1,6 +1,5 @@
 #include "seeds.h"
 
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 
@@ -8,14 +7,13 @@
 #include "artifact/cost_table_file.h"
 #include "artifact/prepared_keys_file.h"
 #include "artifact/sample_model.h"
+#include "base/testing/temporary_folder.h"
 #include "cli/npy.h"
 #include "http_harness.h"
 #include "parameters/shipped_cost_table.h"
 
 namespace torusml::fuzz {
 namespace {
-
-namespace fs = std::filesystem;
 
 TfheParameters small_parameters() {
   TfheParameters p = sample_parameters();
@@ -42,11 +40,9 @@ std::string file_bytes(const std::string& path) {
 // What `write` makes of a path.
 template <class Write>
 std::string written(const Write& write) {
-  const std::string path = (fs::temp_directory_path() / "torusml_seed").string();
-  write(path);
-  std::string bytes = file_bytes(path);
-  fs::remove(path);
-  return bytes;
+  const TemporaryFolder folder;
+  write(folder / "seed");
+  return file_bytes(folder / "seed");
 }
 
 EncryptedOutputs seed_outputs(int wire_bits) {

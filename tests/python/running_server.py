@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import os
 import re
@@ -36,6 +37,7 @@ class RunningServer:
         self.process = subprocess.Popen(
             [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        atexit.register(self.process.kill)  # of a test that failed before it stopped it
         threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True).start()
         line = self.process.stdout.readline()
         found = re.search(r"listening on (\S+?),?\s", line + "\n")

@@ -152,6 +152,7 @@ class TwoInputs(nn.Module):
 
 def test_several_inputs():
     a, b = DATA, RNG.uniform(-1, 1, (300, 2)).astype(np.float32)
+    torch.manual_seed(0)
     net = TwoInputs()
     module = build_quantized_module(net, (torch.from_numpy(a), torch.from_numpy(b)), n_bits=6)
     with torch.no_grad():

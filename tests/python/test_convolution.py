@@ -65,8 +65,10 @@ class QuantizedLine(nn.Module):
         return self.fc(self.relu(self.conv(self.quant(x.squeeze(1)))).flatten(1))
 
 
-def trained(net):
+def trained(make, *arguments):
+    """The same network whatever ran before."""
     torch.manual_seed(2)
+    net = make(*arguments)
     for _ in range(20):
         net.train()(torch.from_numpy(IMAGES))
     return net.eval()
@@ -102,7 +104,7 @@ def test_encrypted_after_training():
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_brevitas(per_channel):
-    net = trained(QuantizedCnn(per_channel))
+    net = trained(QuantizedCnn, per_channel)
     module = compile_brevitas_qat_model(net, IMAGES)
     step = np.max(module.output_quantizers[0].scale)
     np.testing.assert_allclose(module.forward(IMAGES), result_of(net, IMAGES), atol=step * 1e-3)
@@ -111,14 +113,14 @@ def test_brevitas(per_channel):
 
 
 def test_brevitas_of_one_axis():
-    net = trained(QuantizedLine())
+    net = trained(QuantizedLine)
     module = compile_brevitas_qat_model(net, IMAGES)
     step = np.max(module.output_quantizers[0].scale)
     np.testing.assert_allclose(module.forward(IMAGES), result_of(net, IMAGES), atol=step * 1e-3)
 
 
 def test_encrypted_brevitas():
-    check_encrypted(compile_brevitas_qat_model(trained(QuantizedCnn(True)), IMAGES))
+    check_encrypted(compile_brevitas_qat_model(trained(QuantizedCnn, True), IMAGES))
 
 
 class QuantizedPlanes(nn.Module):
@@ -133,7 +135,7 @@ class QuantizedPlanes(nn.Module):
 
 def test_a_convolution_at_the_end(tmp_path):
     """Scales and zero points differ along the first axis of the result, so that there is one for each element."""
-    net = trained(QuantizedPlanes())
+    net = trained(QuantizedPlanes)
     module = compile_brevitas_qat_model(net, IMAGES)
     quantizer = module.output_quantizers[0]
     assert quantizer.scale.shape == quantizer.zero_point.shape == (2, 4, 4)
@@ -172,7 +174,7 @@ class QuantizedRows(nn.Module):
 @pytest.mark.parametrize("shape", [(), (2,), (6, 2)])
 def test_zero_points_of_other_shapes_than_scales(shape, tmp_path):
     """One for all, one by channel, one by element, beside scales by channel."""
-    net = trained(QuantizedRows(*shape))
+    net = trained(QuantizedRows, *shape)
     module = compile_brevitas_qat_model(net, IMAGES)
     quantizer = module.output_quantizers[0]
     assert quantizer.scale.shape == (2,)
@@ -195,7 +197,7 @@ class QuantizedMaxima(nn.Module):
 
 def test_brevitas_maxima():
     """A maximum of integers is exact; 2 x 4 x 4 lookups behind the convolution, then 2 x 4 x 2 and 2 x 2 x 2."""
-    net = trained(QuantizedMaxima())
+    net = trained(QuantizedMaxima)
     module = compile_brevitas_qat_model(net, IMAGES)
     step = np.max(module.output_quantizers[0].scale)
     np.testing.assert_allclose(module.forward(IMAGES), result_of(net, IMAGES), atol=step * 1e-3)
@@ -208,7 +210,7 @@ def test_maxima_after_training():
     net = nn.Sequential(
         nn.Conv2d(1, 3, 3, padding=1), nn.MaxPool2d(3, 2, 1), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(27, 3)
     )
-    net = trained(net)
+    net = trained(lambda: net)
     module = compile_torch_model(net, IMAGES, n_bits=6, precision="tolerant")
     expected = result_of(net, IMAGES)
     assert np.abs(module.forward(IMAGES) - expected).max() < 0.15 * np.abs(expected).max()
@@ -227,7 +229,7 @@ def test_replicate_padding():
         nn.BatchNorm1d(8),
         nn.Linear(8, 3),
     )
-    net = trained(net)
+    net = trained(lambda: net)
     module = compile_torch_model(net, IMAGES, n_bits=6, precision="tolerant")
     expected = result_of(net, IMAGES)
     assert np.abs(module.forward(IMAGES) - expected).max() < 0.1 * np.abs(expected).max()
@@ -245,9 +247,9 @@ def test_fashion_mnist_size_in_seconds():
         nn.Linear(200, 10),
     )
     images = RNG.uniform(0, 1, (500, 1, 28, 28)).astype(np.float32)
-    start = time.perf_counter()
+    start = time.process_time()
     module = compile_torch_model(net, images, n_bits=4, precision="tolerant")
-    assert time.perf_counter() - start < 60  # 3 s where nothing else runs
+    assert time.process_time() - start < 60  # of the processor; it takes 3 s where nothing else runs
     assert module.fhe_circuit.statistics["table_lookup_count"] == 4 * 144 + 8 * 25
 
 

@@ -467,6 +467,16 @@ def test_requests_of_a_process_that_is_killed_are_computed_by_another(http, key,
     assert not set(runners()) & set(before)
 
 
+def test_an_upload_that_begins_anew_is_the_last_to_make_room():
+    from torusml_ray.deployment import _KeyShelf
+
+    shelf = _KeyShelf(most_bytes=100, most_uploads=2)
+    for name in ("first", "second", "first", "third"):
+        assert shelf.add_part(name, bytes(10), 0, 50) is None
+        assert shelf.state(name) == (10, 50)
+    assert shelf.state("first") == (10, 50) and shelf.state("second") is None
+
+
 def test_keys_make_room_for_others(http, key, client):
     size = len(client.evaluation_keys.serialize())
     assert 2 * size < KEY_BYTES < 3 * size, size

@@ -322,6 +322,18 @@ def test_an_input_goes_in_the_clear_only_where_the_client_names_it(models, serve
     assert_equal((np.load(tmp_path / "y.npy"), np.load(tmp_path / "z.npy")), clear(models, "open", x))
 
 
+def test_a_client_that_is_too_fast_comes_again(models, keys, tmp_path):
+    """Also while it uploads its keys."""
+    server = RunningServer(models / "served", tmp_path / "registry", "--tenant-rate", "2", "--tenant-burst", "2")
+    client = torusml.Client(server.url, model="first", **keys["alice"])
+    x = inputs_of("first", 1)
+    while server.request("GET", "/v2/models")[0] == 200:
+        pass
+    time.sleep(0.5)  # one more is let in, which asks what the server has of the keys
+    assert_equal(client.infer(*x), clear(models, "first", x))
+    assert server.stop() == 0
+
+
 def test_ctrl_c_stops_a_prediction_and_its_job(models, server, keys):
     script = f"""
 import signal, numpy as np, torusml

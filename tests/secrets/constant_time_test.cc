@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <string>
 
+#include "base/testing/temporary_folder.h"
 #include "tfhe/kernels.h"
 
 namespace torusml {
@@ -15,7 +16,8 @@ constexpr int kFound = 99, kNotThere = 3;
 
 // The exit code; what valgrind says goes to the test's output if it is not `expected`.
 int run_case(const std::string& name, const std::string& target) {
-  const std::string log = testing::TempDir() + "/constant_time." + name + "." + target;
+  const TemporaryFolder folder;
+  const std::string log = folder / "valgrind.log";
   const std::string command =
       "TORUSML_TARGET=" + target +
       " " TORUSML_VALGRIND " --quiet --error-exitcode=" + std::to_string(kFound) +
@@ -23,7 +25,6 @@ int run_case(const std::string& name, const std::string& target) {
   const int status = std::system(command.c_str());
   const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   if (code == kFound && name == "client") std::system(("cat " + log + " >&2").c_str());
-  std::remove(log.c_str());
   return code;
 }
 

@@ -172,7 +172,9 @@ class _KeyShelf:
 
     def add_part(self, key: str, content: bytes, first: int, total: int) -> bytes | None:
         """All bytes when this part was the last one."""
-        kept, expected = self._uploads.pop(key, (bytearray(), total)) if first else (bytearray(), total)
+        kept, expected = self._uploads.pop(key, (bytearray(), total))
+        if first == 0:  # it begins anew
+            kept, expected = bytearray(), total
         if first != len(kept) or total != expected or first + len(content) > total:
             if kept:
                 self._uploads[key] = kept, expected
@@ -238,7 +240,7 @@ def _inference_of(head: bytes, size: int) -> tuple[str, str, int]:
         described = (tensor["name"], tensor["datatype"], tensor["shape"], tensor["parameters"]["binary_data_size"])
         identity, key = request.get("id", ""), request["parameters"]["key"]
         samples = request["parameters"]["samples"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _invalid(400, f"no such request: {type(error).__name__} {error}"[:200], "the request's JSON") from None
     if described[:2] != ("encrypted_inputs", "UINT8"):
         raise _invalid(400, "the tensor is not 'encrypted_inputs' of datatype UINT8", "the request's JSON")

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include <filesystem>
+#include <stdexcept>
 #include <string>
 
 namespace torusml {
@@ -13,11 +14,14 @@ namespace torusml {
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    const std::filesystem::path memory = "/dev/shm";
-    const bool is_there = std::filesystem::is_directory(memory);
-    std::string name =
-        ((is_there ? memory : std::filesystem::temp_directory_path()) / "torusml_XXXXXX").string();
-    path_ = mkdtemp(name.data());
+    for (const std::filesystem::path& parent :
+         {std::filesystem::path("/dev/shm"), std::filesystem::temp_directory_path()}) {
+      std::string name = (parent / "torusml_XXXXXX").string();
+      if (mkdtemp(name.data()) == nullptr) continue;
+      path_ = name;
+      return;
+    }
+    throw std::runtime_error("no folder for a test's files");
   }
   ~TemporaryFolder() {
     std::error_code ignored;
