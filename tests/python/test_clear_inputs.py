@@ -156,22 +156,79 @@ def test_wrong_statuses_are_refused(status, error, pattern):
         compiled("sum", status)
 
 
-def test_a_clear_index_picks_no_row():
-    table = numpy_helper.from_array(floats(5, 2), "table")
-    nodes = [
-        helper.make_node("Gather", ["table", "i"], ["row"], name="pick"),
-        helper.make_node("Add", ["row", "a"], ["y"], name="add"),
-    ]
-    inputs = [
-        helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 2]),
-        helper.make_tensor_value_info("i", TensorProto.INT64, [1]),
-    ]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])]
-    net = helper.make_model(
-        helper.make_graph(nodes, "net", inputs, outputs, [table]), opset_imports=[helper.make_opsetid("", 17)]
-    )
-    net.ir_version = 8
-    index = np.zeros(200)
-    with pytest.raises(errors.Error) as raised:
-        compile_onnx_model(net, (A, index), inputs_encryption_status=("encrypted", "clear"))
-    assert isinstance(raised.value, (errors.NotSupported, errors.UnsupportedOperator)), raised.value
+def lookups_of(module):
+    return module.fhe_circuit.statistics["table_lookup_count"]
+
+
+def test_tables_of_clear_values_cost_nothing():
+    encrypted, clear = compiled("a table of each"), compiled("a table of each", status_of("b"))
+    assert lookups_of(encrypted) == 4
+    assert lookups_of(clear) == 2
+    assert clear.fhe_circuit.statistics["programmable_bootstrap_count"] == 2
+    assert 1.5 * clear.fhe_circuit.statistics["complexity"] < encrypted.fhe_circuit.statistics["complexity"]
+    assert len(encrypted.fhe_circuit.statistics["lookups"]) == 2
+    assert len(clear.fhe_circuit.statistics["lookups"]) == 1
+
+
+class Branches(nn.Module):
+    """A deep branch for b, whose result meets that of a."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Linear(2, 3)
+        self.right = nn.Sequential(nn.Linear(2, 8), nn.Sigmoid(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+        self.last = nn.Linear(3, 2)
+
+    def forward(self, a, b):
+        right = torch.tanh(self.right(b))
+        return self.last(torch.relu(self.left(a) + right)), right
+
+
+def branches(status=None, **options):
+    torch.manual_seed(0)
+    options = {"n_bits": 4, "precision": "exact", "p_error": 2**-20, **options}
+    inputset = (torch.from_numpy(A), torch.from_numpy(B))
+    return compile_torch_model(Branches(), inputset, inputs_encryption_status=status, **options)
+
+
+def test_a_branch_of_clear_values_runs_on_integers(tmp_path):
+    encrypted, module = branches(), branches(("encrypted", "clear"))
+    assert lookups_of(encrypted) >= 8 + 8 + 3 + 3
+    assert lookups_of(module) == 3
+    few = (A[:6], B[:6])
+    expected = module.forward(*few)
+    assert_same(encrypted.forward(*few), expected)
+    assert_same(module.forward(*few, fhe="simulate"), expected)
+    assert_same(module.forward(*few, fhe="execute"), expected)
+    module.fhe_circuit.save(tmp_path / "m.tml")
+    loaded = torusml.load(tmp_path / "m.tml")
+    assert loaded.statistics == module.fhe_circuit.statistics
+    client, server = torusml.Client(loaded), torusml.Server(loaded)
+    client.keygen()
+    server.load_keys(client.evaluation_keys)
+    assert_same(client.decrypt(server.run(client.encrypt(*few))), expected)
+    page = tmp_path / "m.html"
+    module.report_html(page)
+    assert "integers, in the clear" in page.read_text()
+
+
+def test_clear_results_have_no_noise_whatever_is_tolerated():
+    module = branches(("encrypted", "clear"), precision="tolerant", tolerance=0.05)
+    few = (A[:6], B[:6])
+    expected = module.forward(*few)[1]
+    for fhe in ("simulate", "execute"):
+        assert_same(module.forward(*few, fhe=fhe)[1], expected)
+
+
+def test_clear_values_beyond_what_calibration_met_are_read_at_the_ends():
+    module = branches(("encrypted", "clear"), margin=0)
+    few = (A[:4], np.sign(B[:4]) * 10)
+    simulated, executed = (module.forward(*few, fhe=fhe) for fhe in ("simulate", "execute"))
+    assert_same(executed, simulated)
+
+
+def test_bits_are_chosen_beside_clear_inputs():
+    options = {"bits": "auto", "precision": "exact", "agreement": 0.9, "max_trials": 16, "p_error": 2**-20}
+    module = torusml.compile(NETWORKS["a table of each"], (A, B), inputs_encryption_status=status_of("b"), **options)
+    assert lookups_of(module) == 2
+    assert_same(module.forward(*FEW, fhe="execute"), module.forward(*FEW))
