@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "circuit/passes.h"
@@ -173,9 +174,21 @@ PlanOptions QuantizedModule::choose(const std::vector<Tensor<double>>& inputs,
   return std::move(found.options);
 }
 
+void QuantizedModule::check_indices() const {
+  for (const GraphInput& input : float_graph().inputs) {
+    const bool is_clear = std::ranges::find(clear_inputs_, input.name) != clear_inputs_.end();
+    if (input.rows == 0 || is_clear) continue;
+    throw Error(ErrorCode::not_supported, "an embedding lookup, whose index would be encrypted",
+                fmt::format("input '{}'", input.name),
+                "the index in the clear, or cutting the model behind the lookup: the client looks "
+                "its indices up in the table and encrypts the rows, the model's input instead");
+  }
+}
+
 CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs,
                                        const PlanOptions& wanted, const PrecisionSearch& search,
                                        const CompileHooks& hooks) {
+  check_indices();
   const PlanOptions options = with_rounding(wanted, rounding_);
   CompiledModel model;
   const PlanOptions chosen = choose(inputs, options, search, hooks, model.precision);

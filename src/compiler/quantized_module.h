@@ -79,12 +79,14 @@ class QuantizedModule {
 
   // Measures ranges on `inputs` anew, for the policy that the options ask for, and plans; where
   // that is automatic, after a search on the same inputs. The module's own circuit becomes the
-  // compiled one. A rounded module is planned under precision rounded or tolerant, by its method.
-  // Errors: those of with_rounding(), lower(), make_plan() and search_precision().
+  // compiled one. Indices of embedding lookups must be clear (not_supported). A rounded module is
+  // planned under precision rounded or tolerant, by its method. Errors: those of with_rounding(),
+  // lower(), make_plan() and search_precision().
   CompiledModel compile(const std::vector<Tensor<double>>& inputs, const PlanOptions& options,
                         const PrecisionSearch& search = {}, const CompileHooks& hooks = {});
 
  private:
+  void check_indices() const;
   PlanOptions choose(const std::vector<Tensor<double>>& inputs, const PlanOptions& options,
                      const PrecisionSearch& search, const CompileHooks& hooks,
                      std::optional<PrecisionReport>& report);

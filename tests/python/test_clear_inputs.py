@@ -232,3 +232,112 @@ def test_bits_are_chosen_beside_clear_inputs():
     module = torusml.compile(NETWORKS["a table of each"], (A, B), inputs_encryption_status=status_of("b"), **options)
     assert lookups_of(module) == 2
     assert_same(module.forward(*FEW, fhe="execute"), module.forward(*FEW))
+
+
+# Embeddings.
+
+TOKENS = np.random.default_rng(5).integers(0, 5, (200, 3)).astype(np.float32)
+TABLE = floats(5, 4)
+
+
+def embedding(*more, tokens=(1, 3), result=(1, 3, 4), table=TABLE, kind=TensorProto.INT64, index="i"):
+    nodes = [helper.make_node("Gather", ["table", index], ["rows"], name="pick"), *more]
+    inputs = [
+        helper.make_tensor_value_info("a", TensorProto.FLOAT, result),
+        helper.make_tensor_value_info("i", kind, tokens),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, result)]
+    net = helper.make_model(
+        helper.make_graph(nodes, "net", inputs, outputs, [numpy_helper.from_array(table, "table")]),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
+    net.ir_version = 8
+    return net
+
+
+ADDED = helper.make_node("Add", ["rows", "a"], ["y"], name="add")
+VECTORS = np.random.default_rng(6).uniform(-1, 1, (200, 3, 4)).astype(np.float32)
+OPTIONS = {"n_bits": 4, "precision": "exact", "p_error": 2**-20, "inputs_encryption_status": ("encrypted", "clear")}
+
+
+@pytest.mark.parametrize("name", ["sum", "table of the sum", "one a sample", "one column"])
+def test_a_clear_index_picks_rows(name):
+    relu = helper.make_node("Relu", ["s"], ["y"], name="relu")
+    added = helper.make_node("Add", ["rows", "a"], ["s"], name="add")
+    net, a, tokens = {
+        "sum": (embedding(ADDED), VECTORS, TOKENS),
+        "table of the sum": (embedding(added, relu), VECTORS, TOKENS),
+        "one a sample": (embedding(ADDED, tokens=(1,), result=(1, 4)), VECTORS[:, 0], TOKENS[:, 0]),
+        "one column": (embedding(ADDED, result=(1, 3, 1), table=TABLE[:, :1]), VECTORS[:, :, :1], TOKENS),
+    }[name]
+    module = compile_onnx_model(net, (a, tokens), **OPTIONS)
+    few = (a[:3], tokens[:3])
+    expected = module.forward(*few)
+    wanted = a + (TABLE[:, :1] if name == "one column" else TABLE)[tokens.astype(int)]
+    wanted = np.maximum(wanted, 0) if name == "table of the sum" else wanted
+    assert np.abs(module.forward(a, tokens) - wanted).max() < 0.4
+    assert_same(module.forward(*few, fhe="simulate"), expected)
+    assert_same(module.forward(*few, fhe="execute"), expected)
+    assert lookups_of(module) == (12 if name == "table of the sum" else 0)
+
+
+def test_a_network_of_torch_with_an_embedding(tmp_path):
+    class Embedded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.left, self.norm = nn.Embedding(5, 4), nn.Linear(4, 4), nn.LayerNorm(4)
+            self.last = nn.Linear(12, 2)
+
+        def forward(self, a, tokens):
+            hidden = torch.relu(self.left(a) + self.norm(self.table(tokens)))
+            return self.last(hidden.flatten(1))
+
+    torch.manual_seed(0)
+    net = Embedded().eval()
+    module = compile_torch_model(net, (VECTORS, TOKENS), **{**OPTIONS, "n_bits": 6})
+    with torch.no_grad():
+        wanted = net(torch.from_numpy(VECTORS), torch.from_numpy(TOKENS).long()).numpy()
+    assert np.abs(module.forward(VECTORS, TOKENS) - wanted).max() < 0.1 * np.abs(wanted).max()
+    few = (VECTORS[:2], TOKENS[:2])
+    assert lookups_of(module) == 12
+    assert_same(module.forward(*few, fhe="simulate"), module.forward(*few))
+    module.fhe_circuit.save_client_half(tmp_path / "net.tmc")
+    client, server = torusml.Client(tmp_path / "net.tmc"), torusml.Server(module.fhe_circuit)
+    client.keygen()
+    server.load_keys(client.evaluation_keys)
+    sent = client.encrypt(*few)
+    assert TOKENS[:2].astype(np.int64).tobytes() in sent.serialize(), "the index itself travels"
+    assert_same(client.decrypt(server.run(sent)), module.forward(*few))
+
+
+@pytest.mark.parametrize("wrong", [-1, 5, 7, 100])
+def test_an_index_beyond_the_table_is_refused(wrong):
+    module = compile_onnx_model(embedding(ADDED), (VECTORS, TOKENS), **OPTIONS)
+    tokens = np.full((2, 3), float(wrong))
+    for fhe in ("disable", "simulate", "execute"):
+        with pytest.raises(errors.InvalidArgument, match=r"outside the input's interval \[0, 4\]"):
+            module.forward(VECTORS[:2], tokens, fhe=fhe)
+
+
+@pytest.mark.parametrize(
+    ("net", "status", "pattern"),
+    [
+        (embedding(ADDED), ("encrypted", "encrypted"), "embedding lookup, whose index would be encrypted"),
+        (embedding(ADDED), None, "the index in the clear, or cutting the model behind the lookup"),
+        (
+            embedding(
+                helper.make_node("Constant", [], ["last"], value_ints=[2]),
+                helper.make_node("Cast", ["i"], ["f"], name="cast", to=TensorProto.FLOAT),
+                helper.make_node("Unsqueeze", ["f", "last"], ["u"], name="u"),
+                helper.make_node("Add", ["rows", "u"], ["s"], name="sum"),
+                helper.make_node("Add", ["s", "a"], ["y"], name="add"),
+            ),
+            ("encrypted", "clear"),
+            "index 'i' of an embedding lookup is also read as a number.*'cast'",
+        ),
+        (embedding(ADDED, table=TABLE[:1]), ("encrypted", "clear"), "embedding lookup by 'i'"),
+    ],
+)
+def test_other_lookups_by_an_index_are_refused(net, status, pattern):
+    with pytest.raises(errors.NotSupported, match=pattern):
+        compile_onnx_model(net, (VECTORS, TOKENS), **{**OPTIONS, "inputs_encryption_status": status})
