@@ -62,7 +62,8 @@ struct CompileSettings {
   // Of single lookups and outputs, by name, in place of `precision`: their precision, and of a
   // tolerant one its tolerance (0: the one above).
   std::map<std::string, std::pair<std::string, double>> layers;
-  // Inputs, by name, that travel in the clear beside encrypted ones (docs/deployment.md).
+  // Inputs, by name, that travel in the clear beside encrypted ones: what depends on them alone
+  // takes no lookups (docs/deployment.md).
   std::vector<std::string> clear_inputs;
   // Of precision "auto", and of bits 0 beside the float network, one at most: least share of
   // samples with the same largest output (0.995 for a network with one output of several elements),

@@ -43,6 +43,7 @@ CompileOptions compile_options(const CompileSettings& settings) {
                   settings.agreement, settings.relative_error, settings.metric, settings.max_loss);
   options.search.max_trials = settings.max_trials;
   options.search.seed = settings.seed;
+  options.clear_inputs = settings.clear_inputs;
   options.search.progress = settings.progress;
   return options;
 }
@@ -63,7 +64,6 @@ Model Model::compile(const std::string& onnx_path, const std::vector<Tensor<doub
                      const CompileSettings& settings) {
   CompiledModel model =
       compile_model(import_onnx(onnx_path), calibration, compile_options(settings));
-  declare_clear(model, settings.clear_inputs);
   const ModelHash hash = hash_of(model);
   return Model(std::make_shared<const State>(StoredModel{std::move(model), hash, "torusml"}));
 }

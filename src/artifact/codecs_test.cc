@@ -482,6 +482,24 @@ TEST_F(Codecs, ModelsSayWhichInputsAreClear) {
   EXPECT_FALSE(model_from_bytes(to_bytes(sample_model())).model.client.inputs[0].is_clear);
 }
 
+// The circuit's text does not say it; a plan of when such lookups were bootstrapped loses them.
+TEST_F(Codecs, LookupsOfClearValuesAreNoPartOfAPlan) {
+  CompiledModel model = sample_model();
+  ASSERT_FALSE(model.plan.lookups.empty());
+  model.client.inputs[0].is_clear = true;
+  const std::string bytes = to_bytes(model);
+  const StoredModel stored = model_from_bytes(bytes);
+  EXPECT_EQ(stored.hash, hash_of(model));
+  const ServerHalf half = server_half_from_bytes(bytes);
+  for (const auto& [circuit, plan] : {std::pair(&stored.model.circuit, &stored.model.plan),
+                                      std::pair(&half.spec.circuit, &half.spec.plan)}) {
+    EXPECT_TRUE(std::get<Input>(circuit->nodes[0].op).is_clear);
+    EXPECT_EQ(lookup_count(*circuit), 0);
+    EXPECT_TRUE(plan->lookups.empty());
+    EXPECT_EQ(plan->lookup_count, 0);
+  }
+}
+
 TEST_F(Codecs, ReadersTakeNoMoreBytesThanTheyAreTold) {
   const std::string model = to_bytes(sample_model()), keys = to_bytes(sample_evaluation_keys()),
                     inputs = to_bytes(sample_inputs()), outputs = to_bytes(sample_outputs());

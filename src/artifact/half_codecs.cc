@@ -54,7 +54,7 @@ Json tensors_json(const std::vector<TensorName>& tensors) {
 ContainerWriter make_writer(const ServerHalf& half) {
   ContainerWriter writer(FileKind::server_half);
   set_facts(writer, half.spec.model_name, half.hash, half.spec.plan.options);
-  writer.add_text("circuit", print(half.spec.circuit));
+  writer.add_text("circuit", print(half.spec.circuit, {.clear = false}));
   writer.add_text("plan", print(half.spec.plan, half.spec.circuit));
   writer.add_text("server", json_text({{"model_name", half.spec.model_name},
                                        {"inputs", tensors_json(half.spec.inputs)},
@@ -109,10 +109,11 @@ ServerHalf read_server_half(const ByteSource& source, std::uint64_t max_bytes) {
   });
   spec.plan = reading(reader, "plan",
                       [&] { return parse_plan(reader.read_text("plan", kMaxDecompressedBytes)); });
-  check_plan(reader, spec.circuit, spec.plan);
   const JsonSection section(reader, "server");
   spec.model_name = section.text(section.root(), "model_name");
   spec.inputs = read_tensors(section, "inputs");
+  mark_clear(spec.circuit, spec.inputs);
+  check_plan(reader, spec.circuit, spec.plan);
   spec.outputs = read_tensors(section, "outputs");
   check_tensors(
       reader, spec.circuit, input_nodes(spec.circuit),

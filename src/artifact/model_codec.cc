@@ -90,8 +90,8 @@ std::vector<RangeReport> read_ranges(const ContainerReader& reader) {
 }
 
 Sections make_sections(const CompiledModel& model) {
-  return {print(model.circuit), print(model.plan, model.circuit), client_spec_text(model.client),
-          ranges_text(model)};
+  return {print(model.circuit, {.clear = false}), print(model.plan, model.circuit),
+          client_spec_text(model.client), ranges_text(model)};
 }
 
 ModelHash hash_sections(const Sections& sections) {
@@ -185,8 +185,9 @@ StoredModel read_model(const ByteSource& source, std::uint64_t max_bytes) {
   CompiledModel& model = stored.model;
   model.circuit = reading(reader, "circuit", [&] { return parse_circuit(texts.circuit); });
   model.plan = reading(reader, "plan", [&] { return parse_plan(texts.plan); });
-  check_plan(reader, model.circuit, model.plan);
   model.client = read_client_spec(reader, "client");
+  mark_clear(model.circuit, model.client.inputs);
+  check_plan(reader, model.circuit, model.plan);
   check_client(reader, model);
   model.ranges = read_ranges(reader);
   model.precision = read_precision(reader);

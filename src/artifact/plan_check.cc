@@ -6,19 +6,36 @@
 
 namespace torusml {
 
-void check_plan(const ContainerReader& reader, const Circuit& circuit, const Plan& plan) {
+namespace {
+
+void drop_clear_lookups(const Circuit& circuit, Plan& plan) {
+  const std::vector<bool> is_clear = clear_values(circuit);
+  for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
+    const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op);
+    if (lut == nullptr || !is_clear[lut->operand] || plan.lookups.erase(n) == 0) continue;
+    plan.lookup_count -= static_cast<std::int64_t>(lut->tables.size()) *
+                         number_of_elements(circuit.values[lut->operand].shape);
+  }
+}
+
+}  // namespace
+
+void check_plan(const ContainerReader& reader, const Circuit& circuit, Plan& plan) {
   if (plan.tensors.size() != circuit.values.size()) {
     reader.corrupt("plan", fmt::format("it has {} tensors, the circuit has {}", plan.tensors.size(),
                                        circuit.values.size()));
   }
+  drop_clear_lookups(circuit, plan);
+  const std::vector<bool> is_clear = clear_values(circuit);
   std::size_t lookups = 0, outputs = 0;
   for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
     const Node& node = circuit.nodes[n];
-    const bool is_lookup = std::holds_alternative<Lut>(node.op);
+    const auto* lut = std::get_if<Lut>(&node.op);
+    const bool is_lookup = lut != nullptr && !is_clear[lut->operand];
     const bool is_output = std::holds_alternative<Output>(node.op);
     if ((is_lookup && !plan.lookups.contains(n)) || (is_output && !plan.outputs.contains(n)))
       reader.corrupt("plan", fmt::format("node {}, '{}', is missing", n, node.name));
-    if (is_lookup && plan.lookups.at(n).is_odd && !step_reach(std::get<Lut>(node.op)))
+    if (is_lookup && plan.lookups.at(n).is_odd && !step_reach(*lut))
       reader.corrupt(
           "plan", fmt::format("node {}, '{}', is odd, but its tables are no steps", n, node.name));
     lookups += is_lookup ? 1 : 0;

@@ -1,6 +1,7 @@
 #include "circuit/circuit.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <bit>
@@ -320,10 +321,57 @@ std::vector<const Node*> output_nodes(const Circuit& circuit) {
   return nodes;
 }
 
+std::vector<bool> clear_values(const Circuit& circuit) {
+  std::vector<bool> is_clear(circuit.values.size(), false);
+  const auto inputs = input_nodes(circuit);
+  if (std::ranges::none_of(inputs, [](const Node* n) { return std::get<Input>(n->op).is_clear; }))
+    return is_clear;
+  for (const Node& node : circuit.nodes) {
+    if (const auto* input = std::get_if<Input>(&node.op)) {
+      is_clear[input->result] = input->is_clear;
+    } else if (const auto* linear = std::get_if<Linear>(&node.op)) {
+      is_clear[linear->result] = std::ranges::all_of(
+          linear->terms, [&](const LinearTerm& term) { return is_clear[term.operand]; });
+    } else if (const auto* lut = std::get_if<Lut>(&node.op)) {
+      for (const ValueId result : lut->results) is_clear[result] = is_clear[lut->operand];
+    }
+  }
+  return is_clear;
+}
+
+void declare_clear(Circuit& circuit, const std::vector<std::string>& inputs) {
+  std::vector<std::string> known;
+  for (const Node* node : input_nodes(circuit)) known.push_back(node->name);
+  std::vector<bool> is_clear(known.size(), false);
+  for (const std::string& name : inputs) {
+    const auto found = std::ranges::find(known, name);
+    if (found == known.end()) {
+      throw Error(ErrorCode::unknown_option, fmt::format("the model has no input '{}'", name),
+                  "clear inputs", fmt::format("one of {}", fmt::join(known, ", ")));
+    }
+    is_clear[static_cast<std::size_t>(found - known.begin())] = true;
+  }
+  if (!inputs.empty() && std::ranges::find(is_clear, false) == is_clear.end()) {
+    throw Error(ErrorCode::invalid_argument, "all inputs are in the clear", "clear inputs",
+                "at least one that is encrypted");
+  }
+  mark_clear(circuit, is_clear);
+}
+
+void mark_clear(Circuit& circuit, const std::vector<bool>& inputs) {
+  std::size_t next = 0;
+  for (Node& node : circuit.nodes) {
+    auto* input = std::get_if<Input>(&node.op);
+    if (input != nullptr && next < inputs.size()) input->is_clear = inputs[next++];
+  }
+}
+
 std::int64_t lookup_count(const Circuit& circuit) {
+  const std::vector<bool> is_clear = clear_values(circuit);
   std::int64_t count = 0;
   for (const Node& node : circuit.nodes) {
-    if (const auto* lut = std::get_if<Lut>(&node.op)) {
+    const auto* lut = std::get_if<Lut>(&node.op);
+    if (lut != nullptr && !is_clear[lut->operand]) {
       count += elements_of(circuit, lut->operand) * static_cast<std::int64_t>(lut->tables.size());
     }
   }
@@ -331,11 +379,13 @@ std::int64_t lookup_count(const Circuit& circuit) {
 }
 
 std::int64_t linear_multiplications(const Circuit& circuit) {
+  const std::vector<bool> is_clear = clear_values(circuit);
   std::int64_t count = 0;
   for (const Node& node : circuit.nodes) {
     const auto* linear = std::get_if<Linear>(&node.op);
     if (linear == nullptr) continue;
     for (const LinearTerm& term : linear->terms) {
+      if (is_clear[term.operand]) continue;
       if (const auto* dense = std::get_if<DenseWeight>(&term.weight)) {
         count += dense->rows * elements_of(circuit, term.operand);
       } else if (const auto* sparse = std::get_if<SparseWeight>(&term.weight)) {

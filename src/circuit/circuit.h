@@ -73,6 +73,7 @@ struct LinearTerm {
 
 struct Input {
   ValueId result = 0;
+  bool is_clear = false;  // its integers are no secret from whoever runs the circuit
 
   friend bool operator==(const Input&, const Input&) = default;
 };
@@ -141,9 +142,19 @@ void verify(const Circuit& circuit);
 std::vector<const Node*> input_nodes(const Circuit& circuit);
 std::vector<const Node*> output_nodes(const Circuit& circuit);
 
-// Number of single-value table lookups for one sample.
+// By ValueId: whether a value depends on clear inputs and constants alone. These are integers
+// wherever the circuit runs, and cost nothing (runtime/clear_part.h). Where no input is clear none
+// of them is, constants neither.
+std::vector<bool> clear_values(const Circuit& circuit);
+// Inputs of these names are clear, all others are not. Errors: unknown_option (no such input),
+// invalid_argument (none would be encrypted).
+void declare_clear(Circuit& circuit, const std::vector<std::string>& inputs);
+// The same by place; inputs beyond the list keep what they are.
+void mark_clear(Circuit& circuit, const std::vector<bool>& inputs);
+
+// Number of single-value lookups of encrypted values, for one sample.
 std::int64_t lookup_count(const Circuit& circuit);
-// Products of a weight and a number, for one sample.
+// Products of a weight and an encrypted number, for one sample.
 std::int64_t linear_multiplications(const Circuit& circuit);
 
 // Largest bit_width over all values; -1 for an empty circuit.

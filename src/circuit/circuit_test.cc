@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "base/testing/errors.h"
 #include "circuit/norms.h"
 #include "circuit/passes.h"
 #include "circuit/separate_scales.h"
@@ -329,6 +330,60 @@ TEST(Passes, SeparateScalesLeavesLikeWidthsAndTiedReaders) {
   last.entries.assign(241, 0);
   verify(tied);
   EXPECT_EQ(separate_scales(tied), tied);
+}
+
+constexpr const char* kTwoInputs = R"(circuit "two inputs"
+  %0 = input "x" : tensor<2> [0, 1]
+  %1 = input "z" clear : tensor<2> [0, 1]
+  %2 = linear @n2.bias : tensor<2> [1, 2] "constant"
+  %3 = linear dense(%1, @n3.0) + scale(%2, 1) : tensor<2> [1, 4] "clear"
+  %4, %5 = lut %3 tables=[@a per-tensor, @b per-tensor] : tensor<2> [1, 4] -> [0, 1], [0, 1] "tables"
+  %6 = linear dense(%0, @n5.0) + scale(%4, 1) : tensor<2> [0, 3] "both"
+  %7 = lut %6 tables=[@c per-tensor] : tensor<2> [0, 3] -> [0, 1] "last"
+  output "y" %7
+constants
+  @n2.bias = vector [1, 2]
+  @n3.0 = dense 2x2 [1, 1, 1, 1]
+  @n5.0 = dense 2x2 [1, 1, 1, 1]
+  @a = table 1 rows [0, 1, 1, 0]
+  @b = table 1 rows [1, 0, 0, 1]
+  @c = table 1 rows [0, 1, 0, 1]
+)";
+
+Circuit two_inputs() { return parse_circuit(kTwoInputs); }
+
+TEST(ClearValues, DependOnClearInputsAndConstantsAlone) {
+  Circuit circuit = two_inputs();
+  EXPECT_EQ(parse_circuit(print(circuit)), circuit);
+  EXPECT_EQ(clear_values(circuit),
+            (std::vector<bool>{false, true, true, true, true, true, false, false}));
+  EXPECT_EQ(lookup_count(circuit), 2);
+  EXPECT_EQ(linear_multiplications(circuit), 4);
+  EXPECT_EQ(lookup_count(run_passes(circuit)), 2) << "passes keep the mark";
+  EXPECT_EQ(separate_scales(circuit), circuit);
+  const std::string without = print(circuit, {.clear = false});
+  EXPECT_EQ(without, replaced(print(circuit), "\"z\" clear", "\"z\""));
+
+  mark_clear(circuit, {false, false});
+  EXPECT_EQ(parse_circuit(without), circuit);
+  EXPECT_EQ(clear_values(circuit), std::vector<bool>(8, false)) << "constants neither";
+  EXPECT_EQ(lookup_count(circuit), 6);
+  EXPECT_EQ(linear_multiplications(circuit), 8);
+}
+
+TEST(ClearValues, AreDeclaredByName) {
+  Circuit circuit = two_inputs();
+  const Circuit marked = circuit;
+  declare_clear(circuit, std::vector<std::string>{"x"});
+  EXPECT_TRUE(std::get<Input>(circuit.nodes[0].op).is_clear);
+  EXPECT_FALSE(std::get<Input>(circuit.nodes[1].op).is_clear) << "only those that are named";
+  declare_clear(circuit, std::vector<std::string>{"z"});
+  EXPECT_EQ(circuit, marked);
+  const auto code = [&](const std::vector<std::string>& names) {
+    return error_of([&] { declare_clear(circuit, names); }).code();
+  };
+  EXPECT_EQ(code({"w"}), ErrorCode::unknown_option);
+  EXPECT_EQ(code({"x", "z"}), ErrorCode::invalid_argument);
 }
 
 TEST(Passes, RemoveDeadNodesKeepsInputs) {

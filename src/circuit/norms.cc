@@ -100,6 +100,7 @@ class NormCounter {
   NormCounter(const Circuit& circuit, const std::map<std::size_t, double>& result_variance)
       : circuit_(circuit),
         result_variance_(result_variance),
+        is_clear_(clear_values(circuit)),
         maps_(circuit.values.size()),
         is_linear_operand_(linear_operands(circuit)),
         norms_(circuit.values.size()) {}
@@ -108,10 +109,12 @@ class NormCounter {
     for (std::size_t n = 0; n < circuit_.nodes.size(); ++n) {
       const Node& node = circuit_.nodes[n];
       if (const auto* input = std::get_if<Input>(&node.op)) {
+        if (is_clear_[input->result]) continue;
         add_source(input->result, input->result, n, 1);
         norms_[input->result].fresh = 1;
         is_fresh_[input->result] = true;
       } else if (const auto* lut = std::get_if<Lut>(&node.op)) {
+        if (is_clear_[lut->operand]) continue;
         const auto named = result_variance_.find(n);
         const double variance = named == result_variance_.end() ? 1 : named->second;
         for (ValueId result : lut->results) {
@@ -121,6 +124,7 @@ class NormCounter {
           is_fresh_[result] = false;
         }
       } else if (const auto* linear = std::get_if<Linear>(&node.op)) {
+        if (is_clear_[linear->result]) continue;
         if (!is_linear_operand_[linear->result] && reads_sources_apart(*linear))
           measure_apart(*linear);
         else
@@ -142,6 +146,7 @@ class NormCounter {
   bool reads_sources_apart(const Linear& linear) const {
     std::set<std::pair<bool, ValueId>> groups;
     return std::ranges::all_of(linear.terms, [&](const LinearTerm& term) {
+      if (is_clear_[term.operand]) return true;
       const auto group = group_.find(term.operand);
       return group != group_.end() &&
              groups.emplace(is_fresh_.at(term.operand), group->second).second;
@@ -153,6 +158,7 @@ class NormCounter {
     Eigen::VectorXd fresh = Eigen::VectorXd::Zero(results), bootstrap = fresh;
     NoiseNorms& norms = norms_[linear.result];
     for (const LinearTerm& term : linear.terms) {
+      if (is_clear_[term.operand]) continue;
       const double amplitude = amplitude_.at(term.operand);
       Eigen::VectorXd own = Eigen::VectorXd::Zero(results);
       add_row_norms(term.weight, amplitude * amplitude, own);
@@ -170,6 +176,7 @@ class NormCounter {
   void compose(const Linear& linear) {
     SourceMaps& result = maps_[linear.result];
     for (const LinearTerm& term : linear.terms) {
+      if (is_clear_[term.operand]) continue;
       const std::int64_t operands = number_of_elements(circuit_.values[term.operand].shape);
       const Matrix weight =
           std::visit([&](const auto& w) { return as_matrix(w, operands); }, term.weight);
@@ -230,6 +237,7 @@ class NormCounter {
 
   const Circuit& circuit_;
   const std::map<std::size_t, double>& result_variance_;
+  const std::vector<bool> is_clear_;
   std::vector<SourceMaps> maps_;
   std::vector<bool> is_linear_operand_;
   std::vector<NoiseNorms> norms_;

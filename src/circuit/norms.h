@@ -12,7 +12,7 @@ namespace torusml {
 // Largest squared L2 norm over the elements of a value, apart for fresh inputs and for bootstrap
 // outputs. The composed linear map counts, so a source that is used twice counts coherently. Tables
 // of the same operand are counted as fully coherent, which is an upper bound whether they share a
-// rotation or not (docs/noise.md).
+// rotation or not (docs/noise.md). Clear values are no sources.
 struct NoiseNorms {
   double fresh = 0, bootstrap = 0;
   // The part of `bootstrap` that comes from the results of one lookup, by node: the largest over

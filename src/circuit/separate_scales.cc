@@ -20,7 +20,8 @@ using Use = std::pair<ValueId, std::size_t>;  // a lookup's result and the node 
 // Values, and single uses of lookups' results, that have one torus scale.
 class ScaleTies {
  public:
-  explicit ScaleTies(const Circuit& circuit) : uses_(uses_of_lookups(circuit)) {
+  explicit ScaleTies(const Circuit& circuit)
+      : is_clear_(clear_values(circuit)), uses_(uses_of_lookups(circuit, is_clear_)) {
     std::size_t count = circuit.values.size();
     for (auto& [use, id] : uses_) id = count++;
     parent_.resize(count);
@@ -29,7 +30,9 @@ class ScaleTies {
     for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
       const auto& op = circuit.nodes[n].op;
       if (const auto* linear = std::get_if<Linear>(&op)) {
-        for (const LinearTerm& term : linear->terms) join(id_of({term.operand, n}), linear->result);
+        for (const LinearTerm& term : linear->terms) {
+          if (!is_clear_[term.operand]) join(id_of({term.operand, n}), linear->result);
+        }
       } else if (const auto* lut = std::get_if<Lut>(&op)) {
         read(id_of({lut->operand, n}), circuit.values[lut->operand].interval);
       } else if (const auto* output = std::get_if<Output>(&op)) {
@@ -52,7 +55,8 @@ class ScaleTies {
   }
 
  private:
-  static std::map<Use, std::size_t> uses_of_lookups(const Circuit& circuit) {
+  static std::map<Use, std::size_t> uses_of_lookups(const Circuit& circuit,
+                                                    const std::vector<bool>& is_clear) {
     std::vector<bool> is_result(circuit.values.size(), false);
     std::map<Use, std::size_t> uses;
     for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
@@ -66,7 +70,7 @@ class ScaleTies {
         add(output->operand);
       } else if (const auto* lut = std::get_if<Lut>(&op)) {
         add(lut->operand);
-        for (const ValueId result : lut->results) is_result[result] = true;
+        for (const ValueId result : lut->results) is_result[result] = !is_clear[result];
       }
     }
     return uses;
@@ -81,6 +85,7 @@ class ScaleTies {
     width = std::max(width, interval.size());
   }
 
+  const std::vector<bool> is_clear_;  // integers have no scale
   std::map<Use, std::size_t> uses_;
   std::vector<std::size_t> parent_;
   std::vector<std::uint64_t> width_;

@@ -49,7 +49,8 @@ class Printer {
   std::string name() const { return quote(circuit_.nodes[node_].name); }
 
   void print(const Input& input) {
-    body_ += fmt::format("%{} = input {} : {} {}", input.result, name(),
+    body_ += fmt::format("%{} = input {}{} : {} {}", input.result, name(),
+                         input.is_clear && options_.clear ? " clear" : "",
                          shape_text(type(input.result).shape),
                          interval_text(type(input.result).interval));
   }
@@ -192,10 +193,11 @@ class Parser {
 
   void input(ValueId result) {
     std::string name = scan_.take_string();
+    const bool is_clear = scan_.try_take("clear");
     scan_.take(":");
     Shape its_shape = shape();
     declare(result, {std::move(its_shape), interval()});
-    circuit_.nodes.push_back({std::move(name), Input{result}});
+    circuit_.nodes.push_back({std::move(name), Input{result, is_clear}});
   }
 
   std::string constant_name() {

@@ -10,7 +10,8 @@
 //     @n1.bias = vector [0, 1, 0, 0]
 //     @relu1 = table 4 rows [..., ...] of [0, 1, 2, 3]
 //
-// "scale(%3, 2)" multiplies by a constant; "sparse(%3, @n4.1)" is a matrix in compressed rows.
+// A clear input has "clear" behind its name. "scale(%3, 2)" multiplies by a constant; "sparse(%3,
+// @n4.1)" is a matrix in compressed rows.
 #pragma once
 
 #include <string>
@@ -22,6 +23,7 @@ namespace torusml {
 
 struct PrintOptions {
   bool constants = true;  // without them the text is for reading only
+  bool clear = true;      // that inputs are clear; files say it elsewhere
 };
 
 std::string print(const Circuit& circuit, const PrintOptions& options = {});

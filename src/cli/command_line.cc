@@ -93,6 +93,8 @@ void add_prepared_keys(CLI::App& command, std::string& folder) {
 
 // Of compile and estimate.
 void add_compile_options(CLI::App& command, CompileArguments& a) {
+  name_list(command, "--clear", a.clear,
+            "An input that travels in the clear, beside encrypted ones");
   file(command, "model", a.model, "Network (.onnx)");
   file_list(command, "--calibration", a.calibration, "Typical inputs (.npy), batch axis first");
   command
@@ -170,8 +172,6 @@ void add_compile(CLI::App& app, CompileArguments& a) {
   CLI::Option* print_after = command.add_option("--print-after", a.print_after,
                                                 "Print the circuit after this rewrite, or 'all'");
   command.add_flag("--json", a.json, "Print the summary as JSON")->excludes(print_after);
-  name_list(command, "--clear", a.clear,
-            "An input that travels in the clear, beside encrypted ones");
   file(command, "-o,--output", a.output, "Compiled model to write");
   command.callback([&a] { run_compile(a); });
 }

@@ -94,13 +94,6 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
   fmt::print("\n{}", decision_table(model));
 }
 
-// Before the work: a wrong name is told at once.
-void check_clear(const FloatGraph& graph, const std::vector<std::string>& clear) {
-  CompiledModel model;
-  for (const std::string& name : input_names(graph)) model.client.inputs.emplace_back().name = name;
-  declare_clear(model, clear);
-}
-
 }  // namespace
 
 void run_compile(const CompileArguments& arguments) {
@@ -118,7 +111,6 @@ void run_compile(const CompileArguments& arguments) {
     options.search.progress = bar.callback();
     return compile_model(std::move(graph), calibration, options);
   }();
-  declare_clear(model, arguments.clear);
   save_model(model, arguments.output);
   for (const std::string& output : constant_outputs(model.circuit)) {
     print_warning(fmt::format(

@@ -129,6 +129,7 @@ CompileOptions compile_options(const CompileArguments& arguments) {
   options.search = precision_search(
       arguments, options.choose_bits || options.plan.precision == Precision::automatic);
   options.margin = arguments.margin;
+  options.clear_inputs = arguments.clear;
   check_stage(arguments.print_after);
   options.hooks = printing_hooks(arguments.print_after);
   return options;
@@ -138,6 +139,12 @@ std::vector<std::string> input_names(const FloatGraph& graph) {
   std::vector<std::string> names;
   for (const GraphInput& input : graph.inputs) names.push_back(input.name);
   return names;
+}
+
+void check_clear(const FloatGraph& graph, const std::vector<std::string>& clear) {
+  Circuit inputs;
+  for (const std::string& name : input_names(graph)) inputs.nodes.push_back({name, Input{}});
+  declare_clear(inputs, clear);
 }
 
 }  // namespace torusml

@@ -14,4 +14,7 @@ CompileOptions compile_options(const CompileArguments& arguments);
 
 std::vector<std::string> input_names(const FloatGraph& graph);
 
+// Before the work, so that a wrong name is told at once. Errors: those of declare_clear().
+void check_clear(const FloatGraph& graph, const std::vector<std::string>& clear);
+
 }  // namespace torusml

@@ -64,6 +64,7 @@ struct Estimated {
 Estimated make_estimate(const EstimateArguments& arguments) {
   CompileOptions options = compile_options(arguments.compile);
   const FloatGraph graph = import_onnx(arguments.compile.model);
+  check_clear(graph, arguments.compile.clear);
   const std::vector<Tensor<double>> calibration =
       read_named_arrays(arguments.compile.calibration, input_names(graph), "--calibration");
   Estimated result;

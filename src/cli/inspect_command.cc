@@ -22,6 +22,7 @@ using Json = nlohmann::json;
 
 struct LayerRow {
   std::string name, kind;
+  bool is_clear = false;  // computed as integers
   Shape shape;
   Interval interval;
   std::int64_t lookups = 0;
@@ -29,11 +30,12 @@ struct LayerRow {
 };
 
 std::vector<LayerRow> layers(const Circuit& circuit, const Plan& plan) {
+  const std::vector<bool> is_clear = clear_values(circuit);
   std::vector<LayerRow> rows;
   const auto add = [&](const Node& node, const char* kind, ValueId value, std::int64_t tables) {
     const TensorType& type = circuit.values[value];
-    rows.push_back(
-        {node.name, kind, type.shape, type.interval, tables * number_of_elements(type.shape)});
+    rows.push_back({node.name, kind, is_clear[value], type.shape, type.interval,
+                    tables * number_of_elements(type.shape)});
   };
   for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
     const Node& node = circuit.nodes[n];
@@ -42,8 +44,9 @@ std::vector<LayerRow> layers(const Circuit& circuit, const Plan& plan) {
     if (const auto* output = std::get_if<Output>(&node.op)) add(node, "output", output->operand, 0);
     if (const auto* lut = std::get_if<Lut>(&node.op)) {
       for (const ValueId result : lut->results) {
-        add(node, "lookup", result, 1);
-        rows.back().lookup = &plan.lookups.at(n);
+        const bool is_encrypted = !is_clear[lut->operand];
+        add(node, "lookup", result, is_encrypted ? 1 : 0);
+        if (is_encrypted) rows.back().lookup = &plan.lookups.at(n);
       }
     }
   }
@@ -171,6 +174,7 @@ Json model_json(const CompiledModel& model) {
                           {"interval", json(row.interval)},
                           {"bits", bit_width(row.interval)},
                           {"lookups", row.lookups}});
+    if (row.is_clear) layer_list.back()["clear"] = true;
     if (row.lookup == nullptr) continue;
     Json& layer = layer_list.back();
     layer["key_set"] = plan.key_sets[row.lookup->key_set].name;
@@ -260,8 +264,8 @@ void print_model(const CompiledModel& model) {
                                               "lookups", "off by one", "by more", "wrapped",
                                               has_two ? "key set" : ""}};
   for (const LayerRow& row : layers(model.circuit, plan)) {
-    rows.push_back({row.name, row.kind, to_string(row.shape), text(row.interval),
-                    std::to_string(bit_width(row.interval))});
+    rows.push_back({row.name, row.kind + (row.is_clear ? ", clear" : ""), to_string(row.shape),
+                    text(row.interval), std::to_string(bit_width(row.interval))});
     if (row.lookup == nullptr) {
       rows.back().resize(rows.front().size());
       continue;

@@ -95,6 +95,7 @@ class Searcher {
     }
     QuantizedModule module =
         QuantizedModule::build(graph_, calibration_, request, search_.margin, search_.rounding);
+    module.declare_clear(search_.clear_inputs);
     if (layers_.empty()) layers_ = module.quantized_graph().layers;
     return module;
   }

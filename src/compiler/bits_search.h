@@ -38,7 +38,8 @@ struct BitsSearch {
   PrecisionTarget target;
   double margin = 0.05;
   std::optional<Rounding> rounding;
-  int max_trials = 64;  // quantizations
+  std::vector<std::string> clear_inputs;  // names; work on them alone costs nothing
+  int max_trials = 64;                    // quantizations
   std::uint64_t seed = 0;
   ProgressCallback progress;  // by trials
 };

@@ -40,14 +40,15 @@ LayerPrecision precision_at(int rung) {
   return {Precision::tolerant, std::exp2(-(kCoarsestBits + kRungBits * rung))};
 }
 
-// Names of lookups and outputs that have no precision yet, in the order of the circuit, cut into
-// parts of neighbours.
+// Names of encrypted lookups and of outputs that have no precision yet, in the order of the
+// circuit, cut into parts of neighbours.
 std::vector<std::vector<std::string>> cut_into_parts(
     const Circuit& circuit, const std::map<std::string, LayerPrecision>& fixed) {
+  const std::vector<bool> is_clear = clear_values(circuit);
   std::vector<std::string> names;
   for (const Node& node : circuit.nodes) {
-    const bool is_read =
-        std::holds_alternative<Lut>(node.op) || std::holds_alternative<Output>(node.op);
+    const auto* lut = std::get_if<Lut>(&node.op);
+    const bool is_read = lut ? !is_clear[lut->operand] : std::holds_alternative<Output>(node.op);
     if (is_read && !fixed.contains(node.name) && std::ranges::find(names, node.name) == names.end())
       names.push_back(node.name);
   }

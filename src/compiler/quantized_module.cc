@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "circuit/passes.h"
@@ -58,6 +59,7 @@ void QuantizedModule::lower_for(const std::vector<Tensor<double>>& inputs, Preci
   LoweredModel lowered = lower(quantized_, inputs, options);
   removed_bits_ = std::move(lowered.removed_bits);
   exact_nodes_ = std::move(lowered.exact_nodes);
+  torusml::declare_clear(lowered.circuit, clear_inputs_);
   if (hooks.after_pass) hooks.after_pass("lowering", lowered.circuit);
   circuit_ = run_passes(lowered.circuit, [&](const Pass& pass, const Circuit& after) {
     if (hooks.after_pass) hooks.after_pass(pass.name, after);
@@ -82,6 +84,11 @@ void QuantizedModule::lower_for(const std::vector<Tensor<double>>& inputs, Preci
     ranges_.push_back(report(range, range.declared));
     if (!range.offset.empty()) encoded_[range.name] = range;
   }
+}
+
+void QuantizedModule::declare_clear(const std::vector<std::string>& inputs) {
+  torusml::declare_clear(circuit_, inputs);
+  clear_inputs_ = inputs;
 }
 
 std::vector<std::int64_t> QuantizedModule::layer_integers(const std::string& node,
@@ -167,9 +174,21 @@ PlanOptions QuantizedModule::choose(const std::vector<Tensor<double>>& inputs,
   return std::move(found.options);
 }
 
+void QuantizedModule::check_indices() const {
+  for (const GraphInput& input : float_graph().inputs) {
+    const bool is_clear = std::ranges::find(clear_inputs_, input.name) != clear_inputs_.end();
+    if (input.rows == 0 || is_clear) continue;
+    throw Error(ErrorCode::not_supported, "an embedding lookup, whose index would be encrypted",
+                fmt::format("input '{}'", input.name),
+                "the index in the clear, or cutting the model behind the lookup: the client looks "
+                "its indices up in the table and encrypts the rows, the model's input instead");
+  }
+}
+
 CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs,
                                        const PlanOptions& wanted, const PrecisionSearch& search,
                                        const CompileHooks& hooks) {
+  check_indices();
   const PlanOptions options = with_rounding(wanted, rounding_);
   CompiledModel model;
   const PlanOptions chosen = choose(inputs, options, search, hooks, model.precision);
@@ -180,7 +199,9 @@ CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs
   client_.options = model.plan.options;
   const std::vector<const Node*> ins = input_nodes(circuit_), outs = output_nodes(circuit_);
   for (std::size_t i = 0; i < ins.size(); ++i) {
-    const TensorPlan& tensor = model.plan.tensors[std::get<Input>(ins[i]->op).result];
+    const Input& input = std::get<Input>(ins[i]->op);
+    const TensorPlan& tensor = model.plan.tensors[input.result];
+    client_.inputs[i].is_clear = input.is_clear;
     client_.inputs[i].torus_scale = tensor.scale;
     client_.inputs[i].center = tensor.center;
   }
@@ -201,6 +222,7 @@ BitsReport choose_bits(const FloatGraph& graph, const std::vector<Tensor<double>
                                  .target = options.search.target,
                                  .margin = options.margin,
                                  .rounding = options.rounding,
+                                 .clear_inputs = options.clear_inputs,
                                  .max_trials = options.search.max_trials,
                                  .seed = options.search.seed,
                                  .progress = progress});
@@ -214,9 +236,11 @@ CompiledModel compile_model(FloatGraph graph, const std::vector<Tensor<double>>&
   with_rounding(wanted.plan, wanted.rounding);  // refuses before work begins
   CompileOptions options = wanted;
   if (options.choose_bits) choose_bits(graph, calibration, options, options.progress);
-  return QuantizedModule::build(std::move(graph), calibration, options.quantization, options.margin,
-                                options.rounding, options.progress)
-      .compile(calibration, options.plan, options.search, options.hooks);
+  QuantizedModule module =
+      QuantizedModule::build(std::move(graph), calibration, options.quantization, options.margin,
+                             options.rounding, options.progress);
+  module.declare_clear(options.clear_inputs);
+  return module.compile(calibration, options.plan, options.search, options.hooks);
 }
 
 }  // namespace torusml

@@ -55,6 +55,10 @@ class QuantizedModule {
   }  // torus fields are set by compile()
   const std::vector<OutputSpec>& outputs() const { return client_.outputs; }
   const std::vector<RangeReport>& ranges() const { return ranges_; }
+  // Inputs of these names travel in the clear, all others encrypted, as all do at first. Errors:
+  // those of declare_clear() (circuit/circuit.h).
+  void declare_clear(const std::vector<std::string>& inputs);
+
   // What build() was asked for.
   const QuantizationRequest& request() const { return request_; }
   double margin() const { return margin_; }
@@ -75,12 +79,14 @@ class QuantizedModule {
 
   // Measures ranges on `inputs` anew, for the policy that the options ask for, and plans; where
   // that is automatic, after a search on the same inputs. The module's own circuit becomes the
-  // compiled one. A rounded module is planned under precision rounded or tolerant, by its method.
-  // Errors: those of with_rounding(), lower(), make_plan() and search_precision().
+  // compiled one. Indices of embedding lookups must be clear (not_supported). A rounded module is
+  // planned under precision rounded or tolerant, by its method. Errors: those of with_rounding(),
+  // lower(), make_plan() and search_precision().
   CompiledModel compile(const std::vector<Tensor<double>>& inputs, const PlanOptions& options,
                         const PrecisionSearch& search = {}, const CompileHooks& hooks = {});
 
  private:
+  void check_indices() const;
   PlanOptions choose(const std::vector<Tensor<double>>& inputs, const PlanOptions& options,
                      const PrecisionSearch& search, const CompileHooks& hooks,
                      std::optional<PrecisionReport>& report);
@@ -98,6 +104,7 @@ class QuantizedModule {
   std::optional<Rounding> rounding_;
   std::map<std::string, int> removed_bits_;  // by layer output
   std::set<std::string> exact_nodes_;        // lookups and outputs, by name
+  std::vector<std::string> clear_inputs_;
   Circuit circuit_;
   ClientSpec client_;
   std::vector<RangeReport> ranges_;
@@ -112,7 +119,8 @@ struct CompileOptions {
   double margin = 0.05;
   CompileHooks hooks;
   std::optional<Rounding> rounding;
-  ProgressCallback progress;  // of quantization by method best
+  std::vector<std::string> clear_inputs;  // names of inputs that travel in the clear
+  ProgressCallback progress;              // of quantization by method best
 };
 
 // Replaces the bits of the request by those that a search finds, under the options' own target,

@@ -52,6 +52,9 @@ struct GraphInput {
   std::string name;
   Shape shape;  // the first axis is the batch; it is 1 here whatever the file says
   ElementType type = ElementType::floating;
+  // Of an index: the rows of the constant table that it picks from, by Gather nodes alone. 0: no
+  // index.
+  std::int64_t rows = 0;
 };
 
 // Whatever is computed from constants alone is a constant, except the results of quantizers (Quant,

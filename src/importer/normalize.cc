@@ -53,6 +53,7 @@ class Normalizer {
     for (GraphInput& input : graph_.inputs) input.shape[0] = 1;
     drop_unused();
     check_outputs();
+    check_indices();
     if (moves_batch) lift_batch(graph_);
     measure_shapes();
     check_batch_axis();
@@ -73,7 +74,7 @@ class Normalizer {
     if (!run_.are_constant(node) && op->role == OperatorRole::constants_only) {
       return refuse(node, ", which is supported on constants only");
     }
-    check_constant_operands(node, *op);
+    if (!note_index(node)) check_constant_operands(node, *op);
     if (node.op_type == "QuantizeLinear") set_range(node);
     if (node.op_type == "Squeeze") name_squeezed_axes(node);
     keep(node);
@@ -219,10 +220,46 @@ class Normalizer {
     }
   }
 
+  // Whether the node picks rows of a constant matrix by an input of the graph, which then is an
+  // index. Whoever compiles the graph asks that it is clear.
+  bool note_index(const FloatNode& node) {
+    if (node.op_type != "Gather" || !node.domain.empty() || node.inputs.size() != 2) return false;
+    const auto input = std::ranges::find(graph_.inputs, node.inputs[1], &GraphInput::name);
+    if (moves_batch_ || input == graph_.inputs.end() || !run_.is_constant(node.inputs[0]))
+      return false;
+    const Shape& table = run_.shape(node.inputs[0]);
+    const bool picks_rows = table.size() == 2 && table[0] > 1 && table[1] > 0 &&
+                            integer_attribute(node, "axis", 0) == 0 &&
+                            input->type == ElementType::integer;
+    if (picks_rows) input->rows = input->rows == 0 ? table[0] : std::min(input->rows, table[0]);
+    return picks_rows;
+  }
+
+  // An index is nothing but an index.
+  void check_indices() const {
+    for (const GraphInput& input : graph_.inputs) {
+      if (input.rows == 0) continue;
+      const auto uses_it_otherwise = [&](const FloatNode& node) {
+        return std::ranges::find(node.inputs, input.name) != node.inputs.end() &&
+               !(node.op_type == "Gather" && node.inputs[1] == input.name);
+      };
+      const auto node = std::ranges::find_if(graph_.nodes, uses_it_otherwise);
+      const bool leaves = std::ranges::find(graph_.outputs, input.name) != graph_.outputs.end();
+      if (node == graph_.nodes.end() && !leaves) continue;
+      throw Error(ErrorCode::not_supported,
+                  fmt::format("the index '{}' of an embedding lookup is {}", input.name,
+                              leaves ? "an output, too" : "also read as a number"),
+                  leaves ? fmt::format("input '{}'", input.name) : describe(*node),
+                  "a second input for the number");
+    }
+  }
+
   [[noreturn]] void refuse_lookup(const FloatNode& node) const {
     throw Error(
         ErrorCode::not_supported,
-        fmt::format("an embedding lookup, whose index '{}' would be encrypted", node.inputs[1]),
+        fmt::format("an embedding lookup by '{}', which is not rows of a constant matrix by an "
+                    "integer input in the clear",
+                    node.inputs[1]),
         describe(node),
         fmt::format("cutting the model behind it: the client looks its indices up in the "
                     "table and encrypts '{}', the model's input instead",

@@ -120,7 +120,8 @@ class Lowering {
   void lower_input(std::size_t index) {
     const GraphInput& input = graph().inputs[index];
     const UniformQuantizer& quantizer = quantized_.inputs[index].quantizer;
-    const Interval interval{quantizer.lowest(), quantizer.highest()};
+    const Interval interval = input.rows != 0 ? Interval{0, input.rows - 1}
+                                              : Interval{quantizer.lowest(), quantizer.highest()};
     Root root;
     root.name = input.name;
     root.shape = input.shape;

@@ -58,9 +58,4 @@ struct CompiledModel {
   std::optional<PrecisionReport> precision;  // of precision "auto"
 };
 
-// Inputs of these names travel in the clear: as integers, of which the server makes ciphertexts
-// without noise. Parameters are those of encrypted inputs, on which nothing depends that is less
-// noisy. Errors: unknown_option (no such input), invalid_argument (none would be encrypted).
-void declare_clear(CompiledModel& model, const std::vector<std::string>& inputs);
-
 }  // namespace torusml

@@ -82,6 +82,7 @@ struct PlanOptions {
   CostTable cost_table = kShippedCostTable;
 };
 
+// Of a clear value noise is 0, and scale and centre mean nothing but before an output.
 struct TensorPlan {
   double scale = 0;   // torus units per integer
   double center = 0;  // integer (or half integer) at phase 0
@@ -133,7 +134,7 @@ struct Plan {
   std::vector<KeySet> key_sets;
   Variance fresh;
   std::vector<TensorPlan> tensors;            // by ValueId
-  std::map<std::size_t, LookupPlan> lookups;  // by node index
+  std::map<std::size_t, LookupPlan> lookups;  // by node index, of encrypted values
   std::map<std::size_t, OutputPlan> outputs;  // by node index
   std::int64_t lookup_count = 0;              // tables read for one sample, each once per value
   double cost_ms_per_core = 0;                // of one sample, from the cost model

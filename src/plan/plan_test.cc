@@ -391,6 +391,47 @@ void check_costs(const Circuit& circuit, const Plan& plan) {
   EXPECT_NEAR(total, plan.cost_ms_per_core, 1e-9 * plan.cost_ms_per_core);
 }
 
+// A table of 601 clear values asks for nothing, and neither noise nor torus scale come of it.
+TEST(Plan, ClearValuesCostNothing) {
+  const Circuit circuit = with_clear_input();
+  const Plan plan = make_plan(circuit, {});
+  EXPECT_EQ(plan.lookup_count, 2);
+  ASSERT_EQ(plan.lookups.size(), 1u);
+  EXPECT_TRUE(plan.lookups.contains(5));
+  for (const ValueId clear : {1u, 2u, 3u}) EXPECT_EQ(plan.tensors[clear].noise.value, 0);
+  EXPECT_EQ(plan.tensors[4].noise.value, plan.fresh.value);
+  EXPECT_EQ(plan.tensors[4].scale, plan.tensors[0].scale);
+  EXPECT_NEAR(plan.tensors[4].scale, 0.5 / 13, 1e-12);
+  EXPECT_LE(plan.outputs.at(7).flip_probability, 0x1p-40);
+  EXPECT_EQ(count_bootstraps(circuit, plan).rotations, 2);
+  check_costs(circuit, plan);
+  EXPECT_EQ(print(parse_plan(print(plan, circuit)), circuit), print(plan, circuit));
+  Circuit encrypted = circuit;
+  mark_clear(encrypted, {false, false});
+  const Plan other = make_plan(encrypted, {});
+  EXPECT_EQ(other.lookup_count, 4);
+  EXPECT_LT(5 * plan.cost_ms_per_core, other.cost_ms_per_core);
+  EXPECT_LT(key_bytes(plan.key_sets).wire, key_bytes(other.key_sets).wire);
+}
+
+TEST(Plan, WithoutEncryptedLookupsThereIsNoBootstrap) {
+  Circuit circuit = with_clear_input();
+  circuit.nodes.erase(circuit.nodes.begin() + 5);
+  circuit.nodes[5].op = Output{4};
+  circuit.values.pop_back();
+  verify(circuit);
+  EXPECT_FALSE(make_plan(circuit, {}).key_sets[0].parameters.has_bootstrap());
+  mark_clear(circuit, {false, false});
+  EXPECT_TRUE(make_plan(circuit, {}).key_sets[0].parameters.has_bootstrap());
+}
+
+// What a user says of a layer may be said whether its input is clear or not.
+TEST(Plan, LayersInTheClearMayBeNamed) {
+  PlanOptions options;
+  options.layers["abs"] = {Precision::tolerant, 0.01};
+  EXPECT_EQ(make_plan(with_clear_input(), options).lookup_count, 2);
+}
+
 TEST(Plan, CostsByLookupAddUp) {
   for (const Circuit& circuit : {step(0, 15), step(-300, 700), mixed()}) {
     for (const double p_error : {0x1p-40, 1e-3}) {

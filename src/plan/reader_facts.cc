@@ -46,7 +46,8 @@ std::vector<ReaderFacts> describe_readers(const CompiledModel& model) {
   std::vector<ReaderFacts> readers;
   for (std::size_t n = 0; n < model.circuit.nodes.size(); ++n) {
     const Node& node = model.circuit.nodes[n];
-    if (const auto* lut = std::get_if<Lut>(&node.op))
+    const auto* lut = std::get_if<Lut>(&node.op);
+    if (lut != nullptr && model.plan.lookups.contains(n))
       readers.push_back(describe_lookup(model, n, *lut, costs.at(n)));
     else if (const auto* output = std::get_if<Output>(&node.op))
       readers.push_back(describe(model, n, output->operand, model.plan.outputs.at(n)));

@@ -33,7 +33,7 @@ struct ReaderFacts {
   std::optional<double> measured_flip;  // by precision "auto", where it simulated
 };
 
-// In the circuit's order.
+// In the circuit's order; without lookups of clear values, which are no readers (readers.h).
 std::vector<ReaderFacts> describe_readers(const CompiledModel& model);
 
 }  // namespace torusml

@@ -75,25 +75,27 @@ Reader make_reader(const Circuit& circuit, const PlanOptions& options, std::size
   return reader;
 }
 
-void check_layer_names(const Circuit& circuit, const PlanOptions& options,
-                       const std::vector<Reader>& readers) {
+// Those of lookups in the clear are known, too, and make no difference.
+void check_layer_names(const Circuit& circuit, const PlanOptions& options) {
+  std::vector<std::string> known;
+  for (const Node& node : circuit.nodes) {
+    if (std::holds_alternative<Lut>(node.op) || std::holds_alternative<Output>(node.op))
+      known.push_back(node.name);
+  }
   for (const auto& [name, layer] : options.layers) {
-    const auto has_name = [&](const Reader& reader) {
-      return circuit.nodes[reader.node].name == name;
-    };
-    if (std::ranges::any_of(readers, has_name)) continue;
-    std::vector<std::string> known;
-    for (const Reader& reader : readers) known.push_back(circuit.nodes[reader.node].name);
+    if (std::ranges::find(known, name) != known.end()) continue;
     throw Error(ErrorCode::unknown_option, fmt::format("the circuit has no layer '{}'", name),
                 "layers", fmt::format("one of {}", fmt::join(known, ", ")));
   }
 }
 
-std::vector<ValueId> find_groups(const Circuit& circuit) {
+std::vector<ValueId> find_groups(const Circuit& circuit, const std::vector<bool>& is_clear) {
   ScaleGroups groups(circuit.values.size());
   for (const Node& node : circuit.nodes) {
-    if (const auto* linear = std::get_if<Linear>(&node.op)) {
-      for (const LinearTerm& term : linear->terms) groups.join(term.operand, linear->result);
+    const auto* linear = std::get_if<Linear>(&node.op);
+    if (linear == nullptr) continue;
+    for (const LinearTerm& term : linear->terms) {
+      if (!is_clear[term.operand]) groups.join(term.operand, linear->result);
     }
   }
   std::vector<ValueId> group_of(circuit.values.size());
@@ -104,16 +106,19 @@ std::vector<ValueId> find_groups(const Circuit& circuit) {
 }  // namespace
 
 Readers find_readers(const Circuit& circuit, const PlanOptions& options) {
-  Readers found{{}, find_groups(circuit)};
+  const std::vector<bool> is_clear = clear_values(circuit);
+  Readers found{{}, find_groups(circuit, is_clear)};
   for (std::size_t i = 0; i < circuit.nodes.size(); ++i) {
     const Node& node = circuit.nodes[i];
-    if (const auto* lut = std::get_if<Lut>(&node.op))
+    if (const auto* lut = std::get_if<Lut>(&node.op)) {
+      if (is_clear[lut->operand]) continue;
       found.readers.push_back(make_reader(circuit, options, i, lut->operand, lut->tables.size()));
-    else if (const auto* output = std::get_if<Output>(&node.op))
+    } else if (const auto* output = std::get_if<Output>(&node.op)) {
       found.readers.push_back(make_reader(circuit, options, i, output->operand, 0));
+    }
   }
   for (Reader& reader : found.readers) reader.group = found.group_of[reader.operand];
-  check_layer_names(circuit, options, found.readers);
+  check_layer_names(circuit, options);
   return found;
 }
 

@@ -1,7 +1,8 @@
-// Readers: lookups and outputs, where a phase is read and so where noise matters.
+// Readers: lookups and outputs, where a phase is read and so where noise matters. Lookups of clear
+// values are none.
 //
 // Linear maps keep their operands' torus scale, so the values that they tie together form a group
-// with one scale. Cost: one pass over the circuit.
+// with one scale; clear ones apart, which are added as integers. Cost: one pass over the circuit.
 #pragma once
 
 #include <cstddef>

@@ -73,6 +73,9 @@ void bind_estimate(nb::module_& module) {
         compilation.quantization = quantized.request();
         compilation.margin = quantized.margin();
         compilation.plan = options;
+        for (const InputSpec& input : model.client.inputs) {
+          if (input.is_clear) compilation.clear_inputs.push_back(input.name);
+        }
         compilation.search = to_search(options.precision, agreement, relative_error, metric,
                                        max_loss, max_trials, seed);
         const Estimate estimate = long_call(progress, [&](const ProgressCallback& report) {

@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <map>
 
 #include "arrays.h"
@@ -124,6 +125,15 @@ PrecisionSearch to_search(Precision precision, double agreement, double relative
   return search;
 }
 
+// Of the inputs that are marked, in the graph's order.
+static std::vector<std::string> names_of(const FloatGraph& graph, const std::vector<bool>& marked) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < std::min(graph.inputs.size(), marked.size()); ++i) {
+    if (marked[i]) names.push_back(graph.inputs[i].name);
+  }
+  return names;
+}
+
 void bind_quantized_module(nb::module_& module) {
   // precision, and what contradicts it, of a network that is rounded ("" or "6:exact").
   module.def("precision_with", [](const std::string& precision, const std::string& rounding) {
@@ -138,7 +148,7 @@ void bind_quantized_module(nb::module_& module) {
          const std::string& rounding, const std::string& method, double percentile,
          int accumulator_bits, std::uint64_t seed, const PlanOptions& plan, double agreement,
          double relative_error, const nb::object& metric, double max_loss, int max_trials,
-         std::uint64_t search_seed, const nb::object& progress) {
+         std::uint64_t search_seed, const std::vector<bool>& clear, const nb::object& progress) {
         const auto inputs = to_tensors(calibration);
         BitsSearch search{
             .request = {{},
@@ -152,6 +162,7 @@ void bind_quantized_module(nb::module_& module) {
             .target = make_target(true, agreement, relative_error, to_metric(metric), max_loss),
             .margin = margin,
             .rounding = parse_rounding(rounding, "rounding"),
+            .clear_inputs = names_of(graph, clear),
             .max_trials = max_trials,
             .seed = search_seed,
             .progress = {}};
@@ -164,7 +175,7 @@ void bind_quantized_module(nb::module_& module) {
       nb::arg("rounding"), nb::arg("method"), nb::arg("percentile"), nb::arg("accumulator_bits"),
       nb::arg("quantization_seed"), nb::arg("plan"), nb::arg("agreement"),
       nb::arg("relative_error"), nb::arg("metric").none(), nb::arg("max_loss"),
-      nb::arg("max_trials"), nb::arg("seed"), nb::arg("progress").none());
+      nb::arg("max_trials"), nb::arg("seed"), nb::arg("clear"), nb::arg("progress").none());
   nb::class_<QuantizedModule>(module, "QuantizedModule")
       .def_static(
           "build",
@@ -230,9 +241,8 @@ void bind_quantized_module(nb::module_& module) {
                                                max_loss, max_trials, seed);
             return long_call(progress, [&](const ProgressCallback& report) {
               search.progress = report;
-              CompiledModel model = self.compile(inputs, options, search, hooks);
-              declare_clear(model, clear_inputs);
-              return model;
+              self.declare_clear(clear_inputs);
+              return self.compile(inputs, options, search, hooks);
             });
           },
           nb::arg("inputs"), nb::arg("options"), nb::arg("agreement"), nb::arg("relative_error"),

@@ -1,7 +1,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <memory>
 
+#include "importer/custom_operator.h"
 #include "importer/operators.h"
 #include "quantization/decompositions.h"
 #include "torusml/error.h"
@@ -112,6 +115,35 @@ std::string place_along(GraphRewriter& rewriter, const std::string& x, std::int6
                       {{"to", kOnnxInt64}, {"whole", std::int64_t{1}}});
 }
 
+// Element e of rows of so many elements as a matrix has columns: entry (x, e) of the matrix.
+class EntriesOfRows : public CustomOperator {
+ public:
+  explicit EntriesOfRows(Tensor<double> matrix) : matrix_(std::move(matrix)) {}
+
+  bool is_univariate() const override { return true; }
+  FloatTensor evaluate(const std::vector<FloatTensor>& inputs) const override {
+    const std::int64_t rows = matrix_.shape[0], columns = matrix_.shape[1];
+    FloatTensor result{ElementType::floating, inputs.at(0).values};
+    for (std::size_t e = 0; e < result.values.data.size(); ++e) {
+      double& x = result.values.data[e];
+      const auto row = static_cast<std::int64_t>(
+          std::clamp(std::nearbyint(x), 0.0, static_cast<double>(rows - 1)));
+      x = matrix_.data[static_cast<std::size_t>(row * columns) +
+                       e % static_cast<std::size_t>(columns)];
+    }
+    return result;
+  }
+  // Of operators that mix elements.
+  RecordedLinear record(const std::vector<InputQuantization>&) const override { return {}; }
+  FloatTensor apply_tail(const Tensor<double>& x,
+                         const std::vector<InputQuantization>&) const override {
+    return {ElementType::floating, x};
+  }
+
+ private:
+  const Tensor<double> matrix_;
+};
+
 std::int64_t axis_of(GraphRewriter& rewriter, const FloatNode& node, std::int64_t otherwise) {
   return normalized_axis(integer_attribute(node, "axis", otherwise),
                          static_cast<std::int64_t>(rewriter.shape(node.inputs[0]).size()));
@@ -124,6 +156,23 @@ std::string extremum_place(GraphRewriter& rewriter, const FloatNode& node) {
                         integer_attribute(node, "select_last_index", 0) != 0};
   return place_along(rewriter, node.inputs[0], axis_of(rewriter, node, 0), contest,
                      rewriter.shape(node.outputs[0]));
+}
+
+std::string rows_by_index(GraphRewriter& rewriter, const FloatNode& node) {
+  // As many integers as the graph's input may have.
+  const auto& inputs = rewriter.graph().inputs;
+  const auto input = std::ranges::find(inputs, node.inputs[1], &GraphInput::name);
+  if (input == inputs.end() || input->rows == 0) {
+    throw Error(ErrorCode::not_supported, "rows by an index that is no input of the network", "",
+                "an integer input in the clear");
+  }
+  const Tensor<double>& matrix = rewriter.value(node.inputs[0]).values;
+  Shape column = rewriter.shape(node.inputs[1]);
+  column.push_back(1);
+  const std::string index =
+      rewriter.expanded(rewriter.reshaped(node.inputs[1], column), rewriter.shape(node.outputs[0]));
+  whole(rewriter, index, {0, input->rows - 1});
+  return rewriter.apply(std::make_shared<EntriesOfRows>(matrix), "EntriesOfRows", index);
 }
 
 std::string top_of_rows(GraphRewriter& rewriter, const FloatNode& node) {

@@ -83,6 +83,7 @@ Decomposition find_decomposition(const GraphRewriter& rewriter, const FloatNode&
   const std::vector<std::string> dependent = rewriter.dependent_inputs(node);
   if (dependent.empty()) return nullptr;
   if (const Decomposition found = find(always(), node)) return found;
+  if (node.op_type == "Gather" && !rewriter.is_dependent(node.inputs[0])) return rows_by_index;
   const bool one_root = std::ranges::all_of(dependent, [&](const std::string& name) {
     return rewriter.root(name) == rewriter.root(dependent[0]);
   });

@@ -59,10 +59,15 @@ std::string winner(GraphRewriter& rewriter, const std::string& x, const std::str
 // The winners of a round, and behind them the last element of rows of odd length, which met none.
 std::string with_rest(GraphRewriter& rewriter, const std::string& winners, const std::string& rows);
 
-// decompose_selections.cc: ArgMax, ArgMin and TopK with K = 1. A row of K takes K - 1 comparisons,
-// K - 2 lookups of extrema and, from 3 elements on, about K / 2 - 1 choices of a place.
+// decompose_selections.cc: ArgMax, ArgMin and TopK with K = 1; embeddings. A row of K takes K - 1
+// comparisons, K - 2 lookups of extrema and, from 3 elements on, about K / 2 - 1 choices of a
+// place.
 std::string extremum_place(GraphRewriter& rewriter, const FloatNode& node);
 std::string top_of_rows(GraphRewriter& rewriter, const FloatNode& node);
+
+// Rows of a constant matrix by an index, an input of the graph: one lookup an element, whose tables
+// have an entry a row.
+std::string rows_by_index(GraphRewriter& rewriter, const FloatNode& node);
 
 // decompose_normalizations.cc
 std::string softmax_of(GraphRewriter& rewriter, const FloatNode& node);

@@ -48,14 +48,18 @@ void GraphRewriter::emit(FloatNode node) {
 
 std::string GraphRewriter::add(const std::string& op_type, const std::vector<std::string>& inputs,
                                const std::map<std::string, Attribute>& attributes) {
+  return add({"", op_type, "", inputs, {}, attributes, nullptr});
+}
+
+std::string GraphRewriter::apply(std::shared_ptr<const CustomOperator> function,
+                                 const std::string& name, const std::string& tensor) {
+  return add({"", name, "", {tensor}, {}, {}, std::move(function)});
+}
+
+std::string GraphRewriter::add(FloatNode node) {
   const std::string output = fresh();
-  FloatNode node{fmt::format("{}/{}", node_name_, ++nodes_),
-                 op_type,
-                 "",
-                 inputs,
-                 {output},
-                 attributes,
-                 nullptr};
+  node.name = fmt::format("{}/{}", node_name_, ++nodes_);
+  node.outputs = {output};
   // The shape is known before the node is looked at.
   FloatTensor result = shape_run(node);
   graph_.shapes[output] = std::move(result.values.shape);

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -38,6 +39,9 @@ class GraphRewriter {
   // Within a replacement.
   std::string add(const std::string& op_type, const std::vector<std::string>& inputs,
                   const std::map<std::string, Attribute>& attributes = {});
+  // A function of each element.
+  std::string apply(std::shared_ptr<const CustomOperator> function, const std::string& name,
+                    const std::string& tensor);
   std::string constant(Tensor<double> values);
   std::string integers(const std::vector<std::int64_t>& values);
   std::string number(double value) { return constant({{}, {value}}); }
@@ -77,6 +81,7 @@ class GraphRewriter {
   FloatGraph& graph() { return graph_; }
 
  private:
+  std::string add(FloatNode node);  // names it and its result
   void keep(FloatNode node);
   FloatTensor shape_run(const FloatNode& node);
   std::string root_of(const FloatNode& node) const;

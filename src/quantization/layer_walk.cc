@@ -73,6 +73,10 @@ void LayerWalk::quantize_inputs() {
   input_quantizers_.resize(graph_.inputs.size());
   for (std::size_t i = 0; i < graph_.inputs.size(); ++i) {
     const std::string& name = graph_.inputs[i].name;
+    if (graph_.inputs[i].rows != 0) {
+      input_quantizers_[i] = index_quantizer(graph_.inputs[i].rows);
+      continue;
+    }
     const std::vector<double>& data = calibration_[i].data;
     const std::vector<Reader> readers = readers_of(name);
     const bool feeds_output = std::ranges::any_of(graph_.outputs, [&](const std::string& output) {

@@ -108,6 +108,8 @@ class LayerWalk {
   const std::string& step_giver(const std::string& tensor) const;
   // The quantizer of a positive difference of what `quantizer` quantizes.
   UniformQuantizer of_difference(const UniformQuantizer& quantizer) const;
+  // Its range goes beyond the rows, so that whoever checks the input's interval finds wrong ones.
+  static UniformQuantizer index_quantizer(std::int64_t rows);
   // Operands choose a common step.
   bool chooses_step(const LinearLayer& layer) const;
   // Maxima of one tensor are on that tensor's step, which the other operands can follow.

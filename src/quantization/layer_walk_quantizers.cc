@@ -26,6 +26,10 @@ UniformQuantizer of_whole_numbers(Interval interval) {
 
 }  // namespace
 
+UniformQuantizer LayerWalk::index_quantizer(std::int64_t rows) {
+  return of_whole_numbers({-1, rows});
+}
+
 void LayerWalk::check_own_quantizers() const {
   std::vector<std::string> missing;
   for (const LinearLayer& layer : layers_) {

@@ -15,6 +15,7 @@
 #include "report/markup.h"
 #include "report/plots.h"
 #include "report/style.h"
+#include "runtime/clear_part.h"
 #include "runtime/memory.h"
 
 namespace torusml {
@@ -89,6 +90,7 @@ class Page {
   Page(const CompiledModel& model, const ReportLimits& limits)
       : circuit_(model.circuit),
         plan_(model.plan),
+        is_clear_(clear_values(model.circuit)),
         model_(model),
         limits_(limits),
         costs_(cost_by_lookup(model.circuit, model.plan)),
@@ -316,10 +318,13 @@ class Page {
     const Node& node = circuit_.nodes[n];
     const TensorType& type = type_of(node);
     const std::string shape = to_string(type.shape);
-    if (std::holds_alternative<Lut>(node.op))
+    if (plan_.lookups.contains(n))
       return fmt::format("{} lookups \xc2\xb7 {}", grouped(lookups_of(node)),
                          milliseconds(costs_.at(n)));
-    return fmt::format("{} {} \xc2\xb7 {} bits", kind_of(node), shape, bit_width(type.interval));
+    return fmt::format("{} {} \xc2\xb7 {}", kind_of(node), shape,
+                       is_clear_node(node, is_clear_)
+                           ? "clear"
+                           : fmt::format("{} bits", bit_width(type.interval)));
   }
 
   // Of a lookup's or output's operand, of another node's result.
@@ -416,7 +421,19 @@ class Page {
     fact("noise, in integers", fmt::format("{:.3g}", std::sqrt(noise.value) / tensor.scale));
   }
 
+  // Computed on integers: exact, and at no cost.
+  void clear_lookup(std::size_t n, const Lut& lut) {
+    add("<dl>");
+    facts_of(circuit_.values[lut.operand], "domain");
+    if (lut.results.size() == 1) fact("results", text(circuit_.values[lut.results[0]].interval));
+    fact("table reads", grouped(lookups_of(circuit_.nodes[n])));
+    fact("done by", "integers, in the clear");
+    add("</dl></div>");
+    tables(lut, 0);
+  }
+
   void lookup(std::size_t n, const Lut& lut) {
+    if (is_clear_[lut.operand]) return clear_lookup(n, lut);
     const LookupPlan& lookup = plan_.lookups.at(n);
     const TensorType& type = circuit_.values[lut.operand];
     const double cost = costs_.at(n);
@@ -494,6 +511,7 @@ class Page {
 
   const Circuit& circuit_;
   const Plan& plan_;
+  const std::vector<bool> is_clear_;  // by value
   const CompiledModel& model_;
   const ReportLimits limits_;
   const std::map<std::size_t, double> costs_;  // by node

@@ -8,6 +8,29 @@
 
 namespace torusml {
 
+std::int64_t check_input(const TensorType& type, const Tensor<std::int64_t>& input,
+                         const std::string& name) {
+  const std::string where = fmt::format("input '{}'", name);
+  const Shape& shape = input.shape;
+  const bool matches = shape.size() == type.shape.size() + 1 && shape[0] > 0 &&
+                       std::equal(type.shape.begin(), type.shape.end(), shape.begin() + 1) &&
+                       static_cast<std::int64_t>(input.data.size()) == number_of_elements(shape);
+  if (!matches) {
+    throw Error(ErrorCode::wrong_shape,
+                fmt::format("shape {} was given, a batch of {} is expected", to_string(shape),
+                            to_string(type.shape)),
+                where);
+  }
+  for (const std::int64_t value : input.data) {
+    if (type.interval.contains(value)) continue;
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("{} lies outside the input's interval [{}, {}]", value,
+                            type.interval.lower, type.interval.upper),
+                where, "quantize the input with the model's quantizer");
+  }
+  return shape[0];
+}
+
 std::int64_t check_inputs(const Circuit& circuit, const std::vector<Tensor<std::int64_t>>& inputs) {
   const std::vector<const Node*> nodes = input_nodes(circuit);
   if (inputs.size() != nodes.size()) {
@@ -17,32 +40,13 @@ std::int64_t check_inputs(const Circuit& circuit, const std::vector<Tensor<std::
   std::int64_t batch = -1;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const TensorType& type = circuit.values[std::get<Input>(nodes[i]->op).result];
-    const std::string where = fmt::format("input '{}'", nodes[i]->name);
-    const Shape& shape = inputs[i].shape;
-    const bool matches =
-        shape.size() == type.shape.size() + 1 && shape[0] > 0 &&
-        std::equal(type.shape.begin(), type.shape.end(), shape.begin() + 1) &&
-        static_cast<std::int64_t>(inputs[i].data.size()) == number_of_elements(shape);
-    if (!matches) {
+    const std::int64_t samples = check_input(type, inputs[i], nodes[i]->name);
+    if (batch != -1 && samples != batch) {
       throw Error(ErrorCode::wrong_shape,
-                  fmt::format("shape {} was given, a batch of {} is expected", to_string(shape),
-                              to_string(type.shape)),
-                  where);
+                  fmt::format("{} samples were given, other inputs have {}", samples, batch),
+                  fmt::format("input '{}'", nodes[i]->name));
     }
-    if (batch != -1 && shape[0] != batch) {
-      throw Error(ErrorCode::wrong_shape,
-                  fmt::format("{} samples were given, other inputs have {}", shape[0], batch),
-                  where);
-    }
-    batch = shape[0];
-    for (std::int64_t value : inputs[i].data) {
-      if (!type.interval.contains(value)) {
-        throw Error(ErrorCode::invalid_argument,
-                    fmt::format("{} lies outside the input's interval [{}, {}]", value,
-                                type.interval.lower, type.interval.upper),
-                    where, "quantize the input with the model's quantizer");
-      }
-    }
+    batch = samples;
   }
   return std::max<std::int64_t>(batch, 1);
 }

@@ -2,12 +2,17 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "circuit/circuit.h"
 #include "torusml/tensor.h"
 
 namespace torusml {
+
+// Number of samples of one input. Errors as below.
+std::int64_t check_input(const TensorType& type, const Tensor<std::int64_t>& input,
+                         const std::string& name);
 
 // Number of samples. Errors wrong_shape (naming the input and both shapes) and invalid_argument (an
 // integer outside its input's interval).

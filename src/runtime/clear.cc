@@ -5,6 +5,7 @@
 #include "base/threads.h"
 #include "runtime/batch.h"
 #include "runtime/executors.h"
+#include "runtime/integer_nodes.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -43,24 +44,12 @@ class ClearSample {
   }
 
   void evaluate(const Node& node, const Linear& linear) {
-    std::vector<std::int64_t> sum =
-        linear.bias.empty() ? std::vector<std::int64_t>(size_of(linear.result), 0) : linear.bias;
-    for (const LinearTerm& term : linear.terms) {
-      const std::vector<std::int64_t>& x = values_[term.operand];
-      apply_weight(term.weight, x.data(), static_cast<std::int64_t>(x.size()), sum.data(),
-                   static_cast<std::int64_t>(sum.size()));
-    }
-    set(node, linear.result, std::move(sum));
+    set(node, linear.result, linear_sums(linear, values_, size_of(linear.result)));
   }
 
   void evaluate(const Node& node, const Lut& lut) {
-    const std::vector<std::int64_t>& x = values_[lut.operand];
-    for (std::size_t t = 0; t < lut.tables.size(); ++t) {
-      std::vector<std::int64_t> y(x.size());
-      for (std::size_t i = 0; i < x.size(); ++i)
-        y[i] = lut.tables[t].at(static_cast<std::int64_t>(i), x[i]);
-      set(node, lut.results[t], std::move(y));
-    }
+    for (std::size_t t = 0; t < lut.tables.size(); ++t)
+      set(node, lut.results[t], table_entries(lut.tables[t], values_[lut.operand]));
   }
 
   void set(const Node& node, ValueId value, std::vector<std::int64_t> integers) {
@@ -81,7 +70,7 @@ class ClearSample {
 
   const Circuit& circuit_;
   const ValueObserver& observer_;
-  std::vector<std::vector<std::int64_t>> values_;
+  SampleIntegers values_;
 };
 
 }  // namespace

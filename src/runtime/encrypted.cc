@@ -8,6 +8,9 @@
 
 #include "base/progress.h"
 #include "base/threads.h"
+#include "plan/client_spec.h"
+#include "runtime/batch.h"
+#include "runtime/clear_part.h"
 #include "runtime/executors.h"
 #include "runtime/lookup_table.h"
 #include "runtime/memory.h"
@@ -35,18 +38,34 @@ void check_keys(const Plan& plan, std::span<const EvaluationKeys* const> keys) {
               "", "keys made for this model");
 }
 
-std::size_t check_ciphertexts(const Circuit& circuit, const Plan& plan,
-                              const std::vector<LweBatch>& inputs) {
+// Samples of the batch.
+std::size_t check_run_inputs(const Circuit& circuit, const Plan& plan,
+                             const std::vector<LweBatch>& inputs,
+                             const std::vector<Tensor<std::int64_t>>& clear) {
   const std::vector<const Node*> nodes = input_nodes(circuit);
-  if (inputs.size() != nodes.size()) {
+  const auto is_clear = [&](std::size_t i) { return std::get<Input>(nodes[i]->op).is_clear; };
+  std::size_t needed = 0;  // an entry for the last clear input, and those before it
+  for (std::size_t i = 0; i < nodes.size(); ++i) needed = is_clear(i) ? i + 1 : needed;
+  if (inputs.size() != nodes.size() || clear.size() < needed) {
     throw Error(ErrorCode::wrong_shape,
-                fmt::format("{} encrypted inputs were given, the circuit has {}", inputs.size(),
-                            nodes.size()));
+                fmt::format("{} encrypted and {} clear inputs were given, the circuit has {}",
+                            inputs.size(), clear.size(), nodes.size()));
   }
   std::optional<std::size_t> batch;
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const std::string where = fmt::format("input '{}'", nodes[i]->name);
-    const std::size_t elements = size_of(circuit, std::get<Input>(nodes[i]->op).result);
+    const ValueId value = std::get<Input>(nodes[i]->op).result;
+    const std::size_t elements = size_of(circuit, value);
+    if (is_clear(i)) {
+      const auto samples =
+          static_cast<std::size_t>(check_input(circuit.values[value], clear[i], nodes[i]->name));
+      if (batch && *batch != samples) {
+        throw Error(ErrorCode::wrong_shape,
+                    fmt::format("{} samples were given, {} are expected", samples, *batch), where);
+      }
+      batch = samples;
+      continue;
+    }
     if (inputs[i].dimension != plan.big_dimension()) {
       throw Error(ErrorCode::wrong_key,
                   fmt::format("ciphertexts have dimension {}, the model's key has {}",
@@ -72,6 +91,7 @@ class EncryptedRun {
                std::span<const EvaluationKeys* const> keys, ProgressCounter& progress,
                const LookupObserver& observer)
       : circuit_(circuit),
+        is_clear_(clear_values(circuit)),
         plan_(plan),
         keys_(keys),
         progress_(progress),
@@ -79,17 +99,19 @@ class EncryptedRun {
         values_(circuit.values.size()),
         last_use_(last_uses(circuit)) {
     for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
-      if (const auto* linear = std::get_if<Linear>(&circuit.nodes[n].op))
-        constants_[n] = linear_constants(circuit, *linear, plan);
+      const auto* linear = std::get_if<Linear>(&circuit.nodes[n].op);
+      if (linear != nullptr && !is_clear_[linear->result])
+        constants_[n] = linear_constants(circuit, *linear, plan, is_clear_);
     }
   }
 
   // From position.next_node on, with the values that it and later nodes read.
   void run(const RunPosition& position, std::map<ValueId, LweBatch> values,
-           const std::vector<LweBatch>& inputs, std::vector<LweBatch>& outputs,
-           const RunCheckpoints* checkpoints) {
+           const std::vector<LweBatch>& inputs, const std::vector<Tensor<std::int64_t>>& clear,
+           std::vector<LweBatch>& outputs, const RunCheckpoints* checkpoints) {
     first_sample_ = position.first_sample;
     samples_ = position.samples;
+    clear_ = run_clear_part(circuit_, clear, first_sample_, samples_);
     for (auto& [value, ciphertexts] : values) values_[value] = std::move(ciphertexts);
     std::size_t input = 0, output = 0;
     for (std::size_t n = 0; n < circuit_.nodes.size(); ++n) {
@@ -111,7 +133,9 @@ class EncryptedRun {
   }
 
  private:
+  // What is clear is computed already.
   void evaluate(const Node& node, std::size_t n, const LweBatch* input, LweBatch* output) {
+    if (is_clear_node(node, is_clear_)) return;
     if (const auto* in = std::get_if<Input>(&node.op))
       take(*in, *input);
     else if (const auto* linear = std::get_if<Linear>(&node.op))
@@ -119,7 +143,7 @@ class EncryptedRun {
     else if (const auto* lut = std::get_if<Lut>(&node.op))
       evaluate(*lut, n);
     else
-      give(std::get<Output>(node.op), plan_.outputs.at(n), *output);
+      give(std::get<Output>(node.op), n, *output);
   }
 
   RunView view(std::size_t next_node, const std::vector<LweBatch>& outputs) const {
@@ -154,9 +178,12 @@ class EncryptedRun {
   }
 
   // Results that will be packed are rounded then.
-  void give(const Output& output, const OutputPlan& plan, LweBatch& target) const {
-    const LweBatch& source = values_[output.operand];
+  void give(const Output& output, std::size_t node, LweBatch& target) const {
+    const OutputPlan& plan = plan_.outputs.at(node);
     const std::size_t elements = size_of(circuit_, output.operand);
+    const LweBatch encoded =
+        is_clear_[output.operand] ? encode_clear(output.operand, node) : LweBatch();
+    const LweBatch& source = is_clear_[output.operand] ? encoded : values_[output.operand];
     for (std::size_t i = 0; i < source.count; ++i) {
       const std::span<Torus> row = target.row(first_sample_ * elements + i);
       std::ranges::copy(source.row(i), row.begin());
@@ -164,13 +191,28 @@ class EncryptedRun {
     }
   }
 
+  // Ciphertexts without mask and noise.
+  LweBatch encode_clear(ValueId value, std::size_t node) const {
+    const TensorPlan& tensor = plan_.tensors[value];
+    const std::vector<std::int64_t>& integers = clear_.at(node);
+    LweBatch batch(plan_.big_dimension(), integers.size());
+    for (std::size_t i = 0; i < batch.count; ++i)
+      batch.row(i).back() = encode(integers[i], tensor.scale, tensor.center);
+    return batch;
+  }
+
   void evaluate(const Linear& linear, std::size_t node) {
     const std::vector<Torus>& constants = constants_.at(node);
+    const auto clear = clear_.find(node);
+    const double scale = plan_.tensors[linear.result].scale;
     LweBatch result(plan_.big_dimension(), samples_ * constants.size());
-    for (std::size_t i = 0; i < result.count; ++i)
+    for (std::size_t i = 0; i < result.count; ++i) {
       result.row(i).back() = constants[i % constants.size()];
-    for (const LinearTerm& term : linear.terms)
-      add_term(term.weight, values_[term.operand], result, ask());
+      if (clear != clear_.end()) result.row(i).back() += encode(clear->second[i], scale, 0);
+    }
+    for (const LinearTerm& term : linear.terms) {
+      if (!is_clear_[term.operand]) add_term(term.weight, values_[term.operand], result, ask());
+    }
     values_[linear.result] = std::move(result);
   }
 
@@ -267,12 +309,14 @@ class EncryptedRun {
   }
 
   const Circuit& circuit_;
+  const std::vector<bool> is_clear_;
   const Plan& plan_;
   const std::span<const EvaluationKeys* const> keys_;
   ProgressCounter& progress_;
   const LookupObserver& observer_;
   std::size_t first_sample_ = 0, samples_ = 0;
   std::vector<LweBatch> values_;
+  ClearResults clear_;
   const std::vector<std::size_t> last_use_;
   std::map<std::size_t, std::vector<Torus>> constants_;
 };
@@ -287,9 +331,11 @@ std::vector<LweBatch> empty_outputs(const Circuit& circuit, const Plan& plan, st
 }
 
 std::size_t lookups_before(const Circuit& circuit, const RunPosition& position) {
+  const std::vector<bool> is_clear = clear_values(circuit);
   std::size_t of_part = 0;
   for (std::size_t n = 0; n < position.next_node; ++n) {
-    if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op))
+    const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op);
+    if (lut != nullptr && !is_clear[lut->operand])
       of_part += size_of(circuit, lut->operand) * lut->tables.size();
   }
   return position.first_sample * static_cast<std::size_t>(lookup_count(circuit)) +
@@ -298,11 +344,12 @@ std::size_t lookups_before(const Circuit& circuit, const RunPosition& position) 
 
 std::vector<LweBatch> run(const Circuit& circuit, const Plan& plan,
                           std::span<const EvaluationKeys* const> keys,
-                          const std::vector<LweBatch>& inputs, const ProgressCallback& progress,
-                          const Limits& limits, const LookupObserver& observer,
-                          RunCheckpoints* checkpoints) {
+                          const std::vector<LweBatch>& inputs,
+                          const std::vector<Tensor<std::int64_t>>& clear,
+                          const ProgressCallback& progress, const Limits& limits,
+                          const LookupObserver& observer, RunCheckpoints* checkpoints) {
   check_keys(plan, keys);
-  const std::size_t batch = check_ciphertexts(circuit, plan, inputs);
+  const std::size_t batch = check_run_inputs(circuit, plan, inputs, clear);
   const std::size_t at_once = choose_samples_at_once(circuit, plan, batch, limits);
   RunState state;
   if (checkpoints && checkpoints->start) {
@@ -318,7 +365,7 @@ std::vector<LweBatch> run(const Circuit& circuit, const Plan& plan,
     EncryptedRun run(circuit, plan, keys, counter, observer);
     RunPosition& at = state.position;
     while (at.first_sample < batch) {
-      run.run(at, std::exchange(state.values, {}), inputs, state.outputs, checkpoints);
+      run.run(at, std::exchange(state.values, {}), inputs, clear, state.outputs, checkpoints);
       at.first_sample += at.samples;
       at.samples = std::min(at_once, batch - at.first_sample);
       at.next_node = 0;
@@ -333,27 +380,30 @@ std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     std::span<const EvaluationKeys* const> keys,
                                     const std::vector<LweBatch>& inputs,
                                     const ProgressCallback& progress, const Limits& limits,
-                                    const LookupObserver& observer) {
-  return run(circuit, plan, keys, inputs, progress, limits, observer, nullptr);
+                                    const LookupObserver& observer,
+                                    const std::vector<Tensor<std::int64_t>>& clear) {
+  return run(circuit, plan, keys, inputs, clear, progress, limits, observer, nullptr);
 }
 
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     std::span<const EvaluationKeys* const> keys,
                                     const std::vector<LweBatch>& inputs,
                                     RunCheckpoints& checkpoints, const ProgressCallback& progress,
-                                    const Limits& limits) {
-  return run(circuit, plan, keys, inputs, progress, limits, {}, &checkpoints);
+                                    const Limits& limits,
+                                    const std::vector<Tensor<std::int64_t>>& clear) {
+  return run(circuit, plan, keys, inputs, clear, progress, limits, {}, &checkpoints);
 }
 
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     std::span<const EvaluationKeys> keys,
                                     const std::vector<LweBatch>& inputs,
                                     const ProgressCallback& progress, const Limits& limits,
-                                    const LookupObserver& observer) {
+                                    const LookupObserver& observer,
+                                    const std::vector<Tensor<std::int64_t>>& clear) {
   std::vector<const EvaluationKeys*> sets;
   for (const EvaluationKeys& set : keys) sets.push_back(&set);
   return run_encrypted(circuit, plan, std::span<const EvaluationKeys* const>(sets), inputs,
-                       progress, limits, observer);
+                       progress, limits, observer, clear);
 }
 
 }  // namespace torusml

@@ -27,8 +27,9 @@ std::vector<Tensor<std::int64_t>> run_clear(const Circuit& circuit,
                                             const ValueObserver& observer = {});
 
 // One 64-bit torus phase a value, with the noise that the plan predicts where ciphertexts are born,
-// at the keyswitch and at the modulus switch. Sample s of a run has noise that depends on the seed
-// and s alone. `flips`, unless null, receives the run's counts in addition to what it holds.
+// at the keyswitch and at the modulus switch; what depends on clear inputs alone as integers.
+// Sample s of a run has noise that depends on the seed and s alone. `flips`, unless null, receives
+// the run's counts in addition to what it holds.
 std::vector<Tensor<std::int64_t>> run_simulated(const Circuit& circuit, const Plan& plan,
                                                 const std::vector<Tensor<std::int64_t>>& inputs,
                                                 std::uint64_t seed,
@@ -48,20 +49,24 @@ using LookupObserver = std::function<void(const EncryptedLookup& lookup)>;
 
 // keys: by key set of the plan, all of one secret key. inputs[i] holds batch * elements ciphertexts
 // of input i, row-major; the result likewise, by output, rounded to its bits on the wire unless the
-// plan packs it (tfhe/result_packing.h). progress counts table reads, and is asked while linear
-// layers run, too; what it throws ends the run after the lookups or sums that are under way, and is
-// thrown again. Errors: wrong_key, wrong_shape, memory_limit_exceeded (memory.h), invalid_argument
-// (limits).
+// plan packs it (tfhe/result_packing.h). Of a clear input inputs[i] is empty and clear[i] has its
+// integers, (batch, shape...); what depends on such inputs alone leaves without mask and noise.
+// progress counts table reads, and is asked while linear layers run, too; what it throws ends the
+// run after the lookups or sums that are under way, and is thrown again. Errors: wrong_key,
+// wrong_shape, memory_limit_exceeded (memory.h), invalid_argument (limits, an integer outside its
+// input's interval).
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     std::span<const EvaluationKeys* const> keys,
                                     const std::vector<LweBatch>& inputs,
                                     const ProgressCallback& progress = {},
-                                    const Limits& limits = {}, const LookupObserver& observer = {});
+                                    const Limits& limits = {}, const LookupObserver& observer = {},
+                                    const std::vector<Tensor<std::int64_t>>& clear = {});
 // The same with keys that lie side by side.
 std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     std::span<const EvaluationKeys> keys,
                                     const std::vector<LweBatch>& inputs,
                                     const ProgressCallback& progress = {},
-                                    const Limits& limits = {}, const LookupObserver& observer = {});
+                                    const Limits& limits = {}, const LookupObserver& observer = {},
+                                    const std::vector<Tensor<std::int64_t>>& clear = {});
 
 }  // namespace torusml

@@ -147,8 +147,8 @@ TorusTable make_wide_torus_table(const Table& table, Interval interval, const Te
   return torus;
 }
 
-std::vector<Torus> linear_constants(const Circuit& circuit, const Linear& linear,
-                                    const Plan& plan) {
+std::vector<Torus> linear_constants(const Circuit& circuit, const Linear& linear, const Plan& plan,
+                                    const std::vector<bool>& is_clear) {
   const auto elements =
       static_cast<std::size_t>(number_of_elements(circuit.values[linear.result].shape));
   const TensorPlan& result = plan.tensors[linear.result];
@@ -156,6 +156,7 @@ std::vector<Torus> linear_constants(const Circuit& circuit, const Linear& linear
   for (std::size_t i = 0; i < linear.bias.size(); ++i)
     units[i] += static_cast<long double>(linear.bias[i]);
   for (const LinearTerm& term : linear.terms) {
+    if (is_clear[term.operand]) continue;
     const std::int64_t operands = number_of_elements(circuit.values[term.operand].shape);
     const auto sums = row_sums(term.weight, operands, static_cast<std::int64_t>(elements));
     for (std::size_t i = 0; i < elements; ++i) {

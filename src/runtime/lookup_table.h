@@ -62,6 +62,8 @@ TorusTable make_wide_torus_table(const Table& table, Interval interval, const Te
                                  const WideShape& shape);
 
 // One word per element of the result: the bias and what the centres of operands and result leave.
-std::vector<Torus> linear_constants(const Circuit& circuit, const Linear& linear, const Plan& plan);
+// Clear terms are not in it: they add integers (clear_part.h). is_clear: clear_values(circuit).
+std::vector<Torus> linear_constants(const Circuit& circuit, const Linear& linear, const Plan& plan,
+                                    const std::vector<bool>& is_clear);
 
 }  // namespace torusml

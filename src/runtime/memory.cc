@@ -6,6 +6,7 @@
 
 #include "base/human.h"
 #include "base/threads.h"
+#include "runtime/clear_part.h"
 #include "runtime/lookup_table.h"
 #include "tfhe/linear.h"
 #include "tfhe/memory_use.h"
@@ -42,6 +43,7 @@ class MemoryWalk {
       : circuit_(circuit),
         plan_(plan),
         size_(size),
+        is_clear_(clear_values(circuit)),
         last_use_(last_uses(circuit)),
         alive_(circuit.values.size(), false) {}
 
@@ -60,7 +62,13 @@ class MemoryWalk {
   }
 
  private:
+  // A clear value is an integer.
   std::uint64_t of_value(ValueId value, std::size_t samples) const {
+    if (is_clear_[value]) return samples * size_of(circuit_, value) * sizeof(std::int64_t);
+    return of_ciphertexts(value, samples);
+  }
+
+  std::uint64_t of_ciphertexts(ValueId value, std::size_t samples) const {
     return ciphertext_bytes(plan_.key_sets.front().parameters, samples * size_of(circuit_, value));
   }
 
@@ -70,7 +78,7 @@ class MemoryWalk {
       if (const auto* input = std::get_if<Input>(&node.op))
         bytes += of_value(input->result, size_.batch);
       else if (const auto* output = std::get_if<Output>(&node.op))
-        bytes += of_value(output->operand, size_.batch);
+        bytes += of_ciphertexts(output->operand, size_.batch);
     }
     return bytes;
   }
@@ -91,8 +99,12 @@ class MemoryWalk {
     for (ValueId v = 0; v < alive_.size(); ++v) {
       if (alive_[v]) estimate.ciphertexts += of_value(v, size_.at_once);
     }
+    if (is_clear_node(node, is_clear_)) return estimate;
+    if (const auto* output = std::get_if<Output>(&node.op); output && is_clear_[output->operand])
+      estimate.ciphertexts += of_ciphertexts(output->operand, size_.at_once);  // made to leave
     if (const auto* linear = std::get_if<Linear>(&node.op)) {
       for (const LinearTerm& term : linear->terms) {
+        if (is_clear_[term.operand]) continue;
         const std::uint64_t of_thread = product_scratch_bytes(columns_of(circuit_, term));
         estimate.scratch =
             std::max(estimate.scratch, of_thread * static_cast<std::uint64_t>(size_.threads));
@@ -128,14 +140,17 @@ class MemoryWalk {
   const Circuit& circuit_;
   const Plan& plan_;
   const RunSize size_;
+  const std::vector<bool> is_clear_;
   const std::vector<std::size_t> last_use_;
   std::vector<bool> alive_;
 };
 
 std::size_t samples_for_all_cores(const Circuit& circuit) {
+  const std::vector<bool> is_clear = clear_values(circuit);
   std::size_t largest = 1;
-  for (ValueId v = 0; v < circuit.values.size(); ++v)
-    largest = std::max<std::size_t>(largest, size_of(circuit, v));
+  for (ValueId v = 0; v < circuit.values.size(); ++v) {
+    if (!is_clear[v]) largest = std::max<std::size_t>(largest, size_of(circuit, v));
+  }
   return std::max<std::size_t>(1, kCiphertextsAtOnce / largest);
 }
 

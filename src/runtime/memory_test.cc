@@ -77,6 +77,13 @@ TEST(MemoryEstimate, CountsWhatIsAliveAtEachLayer) {
   EXPECT_EQ(estimate.total(),
             estimate.keys + estimate.ciphertexts + estimate.tables + estimate.scratch);
 
+  // Clear values are integers; ciphertexts are made of those that leave.
+  Circuit clear = circuit;
+  mark_clear(clear, {true});
+  const MemoryEstimate of_clear = estimate_memory(clear, plan, {});
+  EXPECT_EQ(of_clear.layer, "y");
+  EXPECT_EQ(of_clear.ciphertexts, 2 * of_tensor(100) + 2 * 100 * 8);
+
   // The operand that is read again is copied for the lookup.
   const MemoryEstimate again = estimate_memory(make_network(100, true), plan, {});
   EXPECT_EQ(again.ciphertexts, 5 * of_tensor(100));

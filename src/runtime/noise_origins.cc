@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "runtime/block_noise.h"
+#include "runtime/clear_part.h"
 #include "runtime/phase_block.h"
 
 namespace torusml {
@@ -25,12 +26,15 @@ class OriginFinder {
         plan_(plan),
         constants_(constants),
         tables_(tables),
+        is_clear_(clear_values(circuit)),
         tags_(circuit.values.size()) {}
 
   NoiseOrigins run() {
     for (std::size_t n = 0; n < circuit_.nodes.size(); ++n) {
       const Node& node = circuit_.nodes[n];
-      if (const auto* input = std::get_if<Input>(&node.op))
+      if (is_clear_node(node, is_clear_))
+        set_clear(node);
+      else if (const auto* input = std::get_if<Input>(&node.op))
         set_fresh(input->result);
       else if (const auto* linear = std::get_if<Linear>(&node.op))
         follow(*linear, constants_.at(n));
@@ -54,6 +58,23 @@ class OriginFinder {
     PhaseBlock& tags = make(value);
     for (std::size_t i = 0; i < tags.count; ++i)
       std::ranges::fill(tags.row(i), mix_words(++sources_));
+  }
+
+  // Clear values have no mask, and change bodies as no constant does.
+  void set_clear(const Node& node) {
+    if (const auto* input = std::get_if<Input>(&node.op)) set_clear(input->result);
+    if (const auto* linear = std::get_if<Linear>(&node.op)) set_clear(linear->result);
+    if (const auto* lut = std::get_if<Lut>(&node.op)) {
+      for (const ValueId result : lut->results) set_clear(result);
+    }
+  }
+
+  void set_clear(ValueId value) {
+    PhaseBlock& tags = make(value);
+    for (std::size_t i = 0; i < tags.count; ++i) {
+      tags.row(i)[0] = 0;
+      tags.row(i)[1] = mix_words(++sources_);
+    }
   }
 
   void follow(const Linear& linear, const std::vector<Torus>& constants) {
@@ -170,6 +191,7 @@ class OriginFinder {
   const Plan& plan_;
   const std::map<std::size_t, std::vector<Torus>>& constants_;
   const std::map<std::size_t, std::vector<TorusTable>>& tables_;
+  const std::vector<bool> is_clear_;
   std::vector<PhaseBlock> tags_;
   std::uint64_t sources_ = 0;
   std::unordered_map<std::uint64_t, First> inputs_, results_, roundings_;

@@ -9,6 +9,8 @@
 // maps act on tags as they act on masks, and equal tags are taken as equal masks (wrong with
 // probability 2^-64 a pair).
 //
+// Clear values have no mask, and a tag of their own in the body.
+//
 // Left out, and drawn for each: noise of wide lookups, of one mask's lookups with tables of
 // different sizes or key sets, of equal tables at different places of two nodes, and what remains
 // between masks that are other multiples of each other. Cost: what one sample costs.

@@ -37,10 +37,11 @@ void check_batch(const LweBatch& batch, LweDimension dimension, std::size_t coun
 
 std::vector<ValueId> live_values(const Circuit& circuit, std::size_t next_node) {
   const std::vector<std::size_t> last_use = last_uses(circuit);
+  const std::vector<bool> is_clear = clear_values(circuit);
   std::vector<ValueId> live;
   for (std::size_t n = 0; n < next_node; ++n) {
     for (const ValueId value : results_of(circuit.nodes[n])) {
-      if (last_use[value] >= next_node) live.push_back(value);
+      if (last_use[value] >= next_node && !is_clear[value]) live.push_back(value);
     }
   }
   std::ranges::sort(live);

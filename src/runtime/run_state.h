@@ -57,9 +57,11 @@ std::vector<LweBatch> run_encrypted(const Circuit& circuit, const Plan& plan,
                                     const std::vector<LweBatch>& inputs,
                                     RunCheckpoints& checkpoints,
                                     const ProgressCallback& progress = {},
-                                    const Limits& limits = {});
+                                    const Limits& limits = {},
+                                    const std::vector<Tensor<std::int64_t>>& clear = {});
 
-// Values that nodes before next_node give and it or a later one reads.
+// Encrypted values that nodes before next_node give and it or a later one reads; clear ones are
+// computed anew.
 std::vector<ValueId> live_values(const Circuit& circuit, std::size_t next_node);
 
 // Error file_corrupt, naming `where`, unless the state is one of a run of so many samples.

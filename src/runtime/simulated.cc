@@ -12,6 +12,7 @@
 #include "plan/client_spec.h"
 #include "runtime/batch.h"
 #include "runtime/block_noise.h"
+#include "runtime/clear_part.h"
 #include "runtime/executors.h"
 #include "runtime/lookup_table.h"
 #include "runtime/memory.h"
@@ -45,12 +46,16 @@ ResultSigma result_sigma_of(const KeySet& set) {
 // Everything that is the same for all samples.
 struct SimulatedCircuit {
   SimulatedCircuit(const Circuit& circuit, const Plan& plan, bool counts_flips)
-      : circuit(circuit), plan(plan), last_use(last_uses(circuit)) {
+      : circuit(circuit),
+        plan(plan),
+        is_clear(clear_values(circuit)),
+        last_use(last_uses(circuit)) {
     for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
+      if (is_clear_node(circuit.nodes[n], is_clear)) continue;
       if (const auto* input = std::get_if<Input>(&circuit.nodes[n].op)) {
         add_input(*input, n);
       } else if (const auto* linear = std::get_if<Linear>(&circuit.nodes[n].op)) {
-        constants[n] = linear_constants(circuit, *linear, plan);
+        constants[n] = linear_constants(circuit, *linear, plan, is_clear);
       } else if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op)) {
         if (counts_flips) judges.emplace(n, LookupJudge(circuit, plan, n));
         add_lookup(*lut, n, plan.lookups.at(n));
@@ -95,6 +100,7 @@ struct SimulatedCircuit {
 
   const Circuit& circuit;
   const Plan& plan;
+  std::vector<bool> is_clear;
   std::vector<std::size_t> last_use;
   std::map<std::size_t, std::vector<Torus>> encoded;  // of an input, by value from the least on
   std::map<std::size_t, std::vector<Torus>> constants;
@@ -126,12 +132,16 @@ class SimulatedBlock {
 
   void run(const std::vector<Tensor<std::int64_t>>& inputs,
            std::vector<Tensor<std::int64_t>>& outputs) {
+    clear_ = run_clear_part(shared_.circuit, inputs, first_, samples_);
     std::size_t input = 0, output = 0;
     for (std::size_t n = 0; n < shared_.circuit.nodes.size(); ++n) {
       const Node& node = shared_.circuit.nodes[n];
       noise_.start(n);
-      if (const auto* in = std::get_if<Input>(&node.op))
-        encrypt(*in, n, inputs[input++]);
+      const std::size_t in = input;
+      input += std::holds_alternative<Input>(node.op) ? 1 : 0;
+      if (is_clear_node(node, shared_.is_clear)) continue;
+      if (const auto* fresh = std::get_if<Input>(&node.op))
+        encrypt(*fresh, n, inputs[in]);
       else if (const auto* linear = std::get_if<Linear>(&node.op))
         evaluate(*linear, n);
       else if (const auto* lut = std::get_if<Lut>(&node.op))
@@ -194,8 +204,32 @@ class SimulatedBlock {
     const std::vector<Torus>& constants = shared_.constants.at(node);
     PhaseBlock& sums = make(linear.result);
     for (std::size_t i = 0; i < sums.count; ++i) std::ranges::fill(sums.row(i), constants[i]);
+    add_clear(node, shared_.plan.tensors[linear.result].scale, sums);
     // Torus words are integers modulo 2^64, so the integer map applies as it stands.
-    for (const LinearTerm& term : linear.terms) add_term(term.weight, values_[term.operand], sums);
+    for (const LinearTerm& term : linear.terms) {
+      if (!shared_.is_clear[term.operand]) add_term(term.weight, values_[term.operand], sums);
+    }
+  }
+
+  // What clear terms add to a linear map.
+  void add_clear(std::size_t node, double scale, PhaseBlock& sums) {
+    const auto found = clear_.find(node);
+    if (found == clear_.end()) return;
+    for (std::size_t b = 0; b < samples_; ++b) {
+      const std::int64_t* sample = found->second.data() + b * sums.count;
+      for (std::size_t i = 0; i < sums.count; ++i) sums.row(i)[b] += encode(sample[i], scale, 0);
+    }
+  }
+
+  // Of a clear value that leaves.
+  void encode_clear(ValueId value, std::size_t node) {
+    PhaseBlock& phases = make(value);
+    const TensorPlan& tensor = shared_.plan.tensors[value];
+    const std::int64_t* integers = clear_.at(node).data();
+    for (std::size_t b = 0; b < samples_; ++b) {
+      for (std::size_t i = 0; i < phases.count; ++i)
+        phases.row(i)[b] = encode(integers[b * phases.count + i], tensor.scale, tensor.center);
+    }
   }
 
   void evaluate(const Lut& lut, std::size_t node) {
@@ -311,6 +345,7 @@ class SimulatedBlock {
   void decrypt(const Output& output, std::size_t node, Tensor<std::int64_t>& integers) {
     const TensorPlan& tensor = shared_.plan.tensors[output.operand];
     const Interval interval = shared_.circuit.values[output.operand].interval;
+    if (shared_.is_clear[output.operand]) encode_clear(output.operand, node);
     const PhaseBlock& phases = values_[output.operand];
     const double sigma = shared_.wire_sigma.at(node);
     for_runs(phases.count, [&](std::size_t first, std::size_t rows) {
@@ -330,6 +365,7 @@ class SimulatedBlock {
   const std::size_t first_, samples_, lanes_;
   BlockNoise noise_;
   std::vector<PhaseBlock> values_;
+  ClearResults clear_;
   std::vector<Torus> index_noise_, common_noise_, result_noise_, chance_;
   std::vector<std::uint64_t> indices_;
   std::vector<std::vector<Torus>> kept_;  // noise that several lookups meet, by slot

@@ -7,7 +7,6 @@
 #include <span>
 
 #include "base/threads.h"
-#include "plan/client_spec.h"
 #include "runtime/executors.h"
 #include "runtime/memory.h"
 #include "serving/checkpointed_run.h"
@@ -67,34 +66,41 @@ void check_integers(const ServerSpec& spec, std::size_t index, const EncryptedIn
   }
 }
 
-// Of a clear input: ciphertexts whose masks are 0, without noise.
-LweBatch to_ciphertexts(const TensorPlan& tensor, std::span<const std::int64_t> values,
-                        LweDimension dimension) {
-  LweBatch batch(dimension, values.size());
-  for (std::size_t i = 0; i < batch.count; ++i)
-    batch.row(i).back() = encode(values[i], tensor.scale, tensor.center);
-  return batch;
+std::size_t elements_of(const ServerSpec& spec, std::size_t input) {
+  return static_cast<std::size_t>(number_of_elements(spec.inputs[input].shape));
 }
 
-LweBatch expand_part(const ServerSpec& spec, const Part& part, std::size_t index) {
-  const EncryptedInput& input = part.request->tensors[index];
-  const auto elements = static_cast<std::size_t>(number_of_elements(spec.inputs[index].shape));
-  const std::size_t first = part.first * elements, count = part.count * elements;
-  if (!input.clear) return expand_rows(input.ciphertexts, first, count);
-  return to_ciphertexts(spec.plan.tensors[value_of_input(spec.circuit, index)],
-                        std::span(*input.clear).subspan(first, count), input.ciphertexts.dimension);
-}
-
-// Of all parts, one after the other.
+// Of all parts, one after the other; empty if the input is clear.
 LweBatch expand_input(const ServerSpec& spec, const std::vector<Part>& parts, std::size_t index) {
-  if (parts.size() == 1) return expand_part(spec, parts[0], index);
-  const auto elements = static_cast<std::size_t>(number_of_elements(spec.inputs[index].shape));
+  if (spec.inputs[index].is_clear) return {};
+  const std::size_t elements = elements_of(spec, index);
+  const auto expand_part = [&](const Part& part) {
+    return expand_rows(part.request->tensors[index].ciphertexts, part.first * elements,
+                       part.count * elements);
+  };
+  if (parts.size() == 1) return expand_part(parts[0]);
   std::size_t count = 0;
   for (const Part& part : parts) count += part.count * elements;
   LweBatch all(spec.plan.big_dimension(), count);
   Torus* end = all.words.data();
-  for (const Part& part : parts)
-    end = std::ranges::copy(expand_part(spec, part, index).words, end).out;
+  for (const Part& part : parts) end = std::ranges::copy(expand_part(part).words, end).out;
+  return all;
+}
+
+// The integers of a clear input, of all parts; empty if it is encrypted.
+Tensor<std::int64_t> clear_input(const ServerSpec& spec, const std::vector<Part>& parts,
+                                 std::size_t index) {
+  if (!spec.inputs[index].is_clear) return {};
+  const std::size_t elements = elements_of(spec, index);
+  Tensor<std::int64_t> all{{0}, {}};
+  for (const Part& part : parts) {
+    const std::span<const std::int64_t> integers(*part.request->tensors[index].clear);
+    const auto taken = integers.subspan(part.first * elements, part.count * elements);
+    all.data.insert(all.data.end(), taken.begin(), taken.end());
+    all.shape[0] += static_cast<std::int64_t>(part.count);
+  }
+  const Shape& sample = spec.circuit.values[value_of_input(spec.circuit, index)].shape;
+  all.shape.insert(all.shape.end(), sample.begin(), sample.end());
   return all;
 }
 
@@ -175,12 +181,16 @@ std::vector<EncryptedOutputs> run_parts(const ServerHalf& model, const ServerKey
   std::vector<const EvaluationKeys*> sets;
   for (const auto& set : keys.sets) sets.push_back(set.get());
   std::vector<LweBatch> inputs;
-  for (std::size_t i = 0; i < spec.inputs.size(); ++i)
+  std::vector<Tensor<std::int64_t>> clear;
+  for (std::size_t i = 0; i < spec.inputs.size(); ++i) {
     inputs.push_back(expand_input(spec, parts, i));
+    clear.push_back(clear_input(spec, parts, i));
+  }
   const std::span<const EvaluationKeys* const> all(sets);
   std::vector<LweBatch> results =
-      kept ? run_encrypted(spec.circuit, spec.plan, all, inputs, kept->hooks(), progress, limits)
-           : run_encrypted(spec.circuit, spec.plan, all, inputs, progress, limits);
+      kept ? run_encrypted(spec.circuit, spec.plan, all, inputs, kept->hooks(), progress, limits,
+                           clear)
+           : run_encrypted(spec.circuit, spec.plan, all, inputs, progress, limits, {}, clear);
   std::vector<EncryptedOutputs> outputs;
   with_threads(limits.threads, [&] { outputs = cut_into_parts(spec, parts, packing, results); });
   if (kept) kept->finish();

@@ -356,6 +356,7 @@ TEST_F(PackedResultsTest, KeysWithoutATraceAreRefused) {
 TEST_F(ServerModelTest, ClearInputsGiveTheSameResults) {
   StoredModel stored = stored_;
   stored.model.client.inputs[0].is_clear = true;
+  mark_clear(stored.model.circuit, {true});
   const ModelClient client(stored.model.client, stored.hash);
   ServerModel server(server_half(stored));
   server.load_keys(evaluation_);

@@ -107,7 +107,7 @@ inline Circuit circuit(const char* name = "golden") {
 inline Circuit circuit_with_clear_input() {
   return network("clear",
                  "  %0 = input \"x\" : tensor<2> [-3, 4]\n"
-                 "  %1 = input \"z\" : tensor<1> [-1, 1]\n",
+                 "  %1 = input \"z\" clear : tensor<1> [-1, 1]\n",
                  "dense(%0, @w) + dense(%1, @u)", 2, "  @u = dense 3x1 [0, 2, 1]\n");
 }
 

@@ -156,22 +156,188 @@ def test_wrong_statuses_are_refused(status, error, pattern):
         compiled("sum", status)
 
 
-def test_a_clear_index_picks_no_row():
-    table = numpy_helper.from_array(floats(5, 2), "table")
-    nodes = [
-        helper.make_node("Gather", ["table", "i"], ["row"], name="pick"),
-        helper.make_node("Add", ["row", "a"], ["y"], name="add"),
-    ]
+def lookups_of(module):
+    return module.fhe_circuit.statistics["table_lookup_count"]
+
+
+def test_tables_of_clear_values_cost_nothing():
+    encrypted, clear = compiled("a table of each"), compiled("a table of each", status_of("b"))
+    assert lookups_of(encrypted) == 4
+    assert lookups_of(clear) == 2
+    assert clear.fhe_circuit.statistics["programmable_bootstrap_count"] == 2
+    assert 1.5 * clear.fhe_circuit.statistics["complexity"] < encrypted.fhe_circuit.statistics["complexity"]
+    assert len(encrypted.fhe_circuit.statistics["lookups"]) == 2
+    assert len(clear.fhe_circuit.statistics["lookups"]) == 1
+
+
+class Branches(nn.Module):
+    """A deep branch for b, whose result meets that of a."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = nn.Linear(2, 3)
+        self.right = nn.Sequential(nn.Linear(2, 8), nn.Sigmoid(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+        self.last = nn.Linear(3, 2)
+
+    def forward(self, a, b):
+        right = torch.tanh(self.right(b))
+        return self.last(torch.relu(self.left(a) + right)), right
+
+
+def branches(status=None, **options):
+    torch.manual_seed(0)
+    options = {"n_bits": 4, "precision": "exact", "p_error": 2**-20, **options}
+    inputset = (torch.from_numpy(A), torch.from_numpy(B))
+    return compile_torch_model(Branches(), inputset, inputs_encryption_status=status, **options)
+
+
+def test_a_branch_of_clear_values_runs_on_integers(tmp_path):
+    encrypted, module = branches(), branches(("encrypted", "clear"))
+    assert lookups_of(encrypted) >= 8 + 8 + 3 + 3
+    assert lookups_of(module) == 3
+    few = (A[:6], B[:6])
+    expected = module.forward(*few)
+    assert_same(encrypted.forward(*few), expected)
+    assert_same(module.forward(*few, fhe="simulate"), expected)
+    assert_same(module.forward(*few, fhe="execute"), expected)
+    module.fhe_circuit.save(tmp_path / "m.tml")
+    loaded = torusml.load(tmp_path / "m.tml")
+    assert loaded.statistics == module.fhe_circuit.statistics
+    client, server = torusml.Client(loaded), torusml.Server(loaded)
+    client.keygen()
+    server.load_keys(client.evaluation_keys)
+    assert_same(client.decrypt(server.run(client.encrypt(*few))), expected)
+    page = tmp_path / "m.html"
+    module.report_html(page)
+    assert "integers, in the clear" in page.read_text()
+
+
+def test_clear_results_have_no_noise_whatever_is_tolerated():
+    module = branches(("encrypted", "clear"), precision="tolerant", tolerance=0.05)
+    few = (A[:6], B[:6])
+    expected = module.forward(*few)[1]
+    for fhe in ("simulate", "execute"):
+        assert_same(module.forward(*few, fhe=fhe)[1], expected)
+
+
+def test_clear_values_beyond_what_calibration_met_are_read_at_the_ends():
+    module = branches(("encrypted", "clear"), margin=0)
+    few = (A[:4], np.sign(B[:4]) * 10)
+    simulated, executed = (module.forward(*few, fhe=fhe) for fhe in ("simulate", "execute"))
+    assert_same(executed, simulated)
+
+
+def test_bits_are_chosen_beside_clear_inputs():
+    options = {"bits": "auto", "precision": "exact", "agreement": 0.9, "max_trials": 16, "p_error": 2**-20}
+    module = torusml.compile(NETWORKS["a table of each"], (A, B), inputs_encryption_status=status_of("b"), **options)
+    assert lookups_of(module) == 2
+    assert_same(module.forward(*FEW, fhe="execute"), module.forward(*FEW))
+
+
+# Embeddings.
+
+TOKENS = np.random.default_rng(5).integers(0, 5, (200, 3)).astype(np.float32)
+TABLE = floats(5, 4)
+
+
+def embedding(*more, tokens=(1, 3), result=(1, 3, 4), table=TABLE, kind=TensorProto.INT64, index="i"):
+    nodes = [helper.make_node("Gather", ["table", index], ["rows"], name="pick"), *more]
     inputs = [
-        helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 2]),
-        helper.make_tensor_value_info("i", TensorProto.INT64, [1]),
+        helper.make_tensor_value_info("a", TensorProto.FLOAT, result),
+        helper.make_tensor_value_info("i", kind, tokens),
     ]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, result)]
     net = helper.make_model(
-        helper.make_graph(nodes, "net", inputs, outputs, [table]), opset_imports=[helper.make_opsetid("", 17)]
+        helper.make_graph(nodes, "net", inputs, outputs, [numpy_helper.from_array(table, "table")]),
+        opset_imports=[helper.make_opsetid("", 17)],
     )
     net.ir_version = 8
-    index = np.zeros(200)
-    with pytest.raises(errors.Error) as raised:
-        compile_onnx_model(net, (A, index), inputs_encryption_status=("encrypted", "clear"))
-    assert isinstance(raised.value, (errors.NotSupported, errors.UnsupportedOperator)), raised.value
+    return net
+
+
+ADDED = helper.make_node("Add", ["rows", "a"], ["y"], name="add")
+VECTORS = np.random.default_rng(6).uniform(-1, 1, (200, 3, 4)).astype(np.float32)
+OPTIONS = {"n_bits": 4, "precision": "exact", "p_error": 2**-20, "inputs_encryption_status": ("encrypted", "clear")}
+
+
+@pytest.mark.parametrize("name", ["sum", "table of the sum", "one a sample", "one column"])
+def test_a_clear_index_picks_rows(name):
+    relu = helper.make_node("Relu", ["s"], ["y"], name="relu")
+    added = helper.make_node("Add", ["rows", "a"], ["s"], name="add")
+    net, a, tokens = {
+        "sum": (embedding(ADDED), VECTORS, TOKENS),
+        "table of the sum": (embedding(added, relu), VECTORS, TOKENS),
+        "one a sample": (embedding(ADDED, tokens=(1,), result=(1, 4)), VECTORS[:, 0], TOKENS[:, 0]),
+        "one column": (embedding(ADDED, result=(1, 3, 1), table=TABLE[:, :1]), VECTORS[:, :, :1], TOKENS),
+    }[name]
+    module = compile_onnx_model(net, (a, tokens), **OPTIONS)
+    few = (a[:3], tokens[:3])
+    expected = module.forward(*few)
+    wanted = a + (TABLE[:, :1] if name == "one column" else TABLE)[tokens.astype(int)]
+    wanted = np.maximum(wanted, 0) if name == "table of the sum" else wanted
+    assert np.abs(module.forward(a, tokens) - wanted).max() < 0.4
+    assert_same(module.forward(*few, fhe="simulate"), expected)
+    assert_same(module.forward(*few, fhe="execute"), expected)
+    assert lookups_of(module) == (12 if name == "table of the sum" else 0)
+
+
+def test_a_network_of_torch_with_an_embedding(tmp_path):
+    class Embedded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.left, self.norm = nn.Embedding(5, 4), nn.Linear(4, 4), nn.LayerNorm(4)
+            self.last = nn.Linear(12, 2)
+
+        def forward(self, a, tokens):
+            hidden = torch.relu(self.left(a) + self.norm(self.table(tokens)))
+            return self.last(hidden.flatten(1))
+
+    torch.manual_seed(0)
+    net = Embedded().eval()
+    module = compile_torch_model(net, (VECTORS, TOKENS), **{**OPTIONS, "n_bits": 6})
+    with torch.no_grad():
+        wanted = net(torch.from_numpy(VECTORS), torch.from_numpy(TOKENS).long()).numpy()
+    assert np.abs(module.forward(VECTORS, TOKENS) - wanted).max() < 0.1 * np.abs(wanted).max()
+    few = (VECTORS[:2], TOKENS[:2])
+    assert lookups_of(module) == 12
+    assert_same(module.forward(*few, fhe="simulate"), module.forward(*few))
+    module.fhe_circuit.save_client_half(tmp_path / "net.tmc")
+    client, server = torusml.Client(tmp_path / "net.tmc"), torusml.Server(module.fhe_circuit)
+    client.keygen()
+    server.load_keys(client.evaluation_keys)
+    sent = client.encrypt(*few)
+    assert TOKENS[:2].astype(np.int64).tobytes() in sent.serialize(), "the index itself travels"
+    assert_same(client.decrypt(server.run(sent)), module.forward(*few))
+
+
+@pytest.mark.parametrize("wrong", [-1, 5, 7, 100])
+def test_an_index_beyond_the_table_is_refused(wrong):
+    module = compile_onnx_model(embedding(ADDED), (VECTORS, TOKENS), **OPTIONS)
+    tokens = np.full((2, 3), float(wrong))
+    for fhe in ("disable", "simulate", "execute"):
+        with pytest.raises(errors.InvalidArgument, match=r"outside the input's interval \[0, 4\]"):
+            module.forward(VECTORS[:2], tokens, fhe=fhe)
+
+
+@pytest.mark.parametrize(
+    ("net", "status", "pattern"),
+    [
+        (embedding(ADDED), ("encrypted", "encrypted"), "embedding lookup, whose index would be encrypted"),
+        (embedding(ADDED), None, "the index in the clear, or cutting the model behind the lookup"),
+        (
+            embedding(
+                helper.make_node("Constant", [], ["last"], value_ints=[2]),
+                helper.make_node("Cast", ["i"], ["f"], name="cast", to=TensorProto.FLOAT),
+                helper.make_node("Unsqueeze", ["f", "last"], ["u"], name="u"),
+                helper.make_node("Add", ["rows", "u"], ["s"], name="sum"),
+                helper.make_node("Add", ["s", "a"], ["y"], name="add"),
+            ),
+            ("encrypted", "clear"),
+            "index 'i' of an embedding lookup is also read as a number.*'cast'",
+        ),
+        (embedding(ADDED, table=TABLE[:1]), ("encrypted", "clear"), "embedding lookup by 'i'"),
+    ],
+)
+def test_other_lookups_by_an_index_are_refused(net, status, pattern):
+    with pytest.raises(errors.NotSupported, match=pattern):
+        compile_onnx_model(net, (VECTORS, TOKENS), **{**OPTIONS, "inputs_encryption_status": status})

@@ -385,6 +385,8 @@ def test_an_input_in_the_clear(tmp_path):
     assert "all inputs are in the clear" in fails(1, *compile_it, "--clear", "a", "--clear", "b", folder=tmp_path)
     torusml(*compile_it, "--clear", "b", folder=tmp_path)
     assert "input 'b' travels in the clear" in torusml("inspect", "m.tml", folder=tmp_path)
+    layers = json.loads(torusml("inspect", "m.tml", "--json", folder=tmp_path))["model"]["layers"]
+    assert [layer["name"] for layer in layers if layer.get("clear")] == ["b"]
     torusml("export", "m.tml", "--client", "m.tmc", "--server", "m.tms", folder=tmp_path)
     for half in ("m.tmc", "m.tms"):
         assert json.loads(torusml("inspect", half, "--json", folder=tmp_path))["clear_inputs"] == ["b"]

@@ -199,9 +199,10 @@ class QuantizedModule:
         "tolerant", or a tolerance. profile: "private_results", or "shared_results" where others than the key's owner see
         results. parameters: "catalogue", whose published key sets models share, or "custom", which searches freely.
         inputs_encryption_status: "encrypted" or "clear" for each input; a clear one travels as integers that the server can
-        read. max_key_sets: 1, or 2 where demanding lookups may have a key set of their own if that saves enough time.
-        pack_outputs: whether results travel many in a ciphertext, "auto" where the key set has the keys for it anyway, "on"
-        with a key set that has them added, or "off". verbose prints the circuit and its plan.
+        read, and what depends on such inputs alone takes no lookups. max_key_sets: 1, or 2 where demanding lookups may have
+        a key set of their own if that saves enough time. pack_outputs: whether results travel many in a ciphertext, "auto"
+        where the key set has the keys for it anyway, "on" with a key set that has them added, or "off". verbose prints the
+        circuit and its plan.
         """
         refuse_foreign_arguments(configuration, artifacts, show_mlir, device)
         clear = clear_inputs(inputs_encryption_status, self.ordered_module_input_names)

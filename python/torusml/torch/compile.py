@@ -73,6 +73,7 @@ class BitsSearch:
 
     plan: _core.PlanOptions
     target: PrecisionSearch
+    clear: tuple[bool, ...] = ()  # by input
 
     def run(
         self, graph: Any, calibration: list, import_qat: bool, margin: float, rounding: str, method: Method
@@ -82,7 +83,7 @@ class BitsSearch:
         with progress.bar("trials of bits") as shown:
             return _core.search_bits(
                 graph, calibration, import_qat, margin, rounding, **arguments, plan=self.plan,
-                **self.target.arguments(len(calibration[0])), progress=shown,
+                **self.target.arguments(len(calibration[0])), clear=self.clear, progress=shown,
             )  # fmt: skip
 
 
@@ -249,7 +250,8 @@ def compile_any(
     text = rounding_text(rounding, "rounding")
     plan = plan_options(**options, rounding=text)
     if isinstance(bits, str) and bits == AUTO_BITS:
-        search = BitsSearch(plan, bits_target)
+        clear = tuple(status == "clear" for status in inputs_encryption_status or ())
+        search = BitsSearch(plan, bits_target, clear)
         module = _build(model, inputset, import_qat, bits_of(8), True, margin, text, method=method, search=search)
     else:
         module = _build(model, inputset, import_qat, bits_of(bits), True, margin, text, method=method)

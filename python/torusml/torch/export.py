@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import itertools
 import logging
 import os
 import tempfile
@@ -37,26 +38,36 @@ def export_onnx(model: torch.nn.Module, inputs: list[np.ndarray]) -> bytes:
 
     PyTorch's exporter of TorchScript names nodes by the layers that they come from, so it is tried first; networks that it
     cannot trace, and versions of PyTorch without it, go through torch.export. Brevitas networks go through the exporter of
-    Brevitas, which keeps each quantizer as one node.
+    Brevitas, which keeps each quantizer as one node. A network that takes indices refuses float32: then inputs that are
+    whole numbers are traced as integers.
     """
     if not isinstance(model, torch.nn.Module):
         raise InvalidModel(f"a torch.nn.Module or an ONNX model expected, got {type(model).__name__}", "model")
-    samples = tuple(torch.from_numpy(np.ascontiguousarray(value[:1], np.float32)) for value in inputs)
+    indices = [bool(np.all(value == np.rint(value))) for value in inputs]
     was_training = model.training
     model.eval()
     try:
         failures = []
-        for dynamo in (False, True):
+        for dynamo, with_indices in itertools.product((False, True), (False, True) if any(indices) else (False,)):
             try:
                 with _quiet():
-                    return _export(model, samples, dynamo)
+                    return _export(model, _samples(inputs, indices if with_indices else [False] * len(inputs)), dynamo)
             except NotSupported:
                 raise
             except Exception as error:  # exporters raise whatever they met
+                if with_indices:
+                    continue
                 failures.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
     finally:
         model.train(was_training)
     raise InvalidModel(f"the network cannot be exported to ONNX: {'; '.join(failures)}", type(model).__name__)
+
+
+def _samples(inputs: list[np.ndarray], indices: list[bool]) -> tuple:
+    types = [np.int64 if is_index else np.float32 for is_index in indices]
+    return tuple(
+        torch.from_numpy(np.ascontiguousarray(value[:1], dtype)) for value, dtype in zip(inputs, types, strict=True)
+    )
 
 
 def _export(model: torch.nn.Module, samples: tuple, dynamo: bool) -> bytes:

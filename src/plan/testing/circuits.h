@@ -32,6 +32,25 @@ inline Circuit step(std::int64_t lower, std::int64_t upper) {
       table(lower, upper) + "]\n");
 }
 
+// y = relu(x + 2 |z|) and |z|, x encrypted and z clear; z goes through a table of 601 values.
+inline Circuit with_clear_input() {
+  std::string text = R"(circuit "with clear input"
+  %0 = input "x" : tensor<2> [-3, 3]
+  %1 = input "z" clear : tensor<2> [-3, 3]
+  %2 = linear scale(%1, 100) : tensor<2> [-300, 300] "wide"
+  %3 = lut %2 tables=[@abs per-tensor] : tensor<2> [-300, 300] -> [0, 3] "abs"
+  %4 = linear scale(%0, 1) + scale(%3, 2) : tensor<2> [-3, 9] "sum"
+  %5 = lut %4 tables=[@relu per-tensor] : tensor<2> [-3, 9] -> [0, 9] "relu"
+  output "y" %5
+  output "abs" %3
+constants
+  @relu = table 1 rows [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+  @abs = table 1 rows [)";
+  for (int v = -300; v <= 300; ++v)
+    text += (v == -300 ? "" : ", ") + std::to_string((v < 0 ? -v : v) / 100);
+  return parse_circuit(text + "]\n");
+}
+
 // 200 lookups of 3 bits; sums of 4 results each go into 8 lookups of 8 bits.
 inline Circuit mixed() {
   Circuit circuit;
