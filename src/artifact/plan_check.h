@@ -1,5 +1,5 @@
-// A circuit, its plan and a half's tensors against each other, and which of the circuit's inputs are
-// clear. Private to this room.
+// A circuit, its plan and a half's tensors against each other, and which of the circuit's inputs
+// are clear. Private to this room.
 #pragma once
 
 #include <string>
