@@ -2,8 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-
+#include "base/testing/temporary_folder.h"
 #include "remote/testing/scripted_server.h"
 
 namespace torusml {
@@ -12,7 +11,8 @@ namespace {
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
-HttpTimeouts quick() { return {milliseconds(2000), milliseconds(300)}; }
+// Long enough for a machine that does other work.
+HttpTimeouts quick() { return {milliseconds(10000), milliseconds(1500)}; }
 
 HttpConnection connection_to(const ScriptedServer& server, const HttpTimeouts& timeouts = quick()) {
   return HttpConnection(parse_url(server.url()), {}, timeouts);
@@ -167,7 +167,7 @@ TEST(HttpConnection, AnswersHaveALimit) {
 TEST(HttpConnection, SilenceEndsAnExchangeUnlessTheServerComputes) {
   ScriptedServer server([](Conversation& c) {
     c.read_body();
-    std::this_thread::sleep_for(milliseconds(600));
+    std::this_thread::sleep_for(milliseconds(2500));
     c.answer(200, "late");
   });
   HttpConnection connection = connection_to(server);
@@ -183,7 +183,7 @@ TEST(HttpConnection, ASlowAnswerIsNoSilence) {
   ScriptedServer server([](Conversation& c) {
     c.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n");
     for (int i = 0; i < 6; ++i) {
-      std::this_thread::sleep_for(milliseconds(100));
+      std::this_thread::sleep_for(milliseconds(300));
       c.send("x");
     }
   });
@@ -201,7 +201,7 @@ TEST(HttpConnection, WhatAliveThrowsStopsIt) {
     const ExchangeOptions options{.answer_takes_long = true,
                                   .alive = [](std::uint64_t) { throw std::runtime_error("stop"); }};
     EXPECT_THROW(connection.exchange({}, options), std::runtime_error);
-    for (int i = 0; i < 100 && !went_away; ++i) std::this_thread::sleep_for(milliseconds(10));
+    for (int i = 0; i < 1000 && !went_away; ++i) std::this_thread::sleep_for(milliseconds(10));
     EXPECT_TRUE(went_away);
   }
 }
@@ -254,7 +254,7 @@ TEST(HttpConnection, AConnectionThatTheServerClosedIsMadeAnew) {
   HttpConnection connection = connection_to(server);
   for (int i = 0; i < 3; ++i) {
     EXPECT_EQ(connection.exchange({}, {}).body, "once");
-    std::this_thread::sleep_for(milliseconds(30));
+    std::this_thread::sleep_for(milliseconds(200));
   }
   EXPECT_EQ(server.connections(), 3);
 }
@@ -275,16 +275,17 @@ TEST(HttpConnection, NobodyThereIsToldAtOnce) {
 class Tls : public testing::Test {
  protected:
   std::string file(const TestCertificate& certificate) {
-    const std::string path = testing::TempDir() + "torusml_authority_" +
-                             testing::UnitTest::GetInstance()->current_test_info()->name() + ".pem";
-    certificate.write(path);
-    return path;
+    certificate.write(folder_ / "authority.pem");
+    return folder_ / "authority.pem";
   }
   std::string refusal(const ScriptedServer& server, const std::string& host,
                       const std::string& ca_file) {
     HttpConnection connection(parse_url(server.url(host)), {ca_file}, quick());
     return failure_of<Error>([&] { connection.exchange({}, {}); }).what();
   }
+
+ private:
+  const TemporaryFolder folder_;
 };
 
 TEST_F(Tls, ATrustedCertificateOfTheHostIsTaken) {

@@ -9,6 +9,7 @@
 
 #include "artifact/hash.h"
 #include "base/testing/errors.h"
+#include "base/testing/temporary_folder.h"
 #include "parameters/noise.h"
 #include "remote/testing/scripted_server.h"
 #include "torusml/error.h"
@@ -175,14 +176,6 @@ RemoteSettings quick() {
   return settings;
 }
 
-std::string fresh_folder() {
-  const std::string folder = testing::TempDir() + "torusml_remote_" +
-                             testing::UnitTest::GetInstance()->current_test_info()->name();
-  fs::remove_all(folder);
-  fs::create_directories(folder);
-  return folder;
-}
-
 const IntegerTensors kX{{{3, 2}, {-8, -3, 0, 1, 6, 7}}};
 
 TEST(RemoteModel, WhatIsSentComesBack) {
@@ -325,7 +318,8 @@ TEST(RemoteModel, WhatAJobFailedWithIsTold) {
 
 TEST(RemoteModel, KeysOfFilesAreMadeOnceAndFoundAgain) {
   FakeServer server;
-  const std::string key = fresh_folder() + "/client.key";
+  const TemporaryFolder folder;
+  const std::string key = folder / "client.key";
   const PassphraseSource passphrase = [] { return passphrase_of("open"); };
   std::string id;
   {

@@ -290,7 +290,7 @@ TEST(ServerApi, CallsRunSideBySide) {
     const int now = ++inside;
     for (int seen = most; seen < now && !most.compare_exchange_weak(seen, now);) {
     }
-    std::this_thread::sleep_for(milliseconds(50));
+    std::this_thread::sleep_for(milliseconds(300));
     --inside;
     c.answer(200, "{}");
   });
