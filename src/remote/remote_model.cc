@@ -217,22 +217,23 @@ void RemoteModel::upload_keys(const ProgressCallback& progress) const {
 }
 
 // Asks what the server has and sends the next part, until it has all; after a failure the same.
+// A part that came too fast is sent again without asking, which would be the next request too many.
 void RemoteModel::upload(const CallContext& call) const {
   const std::lock_guard lock(upload_mutex_);
   if (is_uploaded_) return;
   const EvaluationFile& file = evaluation();
   Backoff backoff(server_.patience_s());
+  RemoteKeyState state;
+  bool is_known = false;
   std::uint64_t reached = 0;
   for (;;) {
-    RemoteKeyState state{0, file.source().size()};
-    if (const auto found = server_.key_state(file.id(), call)) state = *found;
-    if (state.length != file.source().size())
-      throw Error(ErrorCode::server_refused, "the server has another size of this key");
+    if (!is_known) state = key_on_server(call);
+    is_known = false;
     try {
       while (!state.is_whole()) {
         const std::uint64_t before = state.offset;
-        state = server_.put_key(file.id(), file.source(), state.offset, settings_.upload_part_bytes,
-                                call);
+        state =
+            server_.put_key(file.id(), file.source(), before, settings_.upload_part_bytes, call);
         // 409 says where to go on; standing still is a failure.
         if (state.offset == before)
           throw Error(ErrorCode::server_busy, "the server takes no more bytes of the key");
@@ -246,12 +247,22 @@ void RemoteModel::upload(const CallContext& call) const {
       if (!wait) throw;
       server_.sleep(*wait, call);
     } catch (const Error& error) {
-      if (error.code() != ErrorCode::server_busy && error.code() != ErrorCode::rate_limited) throw;
+      is_known = error.code() == ErrorCode::rate_limited;
+      if (error.code() != ErrorCode::server_busy && !is_known) throw;
       const std::optional<double> wait = backoff.next();
       if (!wait) throw;
       server_.sleep(*wait, call);
     }
   }
+}
+
+RemoteKeyState RemoteModel::key_on_server(const CallContext& call) const {
+  const EvaluationFile& file = evaluation();
+  const RemoteKeyState state =
+      server_.key_state(file.id(), call).value_or(RemoteKeyState{0, file.source().size()});
+  if (state.length != file.source().size())
+    throw Error(ErrorCode::server_refused, "the server has another size of this key");
+  return state;
 }
 
 bool RemoteModel::delete_keys(const ProgressCallback& progress) const {

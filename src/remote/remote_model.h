@@ -70,6 +70,7 @@ class RemoteModel {
   const EvaluationFile& evaluation() const;
   void upload(const CallContext& call) const;
   bool key_is_missing(const CallContext& call) const;
+  RemoteKeyState key_on_server(const CallContext& call) const;
   InferenceBody request_of(const IntegerTensors& part) const;
   std::uint64_t most_result_bytes(std::int64_t samples) const;
   IntegerTensors decrypted(std::string_view results) const;
