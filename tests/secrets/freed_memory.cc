@@ -99,8 +99,8 @@ extern "C" {
 void __libc_free(void* pointer);
 void* __libc_malloc(size_t bytes);
 
-// What is given back is cleared after the look, watched or not: what is found in a block was written
-// by its owner, and is no rest of an owner before.
+// What is given back is cleared after the look, watched or not: what is found in a block was
+// written by its owner, and is no rest of an owner before.
 void free(void* pointer) {
   if (pointer == nullptr) return;
   torusml::look_at(pointer);
