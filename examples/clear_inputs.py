@@ -65,7 +65,8 @@ def main() -> None:
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     inputs = tuple(random.uniform(-1, 1, (400, width)).astype(np.float32) for width in (8, 16))
-    deployed = {status: Deployed(Network(), inputs, status) for status in ("encrypted", "clear")}
+    network = Network()
+    deployed = {status: Deployed(network, inputs, status) for status in ("encrypted", "clear")}
     for i in range(samples + 1):
         for one in deployed.values():
             sample = tuple(x[i : i + 1] for x in inputs)

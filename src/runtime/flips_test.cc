@@ -15,6 +15,7 @@
 #include "runtime/executors.h"
 #include "runtime/testing/encrypted_flips.h"
 #include "tfhe/secret_keys.h"
+#include "tfhe/testing/insecure_parameters.h"
 
 namespace torusml {
 namespace {
@@ -22,15 +23,13 @@ namespace {
 using Integers = std::vector<Tensor<std::int64_t>>;
 using Function = std::function<std::int64_t(std::int64_t)>;
 
-// Insecure: a bootstrap takes a fraction of a millisecond, and the keyswitch is as noisy as that of
-// a real key set.
-constexpr TfheParameters kNoisy{.small_dimension = {12},
-                                .glwe_dimension = {1},
-                                .polynomial_size = {256},
-                                .bootstrap = {.base_log2 = 9, .level_count = 4},
-                                .keyswitch = {.base_log2 = 4, .level_count = 6},
-                                .small_variance = {0x1p-32},
-                                .glwe_variance = {0x1p-80}};
+// The keyswitch is as noisy as that of a real key set.
+constexpr TfheParameters kNoisy = [] {
+  TfheParameters p = kInsecure;
+  p.small_variance = {0x1p-32};
+  p.glwe_variance = {0x1p-80};
+  return p;
+}();
 
 // The same with noise in what bootstraps give.
 TfheParameters noisy_results() {

@@ -11,19 +11,11 @@
 #include "runtime/executors.h"
 #include "tfhe/memory_use.h"
 #include "tfhe/secret_keys.h"
+#include "tfhe/testing/insecure_parameters.h"
 #include "torusml/error.h"
 
 namespace torusml {
 namespace {
-
-// Far below any security level, which only a test may do: a bootstrap takes microseconds.
-constexpr TfheParameters kInsecure{.small_dimension = {4},
-                                   .glwe_dimension = {1},
-                                   .polynomial_size = {256},
-                                   .bootstrap = {.base_log2 = 9, .level_count = 4},
-                                   .keyswitch = {.base_log2 = 4, .level_count = 6},
-                                   .small_variance = {0x1p-56},
-                                   .glwe_variance = {0x1p-110}};
 
 // Encodings of no particular precision: memory does not depend on them.
 Plan make_rough_plan(const Circuit& circuit, std::uint32_t extension_log2) {

@@ -10,21 +10,14 @@
 #include "random/generator.h"
 #include "tfhe/bootstrap.h"
 #include "tfhe/secret_keys.h"
+#include "tfhe/testing/insecure_parameters.h"
 #include "tfhe/wide_lookup.h"
 
 namespace torusml {
 namespace {
 
-constexpr TfheParameters kSmall{.small_dimension = {12},
-                                .glwe_dimension = {1},
-                                .polynomial_size = {256},
-                                .bootstrap = {.base_log2 = 9, .level_count = 4},
-                                .keyswitch = {.base_log2 = 4, .level_count = 6},
-                                .small_variance = {0x1p-56},
-                                .glwe_variance = {0x1p-110}};
-
 TfheParameters with_circuit_bootstrap(std::uint32_t size = 256) {
-  TfheParameters parameters = kSmall;
+  TfheParameters parameters = kInsecure;
   parameters.polynomial_size = {size};
   parameters.circuit_bootstrap = {.base_log2 = 6, .level_count = 3};
   parameters.trace = {.base_log2 = 8, .level_count = 5};
@@ -32,12 +25,12 @@ TfheParameters with_circuit_bootstrap(std::uint32_t size = 256) {
 }
 
 TEST(MemoryUse, KeysAreAsBigAsForeseen) {
-  TfheParameters two_masks = kSmall;
+  TfheParameters two_masks = kInsecure;
   two_masks.glwe_dimension = {2};
   two_masks.small_dimension = {40};
   two_masks.bootstrap = {.base_log2 = 20, .level_count = 1};
   SecretGenerator random;
-  for (const TfheParameters& parameters : {kSmall, two_masks, with_circuit_bootstrap()}) {
+  for (const TfheParameters& parameters : {kInsecure, two_masks, with_circuit_bootstrap()}) {
     const SeededEvaluationKeys seeded =
         make_evaluation_keys(SecretKeys::generate(parameters, random), random);
     EXPECT_EQ(seeded_key_bytes(parameters), seeded.bootstrap_bodies.size() +
@@ -50,40 +43,40 @@ TEST(MemoryUse, KeysAreAsBigAsForeseen) {
 }
 
 TEST(MemoryUse, WithoutBootstrapThereAreNoKeys) {
-  TfheParameters none = kSmall;
+  TfheParameters none = kInsecure;
   none.bootstrap = none.keyswitch = {};
   EXPECT_EQ(prepared_key_bytes(none), 0u);
   EXPECT_EQ(seeded_key_bytes(none), 0u);
 }
 
 TEST(MemoryUse, CiphertextsAndScratch) {
-  EXPECT_EQ(ciphertext_bytes(kSmall, 10), allocated_bytes(10 * 257 * 8));
+  EXPECT_EQ(ciphertext_bytes(kInsecure, 10), allocated_bytes(10 * 257 * 8));
   // One ciphertext on one thread: its switched words; accumulator, rows and the last level's values
   // with the monomials of kMostItems ciphertexts.
-  EXPECT_EQ(bootstrap_scratch_bytes(kSmall, 0, 1, 1),
+  EXPECT_EQ(bootstrap_scratch_bytes(kInsecure, 0, 1, 1),
             13 * 4 + 2 * 256 * 8u + 8 * 320 * 8u + (8 * 64 + 16 * 2 * (64 + 2 + 2)) * 8u);
   const auto scratch = [](std::uint32_t extension, std::uint64_t count, int threads) {
-    return bootstrap_scratch_bytes(kSmall, extension, count, threads);
+    return bootstrap_scratch_bytes(kInsecure, extension, count, threads);
   };
   EXPECT_EQ(scratch(0, 1, 8), scratch(0, 1, 1));  // threads without work have no scratch
   EXPECT_GT(scratch(0, 64, 2), scratch(0, 64, 1));
   // Several rotations of a ciphertext are worked on like several ciphertexts.
-  EXPECT_EQ(bootstrap_scratch_bytes(kSmall, 0, 1, 1, 4) - scratch(0, 1, 1),
+  EXPECT_EQ(bootstrap_scratch_bytes(kInsecure, 0, 1, 1, 4) - scratch(0, 1, 1),
             scratch(0, 4, 1) - scratch(0, 1, 1) - 3 * 13 * 4);
   EXPECT_GT(scratch(8, 1, 1), 256 * (2 * 256 + 8 * 320) * 8u);  // the accumulator, and its rows
 }
 
 TEST(MemoryUse, TraceKeys) {
   // 8 automorphisms and the square, 5 levels, mask and body.
-  EXPECT_EQ(prepared_key_bytes(with_circuit_bootstrap()) - prepared_key_bytes(kSmall),
+  EXPECT_EQ(prepared_key_bytes(with_circuit_bootstrap()) - prepared_key_bytes(kInsecure),
             9 * 5 * 2 * 256 * 8u);
-  EXPECT_EQ(seeded_key_bytes(with_circuit_bootstrap()) - seeded_key_bytes(kSmall),
-            9 * 5 * 256 * kSmall.body_bytes());
+  EXPECT_EQ(seeded_key_bytes(with_circuit_bootstrap()) - seeded_key_bytes(kInsecure),
+            9 * 5 * 256 * kInsecure.body_bytes());
   TfheParameters packing = with_circuit_bootstrap();  // no square
   packing.circuit_bootstrap = {};
-  EXPECT_EQ(prepared_key_bytes(packing) - prepared_key_bytes(kSmall), 8 * 5 * 2 * 256 * 8u);
-  EXPECT_EQ(seeded_key_bytes(packing) - seeded_key_bytes(kSmall),
-            8 * 5 * 256 * kSmall.body_bytes());
+  EXPECT_EQ(prepared_key_bytes(packing) - prepared_key_bytes(kInsecure), 8 * 5 * 2 * 256 * 8u);
+  EXPECT_EQ(seeded_key_bytes(packing) - seeded_key_bytes(kInsecure),
+            8 * 5 * 256 * kInsecure.body_bytes());
 }
 
 WideTable make_table(PolynomialSize size, const WideShape& shape) {

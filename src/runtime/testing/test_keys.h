@@ -15,19 +15,11 @@
 #include "runtime/executors.h"
 #include "tfhe/result_packing.h"
 #include "tfhe/secret_keys.h"
+#include "tfhe/testing/insecure_parameters.h"
 
 namespace torusml {
 
 using Integers = std::vector<Tensor<std::int64_t>>;
-
-// Far below any security level, which only a test may do: a bootstrap takes microseconds.
-inline constexpr TfheParameters kInsecure{.small_dimension = {12},
-                                          .glwe_dimension = {1},
-                                          .polynomial_size = {256},
-                                          .bootstrap = {.base_log2 = 9, .level_count = 4},
-                                          .keyswitch = {.base_log2 = 4, .level_count = 6},
-                                          .small_variance = {0x1p-56},
-                                          .glwe_variance = {0x1p-110}};
 
 // The first rotations that meet a constraint, of those with one table at a time or of all.
 inline std::optional<RotationShape> least_rotation(const NoiseConstraint& c, const KeySet& set,
