@@ -59,7 +59,8 @@ void check_interval(const InputSpec& spec, std::span<const std::int64_t> integer
   throw Error(ErrorCode::invalid_argument,
               fmt::format("element {} lies outside the input's interval [{}, {}]",
                           found - integers.begin(), spec.interval.lower, spec.interval.upper),
-              quoted(spec.name), "quantize the input with the model's quantizer");
+              quoted(spec.name),
+              "quantize the input with the model's quantizer; an index must be a row of its table");
 }
 
 SecretBuffer<Torus> encode_all(const InputSpec& spec, const Tensor<std::int64_t>& integers) {

@@ -23,10 +23,12 @@ std::int64_t check_input(const TensorType& type, const Tensor<std::int64_t>& inp
   }
   for (const std::int64_t value : input.data) {
     if (type.interval.contains(value)) continue;
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("{} lies outside the input's interval [{}, {}]", value,
-                            type.interval.lower, type.interval.upper),
-                where, "quantize the input with the model's quantizer");
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("{} lies outside the input's interval [{}, {}]", value, type.interval.lower,
+                    type.interval.upper),
+        where,
+        "quantize the input with the model's quantizer; an index must be a row of its table");
   }
   return shape[0];
 }
