@@ -6,7 +6,8 @@
     .venv/bin/python bench/networks/compare.py nn-20-qat --models FOLDER --mnist DIGITS.npz     # ours alone, no table
 
 The network is read from FOLDER, or trained into it (train.py). Concrete ML runs the same ONNX file at a setting that was
-found for it by hand (where there is one), and at the best one of a search (peers.py, --tried and --search-limit). Orion
+found for it by hand (where there is one), and at the best one of a search (peers.py, --tried and --search-limit). A long
+search can go before, on a busy machine (--search-only); --searched then names its setting, and nothing but that. Orion
 runs a network of its own, of the same shape, with squares in place of ReLU.
 
 In each turn one sample of ours is timed, then one of every peer, on all cores; a ratio is that of medians. Both sides are
@@ -31,7 +32,7 @@ import numpy as np
 from data import add_data_arguments, fail, load
 from ours import ROOT, Ours, machine
 from page import check_page, write_page
-from peers import Peer, best_setting, setting
+from peers import SEARCH_SAMPLES, Peer, best_setting, setting
 
 PTQ_BITS = {"op_inputs": 5, "op_weights": 4}
 CHECKERBOARD = ROOT / "tests" / "models" / "checkerboard_qat_seed0"
@@ -130,19 +131,35 @@ class Side:
         }
 
 
-def concrete_sides(case: Case, network: Trained, args: argparse.Namespace, folder: Path) -> list[Side]:
-    """Concrete ML at the setting by hand, and at the best of the search where that is another one."""
+def at_setting(peer: Peer, chosen: dict, samples: int) -> dict:
+    compiled = peer.ask("compile", setting=chosen)
+    simulated = peer.ask("simulate", setting=chosen, samples=samples)
+    return {"setting": chosen, **compiled, **simulated}
+
+
+def open_concrete(case: Case, network: Trained, args: argparse.Namespace, folder: Path) -> tuple[Peer, dict]:
     peer = Peer(args.concrete_ml, "peer_concrete_ml.py")
     data = folder / "data.npz"
     np.savez(data, **{**network.arrays, "calibration": network.arrays["calibration"][:PEER_CALIBRATION]})
     bits = 3 if case.qat else case.peer_bits  # without meaning where the network has its own quantizers
     opened = peer.ask("open", model=str(network.model), data=str(data), qat=case.qat, bits=bits)
     show(**opened)
+    return peer, opened
+
+
+def search(name: str, args: argparse.Namespace, folder: Path) -> dict:
+    """Looks for Concrete ML's best setting and times nothing: a search minds no busy machine."""
+    peer, opened = open_concrete(CASES[name], trained(CASES[name], args), args, folder)
+    trials, best = best_setting(peer, args.tried, args.search_limit)
+    return {**opened, "tried": trials, "best": best and best["setting"]}
+
+
+def concrete_sides(case: Case, network: Trained, args: argparse.Namespace, folder: Path) -> list[Side]:
+    """Concrete ML at the setting by hand, and at the best of the search where that is another one."""
+    peer, opened = open_concrete(case, network, args, folder)
     chosen: dict[str, dict] = {}
     if case.by_hand is not None:
-        compiled = peer.ask("compile", setting=case.by_hand)
-        simulated = peer.ask("simulate", setting=case.by_hand, samples=args.simulated)
-        chosen["by hand"] = {"setting": case.by_hand, **compiled, **simulated}
+        chosen["by hand"] = at_setting(peer, case.by_hand, args.simulated)
         show(by_hand=chosen["by hand"])
     if args.tried > 0:
         trials, best = best_setting(peer, args.tried, args.search_limit)
@@ -152,6 +169,12 @@ def concrete_sides(case: Case, network: Trained, args: argparse.Namespace, folde
             chosen["by hand"].update(tried=trials, best_of_search=True)
         else:
             chosen["best of search"] = {**best, "tried": trials}
+    elif args.searched is not None:
+        found = json.loads(args.searched)
+        if found == case.by_hand:
+            chosen["by hand"].update(best_of_search=True)
+        else:
+            chosen["best of search"] = at_setting(peer, found, SEARCH_SAMPLES)
     sides = []
     for how, facts in chosen.items():
         keys = peer.ask("keygen", setting=facts["setting"])
@@ -245,6 +268,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--simulated", type=int, default=500, help="samples that the peer simulates at the setting by hand")
     parser.add_argument("--tried", type=int, default=0, help="settings that the search for Concrete ML's best may try")
     parser.add_argument("--search-limit", type=float, default=1200, help="seconds of that search")
+    parser.add_argument("--search-only", action="store_true", help="only that search, which a busy machine does not change")
+    parser.add_argument("--searched", help="the setting that --search-only found, as it printed it, in place of a search")
     parser.add_argument("--turns", type=int, default=2, help="timed samples of each side; ours has one more")
     parser.add_argument("--samples", type=int, help="encrypted samples of ours that are checked")
     parser.add_argument("--plan-only", action="store_true", help="ours compiled and simulated; nothing encrypted, no peer")
@@ -255,11 +280,19 @@ def parse_arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.turns < 1:
         fail("--turns must be positive")
+    if args.search_only and (args.concrete_ml is None or args.tried < 1):
+        fail("--search-only needs --concrete-ml and --tried")
+    if args.searched is not None and args.tried > 0:
+        fail("--searched names the setting that --tried would look for: take one of them")
     return args
 
 
 def main() -> None:
     args = parse_arguments()
+    if args.search_only:
+        with tempfile.TemporaryDirectory() as folder:
+            show(**search(args.name, args, Path(folder)))
+        return
     writes_page = (args.concrete_ml or args.orion) is not None and not (args.no_page or args.plan_only)
     if writes_page:
         check_page(args.page, args.name)
