@@ -97,7 +97,7 @@ class Searcher {
     split_samples();
     add_exact();
     const int best = coarsest_uniform();
-    if (best < kExactRung) refine(best);
+    refine(best);
     return verified(best);
   }
 
