@@ -48,7 +48,7 @@ print(module.fhe_circuit.statistics["table_lookup_count"], peak() - before)
 
 
 def test_convolutions_take_memory_by_their_kernel() -> None:
-    """110,592 lookups but for some constant ones, 26 million products of weights and elements: as many entries would take 800 MB."""
+    """110,592 lookups but for constant ones, 26 million products of weights and elements: entries for each take 800 MB."""
     bench = Path(__file__).resolve().parents[2] / "bench"
     result = subprocess.run([sys.executable, "-c", WIDE, bench], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
