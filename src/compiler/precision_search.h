@@ -8,10 +8,10 @@
 // Every lookup and every output gets a policy and a tolerance of its own; those that
 // PlanOptions::layers names keep theirs. The search moves along a
 // ladder of tolerances, an eighth of a bit a rung, exact at its end: first one rung for all layers,
-// then, from there, coarser rungs for as many of the layers as bear them, the least
-// sensitive first. How sensitive a layer is, is measured: by a simulation in which it alone is
-// coarser. Many layers are moved in kMostParts parts of neighbours. Under shared_results exact is
-// the only choice.
+// then, from there, coarser rungs for as many of the layers as bear them, the least sensitive
+// first. How sensitive a layer is, is measured: by a simulation in which it alone is coarser. Many
+// layers are moved in kMostParts parts of neighbours. Under shared_results exact is the only
+// choice.
 //
 // Cost: at most max_trials simulations of some thousand samples, and as many plans as rungs and
 // parts ask for. Deterministic under a seed, whatever the number of threads.
