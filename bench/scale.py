@@ -1,6 +1,6 @@
 """A network of millions of lookups: how long each stage of compilation and simulation takes, and how much memory.
 
-    ./dev bench scale [--layers 14] [--channels 128] [--bits 2] [--json]
+    ./dev bench scale [--layers 14] [--channels 128] [--bits 3] [--json]
 
 A VGG-like network on images of 3 x 32 x 32 with random weights: `layers` convolutions of `channels` channels, an average
 pooling, four of twice as many, another pooling, four more, a global average and ten classes. With the defaults 2.1 million
@@ -125,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=14, help="convolutions on whole images")
     parser.add_argument("--channels", type=int, default=128)
-    parser.add_argument("--bits", type=int, default=2)
+    parser.add_argument("--bits", type=int, default=3)
     parser.add_argument("--samples", type=int, default=2, help="calibration images")
     parser.add_argument("--precision", default="tolerant")
     parser.add_argument("--json", action="store_true")

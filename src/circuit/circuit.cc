@@ -402,10 +402,7 @@ int maximum_bit_width(const Circuit& circuit) {
   return bits;
 }
 
-namespace {
-
-// By value and element.
-std::vector<ElementIntervals> element_intervals(const Circuit& circuit) {
+std::vector<std::vector<Interval>> element_intervals(const Circuit& circuit) {
   std::vector<ElementIntervals> known(circuit.values.size());
   for (const Node& node : circuit.nodes) {
     std::visit(Overloaded{
@@ -428,8 +425,6 @@ std::vector<ElementIntervals> element_intervals(const Circuit& circuit) {
   }
   return known;
 }
-
-}  // namespace
 
 std::vector<Interval> guaranteed_intervals(const Circuit& circuit) {
   const std::vector<ElementIntervals> known = element_intervals(circuit);

@@ -164,6 +164,9 @@ int maximum_bit_width(const Circuit& circuit);
 // map the part of their domain that can be reached). Error accumulator_too_wide beyond 62 bits.
 std::vector<Interval> guaranteed_intervals(const Circuit& circuit);
 
+// The same by ValueId and element.
+std::vector<std::vector<Interval>> element_intervals(const Circuit& circuit);
+
 // Names of the outputs that are the same for all inputs, as those of a network of too few bits may
 // be.
 std::vector<std::string> constant_outputs(const Circuit& circuit);

@@ -96,6 +96,7 @@ PlanOptions plan_options(const CompileArguments& arguments,
 void check_stage(const std::string& stage) {
   std::vector<std::string> known{kFirstStage};
   for (const Pass& pass : passes()) known.emplace_back(pass.name);
+  known.emplace_back(kIdlePass);
   known.emplace_back(kScalesPass);
   known.emplace_back(kAllStages);
   if (stage.empty() || std::find(known.begin(), known.end(), stage) != known.end()) return;

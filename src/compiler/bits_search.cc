@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "circuit/idle_lookups.h"
 #include "compiler/plan_cost.h"
 #include "compiler/precision_score.h"
 #include "compiler/quantized_module.h"
@@ -109,12 +110,13 @@ class Searcher {
   // Exact and tolerant are what precision "auto" chooses from.
   double cost_of_module(const QuantizedModule& module) const {
     PlanOptions options = with_rounding(search_.plan, search_.rounding);
-    if (options.precision != Precision::automatic) return plan_cost(module.circuit(), options);
+    const Circuit circuit = remove_idle_lookups(module.circuit());
+    if (options.precision != Precision::automatic) return plan_cost(circuit, options);
     options.precision = Precision::exact;
-    const double exact = plan_cost(module.circuit(), options);
+    const double exact = plan_cost(circuit, options);
     if (options.profile == Profile::shared_results) return exact;
     options.precision = Precision::tolerant;
-    return std::min(exact, plan_cost(module.circuit(), options));
+    return std::min(exact, plan_cost(circuit, options));
   }
 
   const Candidate& tried(const Bits& bits) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <optional>
 #include <utility>
@@ -97,7 +98,7 @@ class Searcher {
     split_samples();
     add_exact();
     const int best = coarsest_uniform();
-    if (best < kExactRung) refine(best);
+    refine(best);
     return verified(best);
   }
 
@@ -223,7 +224,11 @@ class Searcher {
     return high;
   }
 
-  double least_cost() const { return std::ranges::min(candidates_, {}, &Candidate::cost).cost; }
+  // Infinite where not even exact has a plan.
+  double least_cost() const {
+    const auto cheapest = std::ranges::min_element(candidates_, {}, &Candidate::cost);
+    return cheapest == candidates_.end() ? std::numeric_limits<double>::infinity() : cheapest->cost;
+  }
 
   // Coarser rungs for the least sensitive parts.
   void refine(int base) {

@@ -154,6 +154,19 @@ TEST(PrecisionSearch, ALooserTargetTakesNoMoreTime) {
   EXPECT_LT(costs.back(), 0.7 * costs.front());
 }
 
+// No tolerance of all layers is good enough; one that bears it has its own.
+TEST(PrecisionSearch, LetsOneLayerBeTolerantWhereOthersMustBeExact) {
+  const Classifier net = ClassifierBuilder(8).make(600, 1);
+  const PrecisionFound found = search_precision(
+      net.circuit, net.client, net.inputs, {},
+      {.target = {.criterion = Criterion::relative_error, .most_relative_error = 0.003}});
+  EXPECT_EQ(found.options.layers.at("first").policy, Precision::tolerant);
+  EXPECT_EQ(found.options.layers.at("second").policy, Precision::exact);
+  EXPECT_LE(found.report.loss, 0.003);
+  EXPECT_LT(make_plan(net.circuit, found.options).cost_ms_per_core,
+            0.8 * found.report.exact_ms_per_core);
+}
+
 TEST(PrecisionSearch, RepeatsItselfAndReportsTrials) {
   const Classifier net = ClassifierBuilder(3).make(700);
   std::size_t last = 0, total = 0;

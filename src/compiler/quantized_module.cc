@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "circuit/idle_lookups.h"
 #include "circuit/passes.h"
 #include "circuit/separate_scales.h"
 #include "compiler/bits_search.h"
@@ -142,14 +143,16 @@ Circuit cheaper_scales(const Circuit& circuit, PlanOptions options) {
 void QuantizedModule::lower_for_plan(const std::vector<Tensor<double>>& inputs, Precision precision,
                                      const PlanOptions& options, const CompileHooks& hooks) {
   lower_for(inputs, precision, hooks);
-  circuit_ = cheaper_scales(circuit_, with_exact_nodes(options));
-  if (hooks.after_pass) hooks.after_pass(kScalesPass, circuit_);
+  planned_ = remove_idle_lookups(circuit_);
+  if (hooks.after_pass) hooks.after_pass(kIdlePass, planned_);
+  planned_ = cheaper_scales(planned_, with_exact_nodes(options));
+  if (hooks.after_pass) hooks.after_pass(kScalesPass, planned_);
 }
 
 PlanOptions QuantizedModule::with_exact_nodes(PlanOptions options) const {
   if (options.precision != Precision::tolerant && options.precision != Precision::automatic)
     return options;
-  for (const Node& node : circuit_.nodes) {
+  for (const Node& node : planned_.nodes) {
     const bool is_read =
         std::holds_alternative<Lut>(node.op) || std::holds_alternative<Output>(node.op);
     if (is_read && exact_nodes_.contains(node.name))
@@ -167,7 +170,7 @@ PlanOptions QuantizedModule::choose(const std::vector<Tensor<double>>& inputs,
   const PlanOptions fixed = with_exact_nodes(options);
   if (options.precision != Precision::automatic) return fixed;
   PrecisionFound found =
-      search_precision(circuit_, client_, quantize_inputs(inputs), fixed, search);
+      search_precision(planned_, client_, quantize_inputs(inputs), fixed, search);
   report = found.report;
   if (!found.is_exact) return std::move(found.options);
   lower_for_plan(inputs, Precision::exact, found.options, hooks);
@@ -192,12 +195,12 @@ CompiledModel QuantizedModule::compile(const std::vector<Tensor<double>>& inputs
   const PlanOptions options = with_rounding(wanted, rounding_);
   CompiledModel model;
   const PlanOptions chosen = choose(inputs, options, search, hooks, model.precision);
-  model.plan = make_plan(circuit_, chosen);
-  model.circuit = circuit_;
+  model.plan = make_plan(planned_, chosen);
+  model.circuit = planned_;
   model.ranges = ranges_;
   client_.key_sets = parameters_of(model.plan.key_sets);
   client_.options = model.plan.options;
-  const std::vector<const Node*> ins = input_nodes(circuit_), outs = output_nodes(circuit_);
+  const std::vector<const Node*> ins = input_nodes(planned_), outs = output_nodes(planned_);
   for (std::size_t i = 0; i < ins.size(); ++i) {
     const Input& input = std::get<Input>(ins[i]->op);
     const TensorPlan& tensor = model.plan.tensors[input.result];

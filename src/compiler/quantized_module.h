@@ -28,7 +28,9 @@
 
 namespace torusml {
 
-// The last rewrite, see circuit/separate_scales.h; kept where the plan becomes cheaper.
+// The last rewrites, for a plan alone: circuit/idle_lookups.h, and circuit/separate_scales.h, which
+// is kept where the plan becomes cheaper.
+inline constexpr std::string_view kIdlePass = "remove-idle-lookups";
 inline constexpr std::string_view kScalesPass = "separate-scales";
 
 struct CompileHooks {
@@ -105,7 +107,8 @@ class QuantizedModule {
   std::map<std::string, int> removed_bits_;  // by layer output
   std::set<std::string> exact_nodes_;        // lookups and outputs, by name
   std::vector<std::string> clear_inputs_;
-  Circuit circuit_;
+  Circuit circuit_;  // of whole layers
+  Circuit planned_;  // as the last plan has it
   ClientSpec client_;
   std::vector<RangeReport> ranges_;
   std::map<std::string, NodeRange> encoded_;  // layers that are shifted or scaled, by name

@@ -6,6 +6,7 @@
 #include <functional>
 #include <random>
 
+#include "circuit/idle_lookups.h"
 #include "circuit/passes.h"
 #include "circuit/text.h"
 #include "parameters/wide_lookups.h"
@@ -49,6 +50,33 @@ TEST(Executors, AgreeOnRandomCircuitsAtTestSize) {
   EXPECT_GT(shared, 500);
   EXPECT_GT(apart, 200);
   EXPECT_GT(odd, 500);
+}
+
+TEST(Executors, AgreeOnRandomCircuitsWithoutIdleLookups) {
+  SecretGenerator random;
+  const Keys keys = Keys::make({kInsecure}, random);
+  std::int64_t before = 0, after = 0;
+  for (std::uint64_t seed = 0; seed < 2000; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    RandomCircuit generator(seed);
+    const Circuit circuit = generator.make();
+    const Circuit small = remove_idle_lookups(circuit);
+    verify(small);
+    ASSERT_EQ(parse_circuit(print(small)), small);
+    const Integers inputs = generator.make_inputs(circuit, 2);
+    const Integers expected = run_clear(circuit, inputs);
+    ASSERT_EQ(run_clear(small, inputs), expected) << print(circuit) << print(small);
+    ASSERT_EQ(print(remove_idle_lookups(small)), print(small)) << "nothing is left to remove";
+    before += lookup_count(circuit);
+    after += lookup_count(small);
+    if (seed % 4 != 0) continue;
+    const Plan plan = make_plan(small, {.max_exact_bits = 16}, only(kInsecure, false));
+    ASSERT_EQ(run_simulated(small, plan, inputs, seed), expected) << print(small);
+    ASSERT_EQ(run_under(keys.secret, keys.evaluation, small, plan, inputs, random), expected)
+        << print(small);
+  }
+  EXPECT_LT(after, before * 9 / 10);
+  EXPECT_GT(after, before / 10);
 }
 
 // A search that gives each lookup one of two key sets by chance.

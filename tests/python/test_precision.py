@@ -51,7 +51,7 @@ def test_layers_say_what_was_decided(checkerboard):
     layers = checkerboard.fhe_circuit.layers
     assert [layer["kind"] for layer in layers] == ["lookup", "lookup", "output"]
     for layer in layers[:2]:
-        assert layer["lookup_count"] == 100 and layer["policy"] == "tolerant" and layer["tolerance"] > 0
+        assert layer["lookup_count"] in (37, 32) and layer["policy"] == "tolerant" and layer["tolerance"] > 0
         assert 0 < layer["far_probability"] < layer["step_probability"] < 1
         assert layer["wrap_probability"] < 2**-39
         assert 0 < layer["flip_rate"] < 0.2
@@ -183,7 +183,7 @@ def test_estimate(checkerboard):
     memory = checkerboard.fhe_circuit.memory_estimate(1)["total"]
     assert estimate["memory_bytes_one_sample"] == memory
     assert 0.95 < estimate["fidelity_simulated"] <= estimate["fidelity_clear"] + 0.01 <= 1.01
-    assert [layer["values"] for layer in estimate["layers"]] == [100, 100]
+    assert [layer["values"] for layer in estimate["layers"]] == [37, 32]
     for change in estimate["changes"]:
         assert change["seconds_one_sample"] < estimate["seconds_one_sample"]
         assert 0 <= change["fidelity_simulated"] <= 1

@@ -159,8 +159,9 @@ def test_graph_and_statistics(module):
     assert low < 0 < high
     assert "= lut" in str(circuit) and "lookup" in circuit.plan_text()
     statistics = circuit.statistics
-    assert statistics["programmable_bootstrap_count"] == 5
-    assert statistics["table_lookup_count"] == statistics["key_switch_count"] == 5
+    # Of five neurons one does not depend on the inputs.
+    assert statistics["programmable_bootstrap_count"] == 4
+    assert statistics["table_lookup_count"] == statistics["key_switch_count"] == 4
     assert statistics["p_error"] == 2.0**-40
     assert 0 < statistics["global_p_error"] < 1e-9
     circuit.keygen()
@@ -390,7 +391,7 @@ def test_progress_is_shown_when_asked_for(larger, capsys, monkeypatch):
     q = larger.quantize_input(X[:1])
     larger.fhe_circuit.encrypt_run_decrypt(q)
     shown = capsys.readouterr()
-    assert "24/24" in shown.err and "evaluation keys" in shown.err and not shown.out
+    assert "22/22" in shown.err and "evaluation keys" in shown.err and not shown.out
     monkeypatch.setattr(progress, "enabled", None)  # stderr is no terminal here
     larger.fhe_circuit.encrypt_run_decrypt(q)
     assert capsys.readouterr().err == ""

@@ -117,7 +117,7 @@ def test_command(tmp_path):
         "compile", "net.onnx", "--calibration", "c.npy", "--bits", 3, "--precision", "exact", "-o", "m.tml", folder=tmp_path
     )
     said = torusml("inspect", "m.tml", "--html", "m.html", folder=tmp_path)
-    assert said.startswith("m.html: ") and "5 lookups" in said
+    assert said.startswith("m.html: ") and "4 lookups" in said
     check_page(tmp_path / "m.html")
     torusml("keygen", "m.tml", "--secret", "s.key", "--evaluation", "e.key", folder=tmp_path)
     text = fails(1, "inspect", "s.key", "--html", "k.html", folder=tmp_path)
