@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from command_line import COMMAND, fails, torusml
 from small_networks import mlp
-from test_cli import COMMAND, fails, torusml
 
 import torusml as package
 from torusml.torch.compile import compile_onnx_model
