@@ -237,9 +237,16 @@ def test_precision_by_layer(life, many):
 
 def test_estimate_before_there_are_keys(life, many):
     text = torusml("estimate", *many, "--cores", 8, "--labels", "labels.npy", folder=life)
-    for part in ("3 lookups a sample", "a sample alone", "in a batch of 32", "on 8 cores like these", "evaluation keys"):
+    for part in (
+        "3 lookups a sample",
+        "a sample alone",
+        "in a batch of 32",
+        "a sample on 8 cores like these",
+        "evaluation keys",
+    ):
         assert part in text
-    assert "accuracy, simulated" in text and "of predictions as the float network's simulated" in text
+    assert "accuracy, simulated" in text
+    assert "400 calibration samples: simulated " in text and " as the float network's; in the clear " in text
     estimate = json.loads(torusml("estimate", *many, "--batch", 4, "--without-changes", "--json", folder=life))
     assert estimate["batch"] == 4 and estimate["changes"] == []
     assert 0 < estimate["seconds_one_sample"] < 10
@@ -248,7 +255,17 @@ def test_estimate_before_there_are_keys(life, many):
     fails(1, "estimate", *many, "--batch", 0, folder=life)
     fails(1, "estimate", *many, "--cores", 0, folder=life)
     fails(2, "estimate", *many, "--labels", "x.npy", folder=life)
+    np.save(life / "from_1.npy", np.load(life / "labels.npy") + 1)
+    text = fails(1, "estimate", *many, "--labels", "from_1.npy", folder=life)
+    assert "is 2; output 'y' has the classes 0 to 1" in text
     assert json.loads(torusml("estimate", *many, *EXACT, "--json", folder=life))["changes"]
+
+
+def test_estimate_says_which_bits_it_chose(life, many):
+    options = (*many[:-1], "auto", "--without-changes")
+    found = json.loads(torusml("compile", *options[:-1], "-o", "bits.tml", "--json", folder=life))["bits_search"]
+    assert json.loads(torusml("estimate", *options, "--json", folder=life))["bits_search"] == found
+    assert "  bits auto: " in torusml("estimate", *options, folder=life)
 
 
 @pytest.mark.parametrize(
