@@ -7,6 +7,7 @@
 #include <cmath>
 #include <random>
 
+#include "noise_measure.h"
 #include "parameters/noise.h"
 #include "random/test_seed.h"
 #include "tfhe/result_packing.h"
@@ -17,10 +18,6 @@ namespace torusml {
 namespace {
 
 constexpr int kKeys = 100, kCiphertexts = 200;
-
-double centred(Torus word) {
-  return std::ldexp(static_cast<double>(static_cast<std::int64_t>(word)), -64);
-}
 
 struct Moments {
   double mean = 0, variance = 0;
@@ -154,7 +151,7 @@ TEST(ResultPacking, VarianceIsTheFormulas) {
 }
 
 // On the security line, where errors of transforms outweigh; their fitted constant is a little too
-// large, as for the trace (tests/noise_test.cc).
+// large, as for the trace (tests/wide_noise_test.cc).
 TEST(StatisticalResultPacking, VarianceIsTheFormulas) {
   for (const PackingCase& c :
        {secure(2048, {16, 2}, 40), secure(2048, {12, 3}, 40), secure(2048, {9, 4}, 40),

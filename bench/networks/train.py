@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import copy
 import dataclasses
+import importlib
 import json
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from data import Data, add_data_arguments, load
+from data import Data, add_data_arguments, fail, load
 from models import NETWORKS, activations
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
@@ -28,6 +29,15 @@ from training import RECIPES, accuracy, train_floats, train_quantized
 
 OPSET = 14  # which the peers read, too
 CALIBRATION_SAMPLES = 8000  # of the training images; an accumulator of a test image must not leave their range
+
+
+def check_exporters() -> None:
+    """The export comes after minutes of training; what Brevitas needs for it, it would miss only then."""
+    for name in ("brevitas", "onnx", "onnxoptimizer"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            fail(f"the export after training needs {name} ({error}): pip install {name}")
 
 
 def folded(network: nn.Module) -> nn.Module:
@@ -72,6 +82,7 @@ def export_quantized(network: nn.Module, image: torch.Tensor, path: Path) -> Non
 
 def train(name: str, data: Data, folder: Path, seed: int, device: str = "cpu") -> dict:
     """Trains and writes one network; the description that NAME.json holds."""
+    check_exporters()
     recipe = RECIPES[name]
     start = time.perf_counter()
     network = train_floats(name, data, recipe, seed, device)

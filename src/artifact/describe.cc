@@ -1,13 +1,14 @@
 #include "artifact/describe.h"
 
-#include "artifact/container.h"
+#include "artifact/client_spec_codec.h"
+#include "artifact/codecs.h"
 #include "artifact/json_fields.h"
+#include "artifact/model_facts.h"
 
 namespace torusml {
 namespace {
 
 constexpr std::size_t kMaxTensors = 1024;
-constexpr std::size_t kMaxInputs = 4096;  // of a model
 
 std::vector<EncryptedTensorDescription> read_tensors(const ContainerReader& reader) {
   const JsonSection section(reader, "tensors");
@@ -23,12 +24,21 @@ std::vector<EncryptedTensorDescription> read_tensors(const ContainerReader& read
   return tensors;
 }
 
-std::vector<std::string> read_clear_inputs(const JsonSection& section) {
+template <class Input>
+std::vector<std::string> names_of_clear(const std::vector<Input>& inputs) {
   std::vector<std::string> names;
-  for (const Json& input : section.array(section.root(), "inputs", kMaxInputs)) {
-    if (section.flag(input, "clear")) names.push_back(section.text(input, "name"));
+  for (const Input& input : inputs) {
+    if (input.is_clear) names.push_back(input.name);
   }
   return names;
+}
+
+// What the header says is compared with the sections.
+void describe_client(const ContainerReader& reader, FileDescription& file) {
+  const ClientSpec spec = read_client_spec(reader, "client");
+  check_facts(reader, spec.model_name, spec.options);
+  file.clear_inputs = names_of_clear(spec.inputs);
+  if (file.kind == FileKind::client_half) file.key_sets = spec.key_sets;
 }
 
 }  // namespace
@@ -46,11 +56,10 @@ FileDescription describe_file(const std::string& path) {
   if (file.kind == FileKind::secret_key || file.kind == FileKind::evaluation_keys) {
     file.key_sets = JsonSection(reader, "key_sets").key_sets();
   }
-  if (file.kind == FileKind::client_half) file.key_sets = JsonSection(reader, "client").key_sets();
-  if (file.kind == FileKind::client_half || file.kind == FileKind::model)
-    file.clear_inputs = read_clear_inputs(JsonSection(reader, "client"));
+  if (file.kind == FileKind::model || file.kind == FileKind::client_half)
+    describe_client(reader, file);
   if (file.kind == FileKind::server_half)
-    file.clear_inputs = read_clear_inputs(JsonSection(reader, "server"));
+    file.clear_inputs = names_of_clear(load_server_half(path).spec.inputs);
   if (file.kind == FileKind::ciphertext) file.tensors = read_tensors(reader);
   return file;
 }

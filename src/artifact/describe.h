@@ -5,7 +5,7 @@
 //   file.kind;                            // FileKind::secret_key
 //   file.properties.at("key_id");
 //
-// Thread rule: pure function. Cost: one pass over the file.
+// Thread rule: pure function. Cost: one pass over the file; a server's half is read whole.
 #pragma once
 
 #include <cstdint>

@@ -4,6 +4,7 @@
 #include "artifact/codecs.h"
 #include "artifact/json_fields.h"
 #include "artifact/model_codec.h"
+#include "artifact/model_facts.h"
 #include "artifact/plan_check.h"
 #include "artifact/provenance.h"
 #include "circuit/text.h"
@@ -22,17 +23,6 @@ std::vector<TensorName> names_of(const std::vector<OutputSpec>& specs) {
   std::vector<TensorName> names;
   for (const OutputSpec& spec : specs) names.push_back({spec.name, spec.shape});
   return names;
-}
-
-// What may be known of a model wherever one of its halves is.
-void set_facts(ContainerWriter& writer, const std::string& name, const ModelHash& hash,
-               const PlanOptions& options) {
-  writer.set("model_hash", to_hex(hash));
-  writer.set("name", name);
-  writer.set("precision", to_string(options.precision));
-  writer.set("profile", to_string(options.profile));
-  writer.set("p_error", number_text(options.p_error));
-  writer.set("security_bits", std::to_string(options.security_bits));
 }
 
 ContainerWriter make_writer(const ClientHalf& half) {
@@ -66,7 +56,9 @@ ClientHalf read_client_half(const ByteSource& source, std::uint64_t max_bytes) {
   const ContainerReader reader(source, {FileKind::client_half, FileKind::model}, max_bytes);
   if (reader.kind() == FileKind::model) return client_half(read_model(source, max_bytes));
   reader.expect_sections({"client"});
-  return {read_client_spec(reader, "client"), read_model_hash(reader), reader.producer()};
+  ClientHalf half{read_client_spec(reader, "client"), read_model_hash(reader), reader.producer()};
+  check_facts(reader, half.spec.model_name, half.spec.options);
+  return half;
 }
 
 std::vector<TensorName> read_tensors(const JsonSection& section, const char* key) {
@@ -121,6 +113,7 @@ ServerHalf read_server_half(const ByteSource& source, std::uint64_t max_bytes) {
   check_tensors(
       reader, spec.circuit, output_nodes(spec.circuit),
       [](const Node& node) { return std::get<Output>(node.op).operand; }, spec.outputs);
+  check_facts(reader, spec.model_name, spec.plan.options);
   return half;
 }
 

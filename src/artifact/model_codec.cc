@@ -8,6 +8,7 @@
 #include "artifact/client_spec_codec.h"
 #include "artifact/codecs.h"
 #include "artifact/json_fields.h"
+#include "artifact/model_facts.h"
 #include "artifact/plan_check.h"
 #include "artifact/provenance.h"
 #include "circuit/text.h"
@@ -106,12 +107,7 @@ ModelHash hash_sections(const Sections& sections) {
 ContainerWriter make_writer(const CompiledModel& model) {
   const Sections sections = make_sections(model);
   ContainerWriter writer(FileKind::model);
-  writer.set("model_hash", to_hex(hash_sections(sections)));
-  writer.set("name", model.client.model_name);
-  writer.set("precision", to_string(model.plan.options.precision));
-  writer.set("profile", to_string(model.plan.options.profile));
-  writer.set("p_error", number_text(model.plan.options.p_error));
-  writer.set("security_bits", std::to_string(model.plan.options.security_bits));
+  set_facts(writer, model.client.model_name, hash_sections(sections), model.plan.options);
   for (const auto& [name, text] : sections.all()) writer.add_text(name, *text);
   return writer;
 }
@@ -189,6 +185,7 @@ StoredModel read_model(const ByteSource& source, std::uint64_t max_bytes) {
   mark_clear(model.circuit, model.client.inputs);
   check_plan(reader, model.circuit, model.plan);
   check_client(reader, model);
+  check_facts(reader, model.client.model_name, model.plan.options);
   model.ranges = read_ranges(reader);
   model.precision = read_precision(reader);
   return stored;

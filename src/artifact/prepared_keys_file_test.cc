@@ -23,10 +23,12 @@
 #include "base/file_mapping.h"
 #include "base/memory.h"
 #include "base/testing/errors.h"
+#include "base/testing/file_bytes.h"
 #include "random/test_seed.h"
 #include "tfhe/kernels.h"
 #include "tfhe/result_packing.h"
 #include "tfhe/secret_keys.h"
+#include "tfhe/testing/on_target.h"
 #include "tfhe/wide_lookup.h"
 #include "torusml/error.h"
 
@@ -117,11 +119,6 @@ std::size_t entries(const std::string& folder) {
   return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder), {}));
 }
 
-std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 void write_file(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
@@ -197,7 +194,7 @@ class PreparedKeys : public testing::Test {
  protected:
   PreparedKeys() {
     file_.save(EvaluationKeys::prepare(keys_.seeded), path_);
-    bytes_ = read_file(path_);
+    bytes_ = file_bytes(path_);
   }
 
   // The file with some bytes changed, and the header's hash made to fit if `sealed`.
@@ -338,12 +335,11 @@ TEST_F(PreparedKeys, OtherKeysAreRefused) {
 
 TEST_F(PreparedKeys, AnotherInstructionSetHasAnotherFile) {
   const std::string name = file_.name(), best = current_kernels().target;
-  for (const TargetName& target : compiled_targets()) {
-    if (!target.runnable || target.name == best) continue;
-    set_target(target.name);
+  for (const std::string& other : target_names()) {
+    OnTarget target;
+    if (other == best || !target.use(other)) continue;
     EXPECT_NE(PreparedKeysFile(keys_.seeded).name(), name);
     error_text(ErrorCode::file_version, [&] { file_.map(path_); });
-    set_target("");
   }
 }
 

@@ -34,6 +34,7 @@ std::string human_seconds(double seconds) {
 
 std::string human_probability(double probability) {
   if (probability == 0) return "0";
+  if (probability >= 0.0995) return fmt::format("{:.0f} %", 100 * probability);
   if (probability >= 1e-3) return fmt::format("{:.2g} %", 100 * probability);
   return fmt::format("2^{:.4g}", std::log2(probability));
 }

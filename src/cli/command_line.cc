@@ -121,14 +121,16 @@ void add_compile_options(CLI::App& command, CompileArguments& a) {
       ->type_name("N[:METHOD]");
   CLI::Option* agreement =
       command.add_option("--agreement", a.agreement,
-                         "auto: least share of predictions as under exact, 0.995 unless given");
+                         "auto: least share of predictions as under exact, of --bits auto as the "
+                         "float network's; 0.995 unless given");
   command
       .add_option("--relative-error", a.relative_error,
                   "auto: most relative error of results, 0.01 unless given")
       ->excludes(agreement);
-  command.add_option("--max-trials", a.max_trials, "auto: simulations at most")
+  command.add_option("--max-trials", a.max_trials, "auto: trials at most")->capture_default_str();
+  command
+      .add_option("--seed", a.seed, "Of samples and noise of auto, and of what method best draws")
       ->capture_default_str();
-  command.add_option("--seed", a.seed, "auto: seed of samples and noise")->capture_default_str();
   command
       .add_option("--layer", a.layers,
                   "Precision of one layer or output in place of the others': exact, tolerant or "
@@ -144,7 +146,9 @@ void add_compile_options(CLI::App& command, CompileArguments& a) {
       ->excludes(p_error);
   command.add_option("--tolerance", a.tolerance,
                      "Noise of a tolerant lookup, as a fraction of its interval");
-  command.add_option("--margin", a.margin, "Widening of calibrated intervals on each side")
+  command
+      .add_option("--margin", a.margin,
+                  "Widening of calibrated intervals on each side, as a fraction of them")
       ->capture_default_str();
   command.add_option("--security", a.security_bits, "Bits of security, 128 or 132")
       ->capture_default_str();
@@ -184,7 +188,8 @@ void add_estimate(CLI::App& app, EstimateArguments& a) {
   add_threads(command, a.threads);
   command.add_option("--cores", a.cores, "Also the time on so many cores like these");
   command
-      .add_option("--labels", a.labels, "Classes of the calibration samples (.npy), for accuracy")
+      .add_option("--labels", a.labels,
+                  "Classes of the calibration samples (.npy), for accuracy by the first output")
       ->type_name("FILE");
   command.add_flag("--without-changes", a.without_changes,
                    "Do not look for changes that would save time");
@@ -322,7 +327,7 @@ void add_predict(CLI::App& app, PredictArguments& a) {
 
 void add_inspect(CLI::App& app, InspectArguments& a) {
   CLI::App& command = *app.add_subcommand("inspect", "Say what a TorusML file holds");
-  file(command, "file", a.file, "Model, keys or ciphertext");
+  file(command, "file", a.file, "Model or half of one, keys, ciphertext or checkpoint");
   CLI::Option* json = command.add_flag("--json", a.json, "Print as JSON");
   command.add_option("--html", a.html, "Page to write: graph, costs, ranges, tables of a model")
       ->type_name("FILE")

@@ -79,11 +79,12 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
                p.polynomial_size.value, p.glwe_dimension.value, p.small_dimension.value);
   }
   fmt::print("\n");
-  if (!plan.key_sets.front().parameters.has_bootstrap()) return;
-  fmt::print("  key set{} {}, evaluation keys about {} in memory, {} on the wire\n",
-             plan.key_sets.size() == 1 ? "" : "s", names_of(plan.key_sets),
-             human_bytes(static_cast<std::uint64_t>(key.memory)),
-             human_bytes(static_cast<std::uint64_t>(key.wire)));
+  if (plan.key_sets.front().parameters.has_bootstrap()) {
+    fmt::print("  key set{} {}, evaluation keys about {} in memory, {} on the wire\n",
+               plan.key_sets.size() == 1 ? "" : "s", names_of(plan.key_sets),
+               human_bytes(static_cast<std::uint64_t>(key.memory)),
+               human_bytes(static_cast<std::uint64_t>(key.wire)));
+  }
   if (plan.one_key_set) fmt::print("  {}\n", one_key_set_text(*plan.one_key_set));
   if (bits) fmt::print("{}", bits_text(*bits));
   if (!model.precision) return;

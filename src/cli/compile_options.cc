@@ -47,7 +47,8 @@ std::map<std::string, LayerPrecision> layer_precisions(const std::vector<std::st
             .second;
     if (is_new) continue;
     throw Error(ErrorCode::invalid_argument,
-                fmt::format("'{}' was given twice", argument.substr(0, equals)), "--layer");
+                fmt::format("'{}' was given twice", argument.substr(0, equals)), "--layer",
+                "one precision for each name");
   }
   return layers;
 }

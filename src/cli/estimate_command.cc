@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -21,6 +22,24 @@
 namespace torusml {
 namespace {
 
+// Labels are places of the largest score.
+void check_labels(const Tensor<double>& labels, std::ptrdiff_t classes, const std::string& output) {
+  if (classes < 2) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("output '{}' is a single number, and no score for each class", output),
+                "--labels", "no labels: the estimate compares with the float network without them");
+  }
+  for (std::size_t s = 0; s < labels.data.size(); ++s) {
+    const double label = labels.data[s];
+    if (label >= 0 && label < static_cast<double>(classes) && label == std::floor(label)) continue;
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("the label of sample {} is {}; output '{}' has the classes 0 to {}", s,
+                            label, output, classes - 1),
+                "--labels");
+  }
+}
+
+// By the first output.
 double accuracy_of(const CompiledModel& model, const std::vector<Tensor<double>>& calibration,
                    const std::string& file) {
   const Tensor<double> labels = read_npy(file);
@@ -36,6 +55,7 @@ double accuracy_of(const CompiledModel& model, const std::vector<Tensor<double>>
   const Tensor<double> outputs = dequantize_output(
       model.client.outputs[0], run_simulated(model.circuit, model.plan, integers, 0)[0]);
   const auto classes = static_cast<std::ptrdiff_t>(outputs.data.size() / labels.data.size());
+  check_labels(labels, classes, model.client.outputs[0].name);
   std::size_t right = 0;
   for (std::size_t s = 0; s < labels.data.size(); ++s) {
     const auto first = outputs.data.begin() + static_cast<std::ptrdiff_t>(s) * classes;
@@ -58,6 +78,7 @@ void check(const EstimateArguments& arguments) {
 struct Estimated {
   CompiledModel model;
   Estimate estimate;
+  std::optional<BitsReport> bits;  // of bits auto
   std::optional<double> accuracy;  // simulated, with labels
 };
 
@@ -70,7 +91,8 @@ Estimated make_estimate(const EstimateArguments& arguments) {
   Estimated result;
   {
     ProgressBar bits("trials of bits"), bar("trials of precision");
-    if (options.choose_bits) choose_bits(graph, calibration, options, bits.callback());
+    if (options.choose_bits)
+      result.bits = choose_bits(graph, calibration, options, bits.callback());
     options.search.progress = bar.callback();
     result.model = compile_model(graph, calibration, options);
     options.search.progress = {};
@@ -125,6 +147,7 @@ void print_json(const EstimateArguments& arguments, const Estimated& estimated) 
     json["seconds_one_sample_on_cores"] = seconds_on_cores(e.one, *arguments.cores);
   }
   if (estimated.accuracy) json["accuracy_simulated"] = *estimated.accuracy;
+  if (estimated.bits) json["bits_search"] = bits_json(*estimated.bits);
   json["changes"] = nlohmann::json::array();
   for (const Change& change : e.changes) {
     json["changes"].push_back({{"what", change.what},
@@ -141,7 +164,8 @@ void print_time(const EstimateArguments& arguments, const Estimated& estimated) 
              describe_machine().cpu, human_seconds(e.one.seconds()),
              human_seconds(e.seconds_of_batch() / e.batch_size), arguments.batch);
   if (arguments.cores)
-    fmt::print("; {} on {} like these", human_seconds(seconds_on_cores(e.one, *arguments.cores)),
+    fmt::print("; {} a sample on {} like these",
+               human_seconds(seconds_on_cores(e.one, *arguments.cores)),
                counted(*arguments.cores, "core"));
   fmt::print("\n");
 }
@@ -162,11 +186,12 @@ void print_text(const EstimateArguments& arguments, const Estimated& estimated) 
       human_bytes(static_cast<std::uint64_t>(key.wire)), human_bytes(e.input_bytes),
       human_bytes(e.output_bytes), human_bytes(e.output_bytes_batch),
       human_bytes(e.memory_bytes_one), human_bytes(e.memory_bytes_batch));
-  fmt::print("  on {}: {} simulated, {} clear\n",
+  fmt::print("  on {}: simulated {}; in the clear {}\n",
              counted(static_cast<std::int64_t>(e.samples), "calibration sample"),
              fidelity_text(e.criterion, e.simulated), fidelity_text(e.criterion, e.clear));
   if (estimated.accuracy)
     fmt::print("  accuracy, simulated: {:.2f} %\n", 100 * *estimated.accuracy);
+  if (estimated.bits) fmt::print("{}", bits_text(*estimated.bits));
   if (estimated.model.precision) fmt::print("  {}\n", precision_text(*estimated.model.precision));
   fmt::print("{}", decision_table(estimated.model));
   for (const Change& change : e.changes) {

@@ -38,6 +38,10 @@ TEST(Human, Probabilities) {
   EXPECT_EQ(human_probability(0), "0");
   EXPECT_EQ(human_probability(0x1p-40), "2^-40");
   EXPECT_EQ(human_probability(0.014), "1.4 %");
+  EXPECT_EQ(human_probability(0.0994), "9.9 %");
+  EXPECT_EQ(human_probability(0.0996), "10 %");
+  EXPECT_EQ(human_probability(0.996), "100 %");
+  EXPECT_EQ(human_probability(1), "100 %");
 }
 
 TEST(Human, Counts) {

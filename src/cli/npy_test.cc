@@ -6,8 +6,8 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 
+#include "base/testing/file_bytes.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -31,10 +31,7 @@ class Npy : public ::testing::Test {
     put_bytes(bytes + header + data);
   }
   void put_bytes(const std::string& bytes) { std::ofstream(path_, std::ios::binary) << bytes; }
-  std::string bytes() const {
-    std::ifstream stream(path_, std::ios::binary);
-    return {std::istreambuf_iterator<char>(stream), {}};
-  }
+  std::string bytes() const { return file_bytes(path_); }
   ErrorCode code() const {
     try {
       read_npy(path_);

@@ -47,7 +47,8 @@ void check_same_batch(std::int64_t& batch, const Shape& shape, const std::string
   batch = shape[0];
 }
 
-// Error for the first integer outside the interval; without a branch on them unless there is one.
+// Error for the first integer outside the interval, by its place and, if all may see it, its value;
+// without a branch on them unless there is one.
 void check_interval(const InputSpec& spec, std::span<const std::int64_t> integers) {
   const auto is_outside = [&](std::int64_t value) {
     return (value < spec.interval.lower) | (value > spec.interval.upper);
@@ -56,9 +57,12 @@ void check_interval(const InputSpec& spec, std::span<const std::int64_t> integer
   for (const std::int64_t value : integers) any_outside |= is_outside(value);
   if (!declassified(any_outside)) return;
   const auto found = std::ranges::find_if(integers, is_outside);
+  const std::int64_t place = found - integers.begin(), elements = number_of_elements(spec.shape);
   throw Error(ErrorCode::invalid_argument,
-              fmt::format("element {} lies outside the input's interval [{}, {}]",
-                          found - integers.begin(), spec.interval.lower, spec.interval.upper),
+              fmt::format("element {} of sample {} {} outside the input's interval [{}, {}]",
+                          place % elements, place / elements,
+                          spec.is_clear ? fmt::format("is {},", *found) : "lies",
+                          spec.interval.lower, spec.interval.upper),
               quoted(spec.name),
               "quantize the input with the model's quantizer; an index must be a row of its table");
 }
@@ -144,27 +148,27 @@ std::vector<Tensor<std::int64_t>> ModelClient::decrypt(const SecretKeySet& keys,
   check_model(model_, results.provenance.model, "the ciphertext");
   check_key(keys.provenance.key, results.provenance.key, "the ciphertext");
   check_count(results.tensors.size(), spec_.outputs.size(), "outputs");
-  std::vector<Tensor<std::int64_t>> integers;
+  Wiped integers{std::vector<Tensor<std::int64_t>>()};  // if a later output is refused
   for (std::size_t o = 0; o < results.tensors.size(); ++o) {
     const OutputSpec& output = spec_.outputs[o];
     const EncryptedOutput& tensor = results.tensors[o];
     check_shape(tensor.shape, tensor.elements(), output.shape, output.name);
-    Tensor<std::int64_t> decoded{tensor.shape, {}};
+    Tensor<std::int64_t>& decoded =
+        integers.value.emplace_back(Tensor<std::int64_t>{tensor.shape, {}});
     decoded.data.reserve(tensor.elements());
     for (const Torus phase : decrypt_output(keys.keys, tensor))
       decoded.data.push_back(decode(phase, output.torus_scale, output.center, output.interval));
-    integers.push_back(std::move(decoded));
   }
-  return integers;
+  return std::move(integers.value);
 }
 
 std::vector<Tensor<double>> ModelClient::dequantize(
     const std::vector<Tensor<std::int64_t>>& integers) const {
   check_count(integers.size(), spec_.outputs.size(), "outputs");
-  std::vector<Tensor<double>> values;
+  Wiped values{std::vector<Tensor<double>>()};
   for (std::size_t o = 0; o < integers.size(); ++o)
-    values.push_back(dequantize_output(spec_.outputs[o], integers[o]));
-  return values;
+    values.value.push_back(dequantize_output(spec_.outputs[o], integers[o]));
+  return std::move(values.value);
 }
 
 void ModelClient::check_keys(const SecretKeySet& keys) const {

@@ -150,9 +150,9 @@ TEST(ModelClient, WrongInputsAreSpecificErrors) {
     client.encrypt(keys, {{{1, 3}, {0, 0, 0}}});
   });
   expect_error(ErrorCode::wrong_shape, "(1, 2)", [&] { client.encrypt(keys, {{{1, 2}, {0}}}); });
-  expect_error(ErrorCode::invalid_argument, "element 1 lies outside the input's interval [-3, 4]",
-               [&] {
-                 client.encrypt(keys, {{{1, 2}, {0, 5}}});
+  expect_error(ErrorCode::invalid_argument,
+               "element 1 of sample 2 lies outside the input's interval [-3, 4]", [&] {
+                 client.encrypt(keys, {{{3, 2}, {0, 1, 2, 3, 4, 5}}});
                });
   expect_error(ErrorCode::wrong_shape, "2 outputs", [&] {
     client.dequantize({{{1, 2}, {0, 0}}, {{1, 2}, {0, 0}}});

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/testing/file_bytes.h"
 #include "importer/onnx.h"
 #include "torusml/error.h"
 
@@ -111,8 +112,7 @@ TEST(Fixtures, CoverEveryOperatorOfTheTable) {
   std::set<std::string> missing;
   for (const std::string& name : supported_operators()) missing.insert(name);
   for (const Case& fixture : read_cases("operators")) {
-    std::ifstream file(fixture.path(), std::ios::binary);
-    const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+    const std::string bytes = file_bytes(fixture.path());
     std::erase_if(missing, [&](const std::string& name) {
       const std::string op_type = name.substr(name.rfind('.') + 1);
       const std::string domain = name == op_type ? "" : name.substr(0, name.rfind('.'));

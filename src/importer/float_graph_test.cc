@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/testing/errors.h"
@@ -52,6 +53,52 @@ TEST(Evaluate, DequantizesAVectorByItsOwnScales) {
       zero_points{ElementType::integer, {{2}, {0, 10}}};
   const FloatTensor result = evaluate_node(node, {&bias, &scales, &zero_points}).front();
   EXPECT_EQ(result.values.data, (std::vector<double>{1, -1005}));
+}
+
+FloatTensor counting(const Shape& shape) {
+  FloatTensor tensor{ElementType::floating, {shape, {}}};
+  for (std::int64_t i = 1; i <= number_of_elements(shape); ++i)
+    tensor.values.data.push_back(static_cast<double>(i));
+  return tensor;
+}
+
+TEST(Evaluate, RepeatsMatricesOfABatch) {
+  FloatNode node;
+  node.op_type = "MatMul";
+  const FloatTensor a = counting({2, 1, 2, 3}), b = counting({4, 3, 1});
+  const Tensor<double> y = evaluate_node(node, {&a, &b}).front().values;
+  ASSERT_EQ(y.shape, (Shape{2, 4, 2, 1}));
+  for (std::size_t i = 0; i < 16; ++i) {
+    const std::size_t row = i / 8 * 2 + i % 2, column = i / 2 % 4;
+    double expected = 0;
+    for (std::size_t k = 0; k < 3; ++k)
+      expected += a.values.data[3 * row + k] * b.values.data[3 * column + k];
+    EXPECT_EQ(y.data[i], expected) << i;
+  }
+}
+
+// More places of windows than are in memory at a time: 2^24 and some.
+TEST(Evaluate, ConvolutionsReadWindowsInParts) {
+  constexpr std::size_t kWindows = (1 << 16) + 7, kKernel = 1 << 8;
+  FloatNode node;
+  node.op_type = "Conv";
+  const FloatTensor ones{ElementType::floating,
+                         {{1, 1, 1, kKernel}, std::vector<double>(kKernel, 1)}};
+  const FloatTensor x = counting({1, 1, 1, kWindows + kKernel - 1});
+  const std::vector<double> sums = evaluate_node(node, {&x, &ones}).front().values.data;
+  ASSERT_EQ(sums.size(), kWindows);
+  for (std::size_t i = 0; i < kWindows; ++i)
+    ASSERT_EQ(sums[i], kKernel * (x.values.data[i] + x.values.data[i + kKernel - 1]) / 2) << i;
+
+  node.op_type = "ConvTranspose";
+  const FloatTensor small{ElementType::floating,
+                          {{1, 1, 1, kWindows}, std::vector<double>(kWindows, 1)}};
+  const std::vector<double> spread = evaluate_node(node, {&small, &ones}).front().values.data;
+  ASSERT_EQ(spread.size(), kWindows + kKernel - 1);
+  for (std::size_t i = 0; i < spread.size(); ++i) {
+    const double expected = std::min({i + 1, kKernel, spread.size() - i});
+    ASSERT_EQ(spread[i], expected) << i;
+  }
 }
 
 TEST(Evaluate, ComputesEveryTensor) {

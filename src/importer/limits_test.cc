@@ -14,7 +14,8 @@
 namespace torusml {
 namespace {
 
-constexpr std::int64_t kSide = std::int64_t{1} << 14, kMostElements = std::int64_t{1} << 24;
+constexpr std::int64_t kSide = std::int64_t{1} << 14, kMostElements = std::int64_t{1} << 24,
+                       kMostTaps = std::int64_t{1} << 25;
 
 struct Case {
   std::string op_type;
@@ -63,6 +64,17 @@ Case of_padding(const std::string& op_type, const std::vector<std::string>& oper
               .constant(BuiltTensor::floats("w", {1, 1, 1, 1}, {1}))
               .output("y"),
           kSide * kSide, kMostElements};
+}
+
+// A node 'big' whose one window has kSide^2 places, all but one in the padding.
+Case of_window(const std::string& op_type) {
+  return {op_type,
+          GraphBuilder()
+              .input("x", {1, 1, 1, 1})
+              .node(op_type, {"x"}, {"y"}, {}, "", "big",
+                    {{"kernel_shape", {kSide, kSide}}, {"pads", {0, 0, kSide - 1, kSide - 1}}})
+              .output("y"),
+          kSide * kSide, kMostTaps};
 }
 
 Case of_choice() {
@@ -115,6 +127,8 @@ std::vector<Case> cases() {
       of_padding("Conv", {"x", "w"}),
       of_padding("MaxPool", {"x"}),
       of_padding("AveragePool", {"x"}),
+      of_window("MaxPool"),
+      of_window("AveragePool"),
       of_choice(),
       of_constants("ConstantOfShape", {"c"}, {integers("c", {kSide, kSide})}),
       of_constants("ConstantOfShape", {"c"}, {integers("c", {1LL << 20, 1LL << 20})}, 1LL << 40),
@@ -159,6 +173,31 @@ TEST(ResultLimit, HoldsForTheImportAndNotForBatchesAfterIt) {
   const std::int64_t samples = (1 << 10) + 1;
   const auto tensors = evaluate(graph, {{{samples, 1}, std::vector<double>(samples)}});
   EXPECT_GT(static_cast<std::int64_t>(tensors.at("y").values.data.size()), kMostElements);
+}
+
+// One axis grows before another one shrinks, and a slice takes all of its first axis.
+TEST(ResultLimit, IsNotForWhatComesBetween) {
+  const FloatGraph resized = import_onnx_bytes(GraphBuilder()
+                                                   .input("x", {1, 1, 16, kSide})
+                                                   .node("Resize", {"x", "", "", "c"}, {"y"})
+                                                   .constant(integers("c", {1, 1, kSide, 16}))
+                                                   .output("y")
+                                                   .model(18),
+                                               "model");
+  EXPECT_EQ(resized.shapes.at("y"), (Shape{1, 1, kSide, 16}));
+  const FloatGraph sliced = import_onnx_bytes(GraphBuilder()
+                                                  .input("x", {1, 1})
+                                                  .node("ConstantOfShape", {"c"}, {"p"})
+                                                  .node("Slice", {"p", "starts", "ends"}, {"q"})
+                                                  .node("ReduceMax", {"q"}, {"r"})
+                                                  .node("Add", {"x", "r"}, {"y"})
+                                                  .constant(integers("c", {1 << 12, 2049}))
+                                                  .constant(integers("starts", {0, 0}))
+                                                  .constant(integers("ends", {1 << 12, 1}))
+                                                  .output("y")
+                                                  .model(18),
+                                              "model");
+  EXPECT_EQ(sliced.shapes.at("y"), (Shape{1, 1}));
 }
 
 TEST(ResultLimit, InnermostCounts) {

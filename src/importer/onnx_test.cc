@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "base/testing/errors.h"
+#include "base/testing/file_bytes.h"
 #include "base/testing/temporary_folder.h"
 #include "importer/model_builder.h"
 #include "importer/operators.h"
@@ -28,11 +29,6 @@ std::string import_failure(ErrorCode code, const std::string& bytes) {
 
 std::string import_failure(ErrorCode code, const GraphBuilder& graph) {
   return import_failure(code, graph.model(18, {"my.domain", "onnx.brevitas"}));
-}
-
-std::string read_bytes(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 std::string fixture(const std::string& name) {
@@ -64,7 +60,7 @@ TEST(OnnxFile, RefusesWhatIsNoModel) {
 // Cut at every byte: inside a field the file is truncated; between fields something is missing.
 TEST(OnnxFile, RefusesModelsCutAnywhere) {
   for (const char* name : {"exported/mlp_new", "exported/brevitas_qonnx_old", "operators/gemm"}) {
-    const std::string bytes = read_bytes(fixture(name));
+    const std::string bytes = file_bytes(fixture(name));
     ASSERT_GT(bytes.size(), 100U);
     for (std::size_t size = 0; size < bytes.size(); ++size) {
       try {
@@ -85,7 +81,7 @@ TEST(OnnxFile, SurvivesWrongBytes) {
   int refused = 0;
   for (const char* name : {"operators/reshape_of_shape", "operators/qdq_weights",
                            "exported/mlp_new", "exported/brevitas_qonnx_new"}) {
-    const std::string bytes = read_bytes(fixture(name));
+    const std::string bytes = file_bytes(fixture(name));
     for (std::size_t at = 0; at < bytes.size(); ++at) {
       for (int change : {0x01, 0x80, 0xff}) {
         std::string wrong = bytes;

@@ -24,15 +24,19 @@ std::int64_t inner_size(const Shape& shape, std::int64_t axis) {
   return number_of_elements(Shape(shape.begin() + axis + 1, shape.end()));
 }
 
+Shape with_axis_replaced(Shape shape, std::int64_t axis, const Shape& by) {
+  shape.erase(shape.begin() + axis);
+  shape.insert(shape.begin() + axis, by.begin(), by.end());
+  return shape;
+}
+
 // Takes the entries `indices` along an axis; `axis_shape` replaces that axis.
 Tensor<double> take(const Tensor<double>& from, std::int64_t axis,
                     const std::vector<std::int64_t>& indices, const Shape& axis_shape) {
   const std::int64_t outer = outer_size(from.shape, axis), inner = inner_size(from.shape, axis);
   const std::int64_t size = from.shape[axis];
-  Tensor<double> to{from.shape, {}};
-  to.shape.erase(to.shape.begin() + axis);
-  to.shape.insert(to.shape.begin() + axis, axis_shape.begin(), axis_shape.end());
-  to.data.reserve(checked_result(to.shape));
+  Tensor<double> to{with_axis_replaced(from.shape, axis, axis_shape), {}};
+  to.data.reserve(checked_elements(to.shape));
   for (std::int64_t i = 0; i < outer; ++i) {
     for (std::int64_t index : indices) {
       const auto begin = from.data.begin() + (i * size + index) * inner;
@@ -145,6 +149,7 @@ FloatTensor gather(const FloatNode& node, const Operands& operands) {
   const Tensor<double>& from = operands[0]->values;
   const std::int64_t axis = normalized_axis(integer_attribute(node, "axis", 0),
                                             static_cast<std::int64_t>(from.shape.size()));
+  checked_result(with_axis_replaced(from.shape, axis, operands[1]->values.shape));
   std::vector<std::int64_t> indices = to_integers(*operands[1]);
   for (std::int64_t& index : indices) {
     if (index < -from.shape[axis] || index >= from.shape[axis]) {

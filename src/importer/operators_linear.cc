@@ -25,6 +25,16 @@ void check_numbers(const FloatTensor& tensor) {
   }
 }
 
+// Which of the matrices of a batch of shape `from` stands at each place of `batch`: repeated
+// matrices are not copied, as many small ones make a large tensor.
+std::vector<std::int64_t> matrices_at(const Shape& from, const Shape& batch) {
+  Tensor<double> numbers{from, {}};
+  for (std::int64_t i = 0; i < number_of_elements(from); ++i)
+    numbers.data.push_back(static_cast<double>(i));
+  const std::vector<double> spread = broadcast_to(numbers, batch);
+  return {spread.begin(), spread.end()};
+}
+
 }  // namespace
 
 FloatTensor gemm(const FloatNode& node, const Operands& operands) {
@@ -84,15 +94,13 @@ FloatTensor matmul(const FloatNode&, const Operands& operands) {
         MatrixView(right.values.data.data(), inner, columns);
     return result;
   }
-  Shape wide_a = batch, wide_b = batch;
-  wide_a.insert(wide_a.end(), {rows, inner});
-  wide_b.insert(wide_b.end(), {inner, columns});
-  const std::vector<double> x = broadcast_to({a, left.values.data}, wide_a);
-  const std::vector<double> w = broadcast_to({b, right.values.data}, wide_b);
-  for (std::int64_t i = 0; i < number_of_elements(batch); ++i) {
-    Eigen::Map<Matrix>(y + i * rows * columns, rows, columns).noalias() =
-        MatrixView(x.data() + i * rows * inner, rows, inner) *
-        MatrixView(w.data() + i * inner * columns, inner, columns);
+  if (result.values.data.empty()) return result;
+  const std::vector<std::int64_t> from_a = matrices_at(batch_a, batch),
+                                  from_b = matrices_at(batch_b, batch);
+  for (std::size_t i = 0; i < from_a.size(); ++i) {
+    Eigen::Map<Matrix>(y + static_cast<std::int64_t>(i) * rows * columns, rows, columns).noalias() =
+        MatrixView(left.values.data.data() + from_a[i] * rows * inner, rows, inner) *
+        MatrixView(right.values.data.data() + from_b[i] * inner * columns, inner, columns);
   }
   return result;
 }

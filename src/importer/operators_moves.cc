@@ -16,7 +16,7 @@ Tensor<double> gathered(const Tensor<double>& from, std::size_t axis,
                         const std::vector<std::int64_t>& sources) {
   Tensor<double> to{from.shape, {}};
   to.shape[axis] = static_cast<std::int64_t>(sources.size());
-  to.data.reserve(static_cast<std::size_t>(checked_result(to.shape)));
+  to.data.reserve(static_cast<std::size_t>(checked_elements(to.shape)));
   const auto at = from.shape.begin() + static_cast<std::ptrdiff_t>(axis);
   const std::int64_t outer = number_of_elements(Shape(from.shape.begin(), at));
   const std::int64_t inner = number_of_elements(Shape(at + 1, from.shape.end()));

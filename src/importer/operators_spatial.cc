@@ -114,7 +114,7 @@ Tensor<double> pad_axis(const Tensor<double>& x, std::size_t axis,
                         const std::vector<std::int64_t>& sources, double constant) {
   Tensor<double> y{x.shape, {}};
   y.shape[axis] = static_cast<std::int64_t>(sources.size());
-  y.data.reserve(static_cast<std::size_t>(checked_result(y.shape)));
+  y.data.reserve(static_cast<std::size_t>(checked_elements(y.shape)));
   std::int64_t inner = 1, outer = 1;
   for (std::size_t i = 0; i < x.shape.size(); ++i) {
     if (i < axis) outer *= x.shape[i];
@@ -130,26 +130,48 @@ Tensor<double> pad_axis(const Tensor<double>& x, std::size_t axis,
   return y;
 }
 
-// Element i of the result's axis is a sum of the operand's elements at taps[i].
+// Element i of the result's axis lies at places[i] of the operand's.
 Tensor<double> resize_axis(const Tensor<double>& x, std::size_t axis,
-                           const std::vector<std::vector<ResizeTap>>& taps) {
+                           const std::vector<ResizePlace>& places) {
   Tensor<double> y{x.shape, {}};
-  y.shape[axis] = static_cast<std::int64_t>(taps.size());
-  y.data.assign(static_cast<std::size_t>(checked_result(y.shape)), 0.0);
+  y.shape[axis] = static_cast<std::int64_t>(places.size());
+  y.data.assign(static_cast<std::size_t>(checked_elements(y.shape)), 0.0);
   const auto at = x.shape.begin() + static_cast<std::ptrdiff_t>(axis);
   const std::int64_t outer = number_of_elements(Shape(x.shape.begin(), at)),
                      inner = number_of_elements(Shape(at + 1, x.shape.end()));
   double* to = y.data.data();
   for (std::int64_t o = 0; o < outer; ++o) {
-    for (const std::vector<ResizeTap>& place : taps) {
-      for (const ResizeTap& tap : place) {
-        const double* from = x.data.data() + (o * *at + tap.source) * inner;
-        for (std::int64_t i = 0; i < inner; ++i) to[i] += tap.weight * from[i];
-      }
+    for (const ResizePlace& place : places) {
+      const double* from = x.data.data() + (o * *at + place.source) * inner;
+      for (std::int64_t i = 0; i < inner; ++i) to[i] += (1 - place.share) * from[i];
+      for (std::int64_t i = 0; place.share != 0 && i < inner; ++i)
+        to[i] += place.share * from[inner + i];
       to += inner;
     }
   }
   return y;
+}
+
+// How many windows are worked on at a time: the numbers that they read take 128 MiB at most, and
+// not what an image times a kernel may come to.
+std::int64_t windows_at_once(std::int64_t numbers_each, std::int64_t windows) {
+  constexpr std::int64_t kMostNumbers = std::int64_t{1} << 24;
+  return std::clamp(kMostNumbers / numbers_each, std::int64_t{1}, windows);
+}
+
+// What `count` windows from `first` on read: a column for each, a row for each channel and element
+// of the kernel.
+void fill_patches(const double* image, const Windows& windows,
+                  const std::vector<std::int64_t>& taps, std::int64_t first, std::int64_t count,
+                  Matrix& patches) {
+  const std::int64_t kernel = windows.kernel_size(), pixels = number_of_elements(windows.input);
+  for (std::int64_t r = 0; r < patches.rows(); ++r) {
+    const double* channel = image + r / kernel * pixels;
+    for (std::int64_t p = 0; p < count; ++p) {
+      const std::int64_t tap = taps[static_cast<std::size_t>((first + p) * kernel + r % kernel)];
+      patches(r, p) = tap < 0 ? 0 : channel[tap];
+    }
+  }
 }
 
 }  // namespace
@@ -161,28 +183,25 @@ FloatTensor convolution(const FloatNode& node, const Operands& operands) {
   FloatTensor result{operands[0]->type,
                      {output_shape(x.shape, shape.out_channels, shape.windows), {}}};
   result.values.data.resize(static_cast<std::size_t>(checked_result(result.values.shape)));
+  if (result.values.data.empty()) return result;
 
-  const std::int64_t positions = shape.windows.positions(), kernel = shape.windows.kernel_size(),
-                     pixels = number_of_elements(shape.windows.input);
-  const std::int64_t columns = shape.group_in() * kernel;
-  const Shape im2col{columns, positions};
-  checked_elements(im2col);
-  check_products({shape.groups, shape.group_out(), columns, positions});
+  const std::int64_t positions = shape.windows.positions(), rows = shape.group_out(),
+                     pixels = number_of_elements(shape.windows.input),
+                     columns = shape.group_in() * shape.windows.kernel_size();
+  check_products({shape.groups, rows, columns, positions});
   const std::vector<std::int64_t> taps = window_taps(shape.windows);
-  Matrix patches(columns, positions);
+  const std::int64_t at_once = windows_at_once(columns, positions);
+  Matrix patches(columns, at_once);
   for (std::int64_t part = 0; part < x.shape[0] * shape.groups; ++part) {
     const double* image = x.data.data() + part * shape.group_in() * pixels;
-    for (std::int64_t c = 0; c < columns; ++c) {
-      const double* channel = image + c / kernel * pixels;
-      for (std::int64_t p = 0; p < positions; ++p) {
-        const std::int64_t tap = taps[static_cast<std::size_t>(p * kernel + c % kernel)];
-        patches(c, p) = tap < 0 ? 0 : channel[tap];
-      }
-    }
-    const std::int64_t group = part % shape.groups, rows = shape.group_out();
+    const std::int64_t group = part % shape.groups;
     const MatrixView weights(w.data.data() + group * rows * columns, rows, columns);
-    Eigen::Map<Matrix>(result.values.data.data() + part * rows * positions, rows, positions)
-        .noalias() = weights * patches;
+    Eigen::Map<Matrix> y(result.values.data.data() + part * rows * positions, rows, positions);
+    for (std::int64_t first = 0; first < positions; first += at_once) {
+      const std::int64_t count = std::min(at_once, positions - first);
+      fill_patches(image, shape.windows, taps, first, count, patches);
+      y.middleCols(first, count).noalias() = weights * patches.leftCols(count);
+    }
   }
   if (operands.size() > 2 && operands[2]) add_channel_bias(operands[2]->values, result.values);
   return result;
@@ -197,21 +216,26 @@ FloatTensor transposed_convolution(const FloatNode& node, const Operands& operan
   Shape& to = result.values.shape;
   to.insert(to.end(), windows.input.begin(), windows.input.end());
   result.values.data.assign(static_cast<std::size_t>(checked_result(to)), 0.0);
+  if (result.values.data.empty()) return result;
   const std::int64_t pixels = windows.positions(), kernel = windows.kernel_size(),
                      places = number_of_elements(windows.input), rows = shape.group_out() * kernel;
-  checked_elements({rows, pixels});
   check_products({shape.groups, rows, shape.group_in(), pixels});
   const std::vector<std::int64_t> taps = window_taps(windows);
+  const std::int64_t at_once = windows_at_once(rows, pixels);
   for (std::int64_t part = 0; part < x.shape[0] * shape.groups; ++part) {
     const std::int64_t group = part % shape.groups, in = shape.group_in();
     const MatrixView weights(w.data.data() + group * in * rows, in, rows);
     const MatrixView image(x.data.data() + part * in * pixels, in, pixels);
-    const Matrix patches = weights.transpose() * image;
     double* y = result.values.data.data() + part * shape.group_out() * places;
-    for (std::int64_t r = 0; r < rows; ++r) {
-      for (std::int64_t p = 0; p < pixels; ++p) {
-        const std::int64_t tap = taps[static_cast<std::size_t>(p * kernel + r % kernel)];
-        if (tap >= 0) y[r / kernel * places + tap] += patches(r, p);
+    for (std::int64_t first = 0; first < pixels; first += at_once) {
+      const std::int64_t count = std::min(at_once, pixels - first);
+      const Matrix patches = weights.transpose() * image.middleCols(first, count);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t p = 0; p < count; ++p) {
+          const std::int64_t tap =
+              taps[static_cast<std::size_t>((first + p) * kernel + r % kernel)];
+          if (tap >= 0) y[r / kernel * places + tap] += patches(r, p);
+        }
       }
     }
   }
@@ -225,9 +249,9 @@ FloatTensor average_pool(const FloatNode& node, const Operands& operands) {
   const Windows windows = windows_of(node, x.shape, {});
   FloatTensor result{operands[0]->type, {output_shape(x.shape, x.shape[1], windows), {}}};
   result.values.data.reserve(static_cast<std::size_t>(checked_result(result.values.shape)));
-  const std::vector<std::int64_t> taps = window_taps(windows);
   const std::int64_t kernel = windows.kernel_size(), pixels = number_of_elements(windows.input);
   check_products({x.shape[1], kernel, windows.positions()});
+  const std::vector<std::int64_t> taps = window_taps(windows);
   const std::vector<std::int64_t> counts = window_counts(node, windows, taps);
   for (std::int64_t image = 0; image < x.shape[0] * x.shape[1]; ++image) {
     const double* at = x.data.data() + image * pixels;
@@ -251,9 +275,9 @@ FloatTensor max_pool(const FloatNode& node, const Operands& operands) {
       windows_of(node, x.shape, global ? Shape(x.shape.begin() + 2, x.shape.end()) : Shape{});
   FloatTensor result{operands[0]->type, {output_shape(x.shape, x.shape[1], windows), {}}};
   result.values.data.reserve(static_cast<std::size_t>(checked_result(result.values.shape)));
-  const std::vector<std::int64_t> taps = window_taps(windows);
   const std::int64_t kernel = windows.kernel_size(), pixels = number_of_elements(windows.input);
   check_products({x.shape[1], kernel, windows.positions()});
+  const std::vector<std::int64_t> taps = window_taps(windows);
   window_counts(node, windows, taps);  // refuses windows that lie in the padding
   for (std::int64_t image = 0; image < x.shape[0] * x.shape[1]; ++image) {
     const double* at = x.data.data() + image * pixels;
@@ -271,9 +295,15 @@ FloatTensor max_pool(const FloatNode& node, const Operands& operands) {
 FloatTensor resize(const FloatNode& node, const Operands& operands) {
   FloatTensor result = *operands[0];
   if (is_linear_resize(node)) check_floats(result);
-  const ResizeTaps taps = resize_taps(node, operands, result.values.shape);
-  for (std::size_t axis = 0; axis < taps.size(); ++axis) {
-    if (!taps[axis].empty()) result.values = resize_axis(result.values, axis, taps[axis]);
+  const ResizePlaces places = resize_places(node, operands, result.values.shape);
+  // Axes that shrink go first: nothing on the way is larger than the operand or the result.
+  for (const bool shrinks : {true, false}) {
+    for (std::size_t axis = 0; axis < places.size(); ++axis) {
+      const bool is_less =
+          static_cast<std::int64_t>(places[axis].size()) < operands[0]->values.shape[axis];
+      if (!places[axis].empty() && is_less == shrinks)
+        result.values = resize_axis(result.values, axis, places[axis]);
+    }
   }
   return result;
 }

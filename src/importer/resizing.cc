@@ -70,14 +70,10 @@ std::vector<ResizedAxis> resized_axes(const FloatNode& node, const Operands& ope
   return result;
 }
 
-// Between the two places that lie beside a place, each as much as it is near; at the border the
-// outermost place counts alone.
-std::vector<ResizeTap> linear_taps(double place, double size) {
+// At the border the outermost place counts alone.
+ResizePlace linear_place(double place, double size) {
   const double inside = std::clamp(place, 0.0, size - 1), first = std::floor(inside);
-  const double share = inside - first;
-  const auto source = static_cast<std::int64_t>(first);
-  if (share == 0) return {{source, 1}};
-  return {{source, 1 - share}, {source + 1, share}};
+  return {static_cast<std::int64_t>(first), inside - first};
 }
 
 void check_mode(const FloatNode& node) {
@@ -100,7 +96,7 @@ bool is_linear_resize(const FloatNode& node) {
          string_attribute(node, "mode", "nearest") == "linear";
 }
 
-ResizeTaps resize_taps(const FloatNode& node, const Operands& operands, const Shape& from) {
+ResizePlaces resize_places(const FloatNode& node, const Operands& operands, const Shape& from) {
   check_mode(node);
   const std::vector<ResizedAxis> axes = resized_axes(node, operands, from);
   Shape resized;
@@ -109,22 +105,23 @@ ResizeTaps resize_taps(const FloatNode& node, const Operands& operands, const Sh
   const std::string places = string_attribute(node, "coordinate_transformation_mode", "half_pixel");
   const std::string rounding = string_attribute(node, "nearest_mode", "round_prefer_floor");
   const bool is_linear = is_linear_resize(node);
-  ResizeTaps taps(from.size());
+  ResizePlaces result(from.size());
   for (std::size_t axis = 0; axis < axes.size(); ++axis) {
     if (axes[axis].size == from[axis] && axes[axis].scale == 1) continue;
     const auto size = static_cast<double>(from[axis]), to = static_cast<double>(axes[axis].size);
+    result[axis].reserve(static_cast<std::size_t>(axes[axis].size));
     for (std::int64_t i = 0; i < axes[axis].size; ++i) {
       const double place =
           resized_place(places, static_cast<double>(i), axes[axis].scale, size, to);
       if (is_linear) {
-        taps[axis].push_back(linear_taps(place, size));
+        result[axis].push_back(linear_place(place, size));
         continue;
       }
       const double source = std::clamp(nearest(rounding, place), 0.0, size - 1);
-      taps[axis].push_back({{static_cast<std::int64_t>(source), 1}});
+      result[axis].push_back({static_cast<std::int64_t>(source)});
     }
   }
-  return taps;
+  return result;
 }
 
 }  // namespace torusml

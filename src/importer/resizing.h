@@ -1,5 +1,5 @@
 // How a Resize reads its operand, for the evaluator and for quantization: along each axis, every
-// place of the result is a sum of few places of the operand.
+// place of the result is one of the operand's, or lies between two of them.
 #pragma once
 
 #include <vector>
@@ -8,19 +8,19 @@
 
 namespace torusml {
 
-struct ResizeTap {
+// The operand's element `source` and, in mode linear, as much of the one after it as `share` says.
+struct ResizePlace {
   std::int64_t source = 0;
-  double weight = 1;
+  double share = 0;  // below 1; where it is 0, there may be no element after
 };
 
-// By axis, then by place of the result; empty for an axis that stays as it is. One tap of weight 1
-// in mode nearest, up to two in mode linear, whose weights are not 0 and add up to 1.
-using ResizeTaps = std::vector<std::vector<std::vector<ResizeTap>>>;
+// By axis, then by place of the result; empty for an axis that stays as it is.
+using ResizePlaces = std::vector<std::vector<ResizePlace>>;
 
 bool is_linear_resize(const FloatNode& node);
 
 // `operands` holds scales or sizes, `from` is the operand's shape. Errors: invalid_model,
 // not_supported.
-ResizeTaps resize_taps(const FloatNode& node, const Operands& operands, const Shape& from);
+ResizePlaces resize_places(const FloatNode& node, const Operands& operands, const Shape& from);
 
 }  // namespace torusml

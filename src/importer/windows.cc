@@ -13,6 +13,9 @@ namespace {
 
 // Bounds sums and products of attributes well below overflow.
 constexpr std::int64_t kMaxAttribute = std::int64_t{1} << 30;
+// Of all windows together: 256 MiB, which a kernel and padding that cost a file nothing could
+// exceed by far.
+constexpr std::int64_t kMaxTaps = std::int64_t{1} << 25;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
@@ -89,6 +92,16 @@ std::vector<std::int64_t> axis_taps(const Windows& windows, std::size_t i) {
     }
   }
   return taps;
+}
+
+void check_taps(const Windows& windows) {
+  const double taps = element_count(windows.output) * element_count(windows.kernel);
+  if (taps <= static_cast<double>(kMaxTaps)) return;
+  throw Error(ErrorCode::not_supported,
+              fmt::format("windows of shape {} at {:.0f} places read {:.0f} elements, at most {} "
+                          "can be read of a channel",
+                          to_string(windows.kernel), element_count(windows.output), taps, kMaxTaps),
+              "", "smaller images or windows");
 }
 
 }  // namespace
@@ -176,9 +189,7 @@ Windows transposed_windows_of(const FloatNode& node, const Shape& operand, const
 }
 
 std::vector<std::int64_t> window_taps(const Windows& windows) {
-  Shape all = windows.output;
-  all.insert(all.end(), windows.kernel.begin(), windows.kernel.end());
-  checked_elements(all);
+  check_taps(windows);
   // Axis by axis, first one first: `taps` are those of the axes so far.
   std::vector<std::int64_t> taps{0};
   std::int64_t positions = 1, places = 1;

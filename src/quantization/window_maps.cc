@@ -64,6 +64,17 @@ class Places {
   std::vector<std::int64_t> first_;  // place of each pattern
 };
 
+struct Entry {
+  std::int64_t column;
+  double weight;
+};
+
+// Along one axis.
+std::vector<Entry> entries_at(const ResizePlace& place) {
+  if (place.share == 0) return {{place.source, 1}};
+  return {{place.source, 1 - place.share}, {place.source + 1, place.share}};
+}
+
 }  // namespace
 
 FloatMap convolution_map(const FloatNode& node, const Shape& operand,
@@ -152,7 +163,6 @@ FloatMap average_pool_map(const FloatNode& node, const Shape& operand) {
   const std::vector<std::int64_t> taps = window_taps(windows);
   const std::vector<std::int64_t> counts = window_counts(node, windows, taps);
   const std::int64_t kernel = windows.kernel_size(), pixels = number_of_elements(windows.input);
-  check_entries(node, as_double(static_cast<std::int64_t>(taps.size())));
   FloatRows rows(operand[1] * pixels);
   for (std::size_t p = 0; p < counts.size(); ++p) {
     for (std::int64_t k = 0; k < kernel; ++k) {
@@ -185,24 +195,24 @@ FloatMap reduction_map(const FloatNode& node, const Operands& operands, const Sh
 }
 
 FloatMap resize_map(const FloatNode& node, const Operands& operands, const Shape& operand) {
-  const ResizeTaps taps = resize_taps(node, operands, operand);
-  // Columns of a row and their weights, axis by axis: rows of all axes so far.
-  std::vector<std::vector<ResizeTap>> rows{{{0, 1}}};
+  const ResizePlaces places = resize_places(node, operands, operand);
+  // Rows of all axes so far.
+  std::vector<std::vector<Entry>> rows{{{0, 1}}};
   for (std::size_t axis = 0; axis < operand.size(); ++axis) {
     const std::int64_t size = operand[axis];
-    const auto places = taps[axis].empty() ? size : static_cast<std::int64_t>(taps[axis].size());
-    std::vector<std::vector<ResizeTap>> finer;
+    const bool stays = places[axis].empty();
+    const auto count = stays ? size : static_cast<std::int64_t>(places[axis].size());
+    std::vector<std::vector<Entry>> finer;
     double entries = 0;
-    for (const std::vector<ResizeTap>& row : rows) {
-      for (std::int64_t p = 0; p < places; ++p) {
-        const std::vector<ResizeTap> along = taps[axis].empty()
-                                                 ? std::vector<ResizeTap>{{p, 1}}
-                                                 : taps[axis][static_cast<std::size_t>(p)];
+    for (const std::vector<Entry>& row : rows) {
+      for (std::int64_t p = 0; p < count; ++p) {
+        const std::vector<Entry> along =
+            entries_at(stays ? ResizePlace{p} : places[axis][static_cast<std::size_t>(p)]);
         finer.emplace_back();
-        for (const ResizeTap& outer : row) {
-          for (const ResizeTap& inner : along)
+        for (const Entry& outer : row) {
+          for (const Entry& inner : along)
             finer.back().push_back(
-                {outer.source * size + inner.source, outer.weight * inner.weight});
+                {outer.column * size + inner.column, outer.weight * inner.weight});
         }
         entries += as_double(static_cast<std::int64_t>(finer.back().size()));
         check_entries(node, entries);
@@ -211,8 +221,8 @@ FloatMap resize_map(const FloatNode& node, const Operands& operands, const Shape
     rows = std::move(finer);
   }
   FloatRows result(number_of_elements(operand));
-  for (const std::vector<ResizeTap>& row : rows) {
-    for (const ResizeTap& tap : row) result.add(tap.source, tap.weight);
+  for (const std::vector<Entry>& row : rows) {
+    for (const Entry& entry : row) result.add(entry.column, entry.weight);
     result.end_row();
   }
   return result.finish();

@@ -8,12 +8,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <random>
 #include <sstream>
 
+#include "base/testing/file_bytes.h"
 #include "registry/testing/temporary_registry.h"
 
 namespace torusml {
@@ -130,8 +130,7 @@ TEST_F(Crash, Upload) {
       EXPECT_GE(received, acknowledged[id]);
       if (received > 0) ++(record->is_complete() ? whole : parts);
       if (!record || !record->is_complete()) upload(registry, "alice", key, received);
-      std::ifstream file(registry.use_key("alice", id).path(), std::ios::binary);
-      EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), key.bytes);
+      EXPECT_EQ(file_bytes(registry.use_key("alice", id).path()), key.bytes);
       registry.delete_key("alice", id);
     }
   }
@@ -266,8 +265,7 @@ TEST_F(Crash, Eviction) {
           continue;
         }
         ++whole;
-        std::ifstream file(registry.use_key(tenant, key.id).path(), std::ios::binary);
-        EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), bytes[key.id]);
+        EXPECT_EQ(file_bytes(registry.use_key(tenant, key.id).path()), bytes[key.id]);
       }
     }
     EXPECT_LE(stored, limits.key_bytes);

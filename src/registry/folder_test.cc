@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "base/testing/errors.h"
+#include "base/testing/file_bytes.h"
 #include "registry/sqlite.h"
 #include "registry/testing/temporary_registry.h"
 
@@ -99,8 +100,7 @@ TEST(Folder, ADamagedDatabase) {
     upload(registry, "alice", key);
     for (int i = 0; i < 50; ++i) registry.add_job({.tenant = "alice", .request = "x"});
   }
-  std::ifstream file(path, std::ios::binary);
-  const std::string good{std::istreambuf_iterator<char>(file), {}};
+  const std::string good = file_bytes(path);
   std::mt19937 random(1);
   int errors = 0;
   for (int round = 0; round < 60; ++round) {

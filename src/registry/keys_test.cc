@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "base/testing/errors.h"
+#include "base/testing/file_bytes.h"
 #include "registry/testing/temporary_registry.h"
 
 namespace torusml {
@@ -22,12 +23,8 @@ class Keys : public ::testing::Test {
     registry_.emplace(folder_ / "data", limits, true, clock_.clock());
   }
   std::string path_of(const std::string& name) const { return folder_ / ("data/keys/" + name); }
-  std::string read(const std::string& path) const {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-  }
   bool is_used(const std::string& tenant, const TestKey& key) {
-    return read(registry_->use_key(tenant, key.id).path()) == key.bytes;
+    return file_bytes(registry_->use_key(tenant, key.id).path()) == key.bytes;
   }
 
   TemporaryFolder folder_;
@@ -207,7 +204,7 @@ TEST_F(Keys, LinksAreNotFollowed) {
   fs::create_directory(folder_ / "elsewhere");
   fs::create_directory_symlink(folder_ / "elsewhere", path_of("bob"));
   EXPECT_EQ(code_of([&] { upload(*registry_, "bob", other); }), ErrorCode::file_unwritable);
-  EXPECT_EQ(read(victim), std::string(2000, 'v'));
+  EXPECT_EQ(file_bytes(victim), std::string(2000, 'v'));
   EXPECT_TRUE(fs::is_empty(folder_ / "elsewhere"));
   open();
   EXPECT_TRUE(registry_->keys("alice").empty());
@@ -254,7 +251,7 @@ TEST_F(Keys, TheLeastRecentlyUsedMakeRoom) {
     EXPECT_TRUE(is_used("bob", keys[3]));
     upload(*registry_, "bob", keys[4]);  // 2 is the oldest, but in use
     EXPECT_EQ(registry_->key("alice", keys[0].id), std::nullopt);
-    EXPECT_EQ(read(use.path()), keys[2].bytes);
+    EXPECT_EQ(file_bytes(use.path()), keys[2].bytes);
     const KeyUse other = registry_->use_key("bob", keys[3].id),
                  last = registry_->use_key("bob", keys[4].id);
     EXPECT_EQ(code_of([&] { upload(*registry_, "bob", keys[5]); }), ErrorCode::server_busy);
@@ -289,16 +286,16 @@ TEST_F(Keys, InUseSurviveTheirDeletion) {
     std::optional<KeyUse> use = registry_->use_key("alice", key.id);
     EXPECT_TRUE(registry_->delete_key("alice", key.id));
     EXPECT_EQ(code_of([&] { registry_->use_key("alice", key.id); }), ErrorCode::not_found);
-    EXPECT_EQ(read(use->path()), key.bytes);
+    EXPECT_EQ(file_bytes(use->path()), key.bytes);
     upload(*registry_, "alice", key, 0, 100);  // again, meanwhile
-    EXPECT_EQ(read(use->path()), key.bytes);
+    EXPECT_EQ(file_bytes(use->path()), key.bytes);
     upload(*registry_, "alice", key, 100);
     use.reset();
     EXPECT_TRUE(is_used("alice", key));
     KeyUse last = registry_->use_key("alice", key.id);
     const KeyUse moved = std::move(last);
     registry_->delete_key("alice", key.id);
-    EXPECT_EQ(read(moved.path()), key.bytes);
+    EXPECT_EQ(file_bytes(moved.path()), key.bytes);
   }
   EXPECT_TRUE(files_below(folder_ / "data/keys").empty());
 }
@@ -391,7 +388,7 @@ TEST_F(Keys, OldOnesAreDeleted) {
   clock_.add(1);
   registry_->clean_up();
   EXPECT_EQ(registry_->keys("alice").size(), 2u);
-  EXPECT_EQ(read(use.path()), pinned.bytes);
+  EXPECT_EQ(file_bytes(use.path()), pinned.bytes);
   held.write(as_bytes(open_one.bytes));
   EXPECT_TRUE(held.finish().is_complete());
 }
@@ -463,7 +460,7 @@ TEST_F(Keys, ManyThreads) {
           ++uploaded;
         }
         const KeyUse use = registry_->use_key(tenant, key.id);
-        if (read(use.path()) != key.bytes) is_wrong = true;
+        if (file_bytes(use.path()) != key.bytes) is_wrong = true;
         ++used;
         if (random() % 8 == 0) registry_->delete_key(tenant, key.id);
         if (random() % 8 == 0) registry_->clean_up();

@@ -1,11 +1,11 @@
 // Tokens.
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <optional>
 #include <thread>
 
 #include "base/testing/errors.h"
+#include "base/testing/file_bytes.h"
 #include "registry/testing/temporary_registry.h"
 
 namespace torusml {
@@ -109,9 +109,7 @@ TEST_F(Tokens, AreNotStored) {
   const NewToken token = registry_->add_token({.tenant = "alice"});
   const std::string secret = token.text.substr(21);
   for (const std::string& name : files_below(folder_ / "data")) {
-    std::ifstream file(folder_ / ("data/" + name), std::ios::binary);
-    const std::string bytes{std::istreambuf_iterator<char>(file), {}};
-    EXPECT_EQ(bytes.find(secret), std::string::npos) << name;
+    EXPECT_EQ(file_bytes(folder_ / ("data/" + name)).find(secret), std::string::npos) << name;
   }
 }
 

@@ -21,11 +21,13 @@ std::int64_t check_input(const TensorType& type, const Tensor<std::int64_t>& inp
                             to_string(type.shape)),
                 where);
   }
-  for (const std::int64_t value : input.data) {
-    if (type.interval.contains(value)) continue;
+  const auto elements = static_cast<std::size_t>(number_of_elements(type.shape));
+  for (std::size_t i = 0; i < input.data.size(); ++i) {
+    if (type.interval.contains(input.data[i])) continue;
     throw Error(
         ErrorCode::invalid_argument,
-        fmt::format("{} lies outside the input's interval [{}, {}]", value, type.interval.lower,
+        fmt::format("element {} of sample {} is {}, outside the input's interval [{}, {}]",
+                    i % elements, i / elements, input.data[i], type.interval.lower,
                     type.interval.upper),
         where,
         "quantize the input with the model's quantizer; an index must be a row of its table");

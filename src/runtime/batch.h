@@ -15,7 +15,7 @@ std::int64_t check_input(const TensorType& type, const Tensor<std::int64_t>& inp
                          const std::string& name);
 
 // Number of samples. Errors wrong_shape (naming the input and both shapes) and invalid_argument (an
-// integer outside its input's interval).
+// integer outside its input's interval: the first one, by its place and value).
 std::int64_t check_inputs(const Circuit& circuit, const std::vector<Tensor<std::int64_t>>& inputs);
 
 // Empty result tensors, (batch, shape of the output).

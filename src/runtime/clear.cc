@@ -13,17 +13,17 @@ namespace {
 
 class ClearSample {
  public:
-  ClearSample(const Circuit& circuit, const ValueObserver& observer)
-      : circuit_(circuit), observer_(observer), values_(circuit.values.size()) {}
+  ClearSample(const Circuit& circuit, const ValueObserver& observer, std::size_t sample)
+      : circuit_(circuit), observer_(observer), sample_(sample), values_(circuit.values.size()) {}
 
-  void run(std::size_t sample, const std::vector<Tensor<std::int64_t>>& inputs,
+  void run(const std::vector<Tensor<std::int64_t>>& inputs,
            std::vector<Tensor<std::int64_t>>& outputs) {
     std::size_t input = 0, output = 0;
     for (const Node& node : circuit_.nodes) {
       if (const auto* in = std::get_if<Input>(&node.op)) {
         const std::size_t elements = size_of(in->result);
         const auto first =
-            inputs[input++].data.begin() + static_cast<std::ptrdiff_t>(sample * elements);
+            inputs[input++].data.begin() + static_cast<std::ptrdiff_t>(sample_ * elements);
         set(node, in->result, {first, first + static_cast<std::ptrdiff_t>(elements)});
       } else if (const auto* linear = std::get_if<Linear>(&node.op)) {
         evaluate(node, *linear);
@@ -33,7 +33,7 @@ class ClearSample {
         const std::vector<std::int64_t>& value = values_[std::get<Output>(node.op).operand];
         std::copy(
             value.begin(), value.end(),
-            outputs[output++].data.begin() + static_cast<std::ptrdiff_t>(sample * value.size()));
+            outputs[output++].data.begin() + static_cast<std::ptrdiff_t>(sample_ * value.size()));
       }
     }
   }
@@ -56,13 +56,12 @@ class ClearSample {
     const Interval interval = circuit_.values[value].interval;
     for (std::size_t i = 0; i < integers.size(); ++i) {
       if (interval.contains(integers[i])) continue;
-      throw Error(
-          ErrorCode::accumulator_out_of_range,
-          fmt::format(
-              "element {} is {}, outside the interval [{}, {}] that the encoding was built for", i,
-              integers[i], interval.lower, interval.upper),
-          fmt::format("layer '{}'", node.name),
-          "calibration data that covers such inputs, or a larger margin");
+      throw Error(ErrorCode::accumulator_out_of_range,
+                  fmt::format("element {} of sample {} is {}, outside the interval [{}, {}] that "
+                              "the encoding was built for",
+                              i, sample_, integers[i], interval.lower, interval.upper),
+                  fmt::format("layer '{}'", node.name),
+                  "calibration data that covers such inputs, or a larger margin");
     }
     if (observer_) observer_(value, integers);
     values_[value] = std::move(integers);
@@ -70,6 +69,7 @@ class ClearSample {
 
   const Circuit& circuit_;
   const ValueObserver& observer_;
+  const std::size_t sample_;
   SampleIntegers values_;
 };
 
@@ -82,11 +82,11 @@ std::vector<Tensor<std::int64_t>> run_clear(const Circuit& circuit,
   std::vector<Tensor<std::int64_t>> outputs = make_outputs(circuit, batch);
   if (observer) {  // in order, for the observer's sake
     for (std::int64_t s = 0; s < batch; ++s)
-      ClearSample(circuit, observer).run(static_cast<std::size_t>(s), inputs, outputs);
+      ClearSample(circuit, observer, static_cast<std::size_t>(s)).run(inputs, outputs);
     return outputs;
   }
   parallel_for(static_cast<std::size_t>(batch),
-               [&](std::size_t s) { ClearSample(circuit, observer).run(s, inputs, outputs); });
+               [&](std::size_t s) { ClearSample(circuit, observer, s).run(inputs, outputs); });
   return outputs;
 }
 

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "circuit/idle_lookups.h"
+#include "base/testing/errors.h"
 #include "circuit/passes.h"
 #include "circuit/text.h"
 #include "parameters/wide_lookups.h"
@@ -392,7 +393,7 @@ constants
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::accumulator_out_of_range);
-    EXPECT_NE(std::string(error.what()).find("is 12, outside the interval [0, 10]"),
+    EXPECT_NE(std::string(error.what()).find("of sample 1 is 12, outside the interval [0, 10]"),
               std::string::npos)
         << error.what();
     EXPECT_NE(error.where().find("fc1"), std::string::npos);
@@ -413,6 +414,15 @@ TEST(Executors, WrongInputsAreRefused) {
   EXPECT_EQ(code({{{2}, {0, 1}}}), ErrorCode::wrong_shape);
   EXPECT_EQ(code({{{0, 2}, {}}}), ErrorCode::wrong_shape);
   EXPECT_EQ(code({{{1, 2}, {0, 4}}}), ErrorCode::invalid_argument);
+}
+
+TEST(Executors, IntegersBeyondAnInputsIntervalAreNamed) {
+  const Circuit circuit = identity_table(0, 3, 2);
+  const Plan plan = make_plan(circuit, {}, only(kInsecure));
+  const Integers inputs{{{3, 2}, {0, 1, 2, 3, 4, -5}}};
+  const std::string text = "element 0 of sample 2 is 4, outside the input's interval [0, 3]";
+  expect_error(ErrorCode::invalid_argument, text, [&] { run_clear(circuit, inputs); });
+  expect_error(ErrorCode::invalid_argument, text, [&] { run_simulated(circuit, plan, inputs, 1); });
 }
 
 }  // namespace

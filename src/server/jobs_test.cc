@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <csignal>
 #include <filesystem>
 
@@ -13,8 +14,6 @@
 
 namespace torusml {
 namespace {
-
-using std::chrono::milliseconds;
 
 // No file can be written while it lives. Nothing is to be expected meanwhile: the report of a
 // failure may go to a file.
@@ -40,7 +39,6 @@ class JobsOnAFullDisk : public ::testing::Test {
     save_model(shared_model().model, folder_ / "models/net.tml");
     settings_.concurrent_runs = 1;
     settings_.threads_per_run = 1;
-    settings_.batch_window = milliseconds(1000);  // a job that has started ends so much later
     models_.emplace(folder_ / "models", log_);
     registry_.emplace(folder_ / "data", settings_.registry);
     keys_.emplace(settings_.prepared_key_bytes, registry_->prepared_keys_folder());
@@ -51,10 +49,29 @@ class JobsOnAFullDisk : public ::testing::Test {
     upload.finish();
   }
   ~JobsOnAFullDisk() override {
+    release();
     if (jobs_) jobs_->stop();
     engine_.reset();
   }
 
+  // Keeps the engine's one run busy until release(), so that jobs that have started do not end.
+  void occupy() {
+    const std::string& key = shared_client().key_id;
+    engine_->submit({.model = models_->find("net", "1"),
+                     .key = key,
+                     .use = std::make_shared<KeyUse>(registry_->use_key("alice", key)),
+                     .inputs = shared_client().encrypt(1),
+                     .deadline = std::chrono::steady_clock::now() + std::chrono::hours(1),
+                     .done = [this](const WorkResult&) {
+                       is_occupied_ = true;
+                       is_released_.wait(false);
+                     }});
+    ASSERT_TRUE(comes_true([&] { return is_occupied_.load(); }));
+  }
+  void release() {
+    is_released_ = true;
+    is_released_.notify_all();
+  }
   void start() {
     jobs_ = std::make_unique<JobRunner>(settings_, *registry_, *models_, *engine_, log_);
   }
@@ -93,6 +110,7 @@ class JobsOnAFullDisk : public ::testing::Test {
   TemporaryFolder folder_;
   std::mutex mutex_;
   std::string text_;
+  std::atomic<bool> is_occupied_ = false, is_released_ = false;
   Log log_;
   Metrics metrics_;
   std::optional<ModelStore> models_;
@@ -106,6 +124,7 @@ class JobsOnAFullDisk : public ::testing::Test {
 
 TEST_F(JobsOnAFullDisk, AResultIsWrittenLater) {
   start();
+  occupy();
   const std::string id = jobs_
                              ->add({.tenant = "alice",
                                     .model = "net",
@@ -117,6 +136,7 @@ TEST_F(JobsOnAFullDisk, AResultIsWrittenLater) {
   bool is_kept = false, has_request = false;
   {
     const FullDisk full;
+    release();
     is_kept = is_logged("job_unwritten") && job(id).state == JobState::running;
     has_request = !registry_->job_request(id).empty();
   }
@@ -142,11 +162,13 @@ TEST_F(JobsOnAFullDisk, AJobStartsLater) {
 
 TEST_F(JobsOnAFullDisk, AnErrorIsWrittenLater) {
   const std::string id = add(SmallClient(shared_model()));  // under another key
+  occupy();
   start();
   ASSERT_TRUE(reaches(id, JobState::running));
   bool is_kept = false;
   {
     const FullDisk full;
+    release();
     is_kept = is_logged("job_unwritten") && job(id).state == JobState::running;
   }
   EXPECT_TRUE(is_kept);
@@ -157,11 +179,13 @@ TEST_F(JobsOnAFullDisk, AnErrorIsWrittenLater) {
 TEST_F(JobsOnAFullDisk, AResultIsGivenUpInTheEnd) {
   settings_.result_patience = Seconds(0);
   const std::string id = add();
+  occupy();
   start();
   ASSERT_TRUE(reaches(id, JobState::running));
   bool is_kept = false;
   {
     const FullDisk full;
+    release();
     is_kept = is_logged("job_unwritten") && !registry_->job_request(id).empty();
   }
   EXPECT_TRUE(is_kept);
@@ -171,10 +195,12 @@ TEST_F(JobsOnAFullDisk, AResultIsGivenUpInTheEnd) {
 
 TEST_F(JobsOnAFullDisk, AStopWritesWhatWaits) {
   const std::string id = add();
+  occupy();
   start();
   ASSERT_TRUE(reaches(id, JobState::running));
   {
     const FullDisk full;
+    release();
     is_logged("job_unwritten");
   }
   jobs_->stop();

@@ -4,11 +4,13 @@
 //   RateLimit limit(1000, 2000);
 //   const double seconds = limit.take("alice", Clock::now());   // 0: let in
 //
-// Time is the caller's. There are as many buckets as tenants with tokens that came. Thread rule:
-// concurrent.
+// Time is the caller's. Buckets that are full again are as good as none, and go once there are
+// twice as many as were left the last time. Thread rule: concurrent. Cost: O(log buckets), on
+// average.
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <map>
 #include <mutex>
 #include <string>
@@ -25,15 +27,23 @@ class RateLimit {
   // 0 if the request may pass, and is counted; otherwise the seconds until one may.
   double take(const std::string& tenant, Time now);
 
+  std::size_t buckets() const;
+
  private:
+  static constexpr std::size_t kFewBuckets = 64;
+
   struct Bucket {
     double left;
     Time seen;
   };
 
+  double left_at(const Bucket& bucket, Time now) const;
+  void drop_full(Time now);
+
   const double per_second_, burst_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<std::string, Bucket> buckets_;
+  std::size_t drop_at_ = kFewBuckets;  // buckets
 };
 
 }  // namespace torusml

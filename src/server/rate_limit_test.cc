@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
 #include <vector>
 
 namespace torusml {
@@ -34,6 +35,28 @@ TEST(RateLimit, TenantsDoNotShareIt) {
   EXPECT_EQ(limit.take("alice", at(0)), 0);
   EXPECT_EQ(limit.take("alice", at(0)), 1);
   EXPECT_EQ(limit.take("bob", at(0)), 0);
+}
+
+// Tenants come and go; who still waits is not forgotten.
+TEST(RateLimit, FullBucketsAreDropped) {
+  RateLimit limit(1, 2);
+  for (int i = 0; i < 100'000; ++i) {
+    const double now = i / 10.0;
+    ASSERT_EQ(limit.take("tenant " + std::to_string(i), at(now)), 0);
+    if (i % 10 == 0) {  // as fast as it may
+      ASSERT_EQ(limit.take("busy", at(now)), 0);
+    }
+    ASSERT_LE(limit.buckets(), 65u);
+  }
+  EXPECT_EQ(limit.take("busy", at(9999.9)), 0);
+  EXPECT_NEAR(limit.take("busy", at(9999.9)), 0.1, 1e-6);
+}
+
+TEST(RateLimit, BucketsThatAreNotFullStay) {
+  RateLimit limit(1, 1);
+  for (int i = 0; i < 1000; ++i) EXPECT_EQ(limit.take("tenant " + std::to_string(i), at(0)), 0);
+  EXPECT_EQ(limit.buckets(), 1000u);
+  for (int i = 0; i < 1000; ++i) EXPECT_EQ(limit.take("tenant " + std::to_string(i), at(0)), 1);
 }
 
 TEST(RateLimit, ZeroIsNone) {

@@ -54,20 +54,24 @@ ValueId value_of_input(const Circuit& circuit, std::size_t input) {
   return std::get<Input>(input_nodes(circuit)[input]->op).result;
 }
 
+std::size_t elements_of(const ServerSpec& spec, std::size_t input) {
+  return static_cast<std::size_t>(number_of_elements(spec.inputs[input].shape));
+}
+
 void check_integers(const ServerSpec& spec, std::size_t index, const EncryptedInput& input) {
   if (!input.clear) return;
   const Interval interval = spec.circuit.values[value_of_input(spec.circuit, index)].interval;
-  for (const std::int64_t value : *input.clear) {
-    if (interval.contains(value)) continue;
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("{} lies outside the interval [{}, {}] of clear input '{}'", value,
-                            interval.lower, interval.upper, input.name),
-                "", "inputs made with this model's client half");
+  const std::size_t elements = elements_of(spec, index);
+  for (std::size_t i = 0; i < input.clear->size(); ++i) {
+    if (interval.contains((*input.clear)[i])) continue;
+    throw Error(
+        ErrorCode::invalid_argument,
+        fmt::format("element {} of sample {} of clear input '{}' is {}, outside its interval "
+                    "[{}, {}]",
+                    i % elements, i / elements, input.name, (*input.clear)[i], interval.lower,
+                    interval.upper),
+        "", "inputs made with this model's client half");
   }
-}
-
-std::size_t elements_of(const ServerSpec& spec, std::size_t input) {
-  return static_cast<std::size_t>(number_of_elements(spec.inputs[input].shape));
 }
 
 // Of all parts, one after the other; empty if the input is clear.

@@ -377,8 +377,10 @@ TEST_F(ServerModelTest, ClearInputsGiveTheSameResults) {
   EXPECT_NE(text.find("was given encrypted, the model takes it in the clear"), std::string::npos);
   refusal([&] { server_.run(clear); }, ErrorCode::invalid_argument);
   EncryptedInputs wide = clear;
-  wide.tensors[0].clear->front() = 1000;
-  refusal([&] { server.run(wide); }, ErrorCode::invalid_argument);
+  wide.tensors[0].clear->back() = 1000;
+  EXPECT_NE(refusal([&] { server.run(wide); }, ErrorCode::invalid_argument)
+                .find("element 1 of sample 1 of clear input 'x \"1\"' is 1000"),
+            std::string::npos);
   wide.tensors[0].clear->pop_back();
   refusal([&] { server.run(wide); }, ErrorCode::wrong_shape);
 }

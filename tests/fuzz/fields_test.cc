@@ -276,16 +276,8 @@ TEST_P(Fields, Properties) {
     }
   }
   lie("property too many", [](ContainerHeader& header) { header.properties[""] = "x"; });
-  std::set<std::string> harmless{"property too many", "property p_error", "property security_bits"};
-  for (const auto& [key, value] : parts().header.properties) {
-    // A file of a model only tells them: its sections have them too.
-    if (is_of_model() && key != "model_hash") {
-      for (const char* how : {"", " missing", " renamed"}) harmless.insert("property " + key + how);
-      for (const auto& [other, unused] : parts().header.properties) {
-        if (other != "model_hash") harmless.insert("properties " + key + " and " + other);
-      }
-    }
-  }
+  std::set<std::string> harmless{"property too many"};
+  if (!is_of_model()) harmless.insert({"property p_error", "property security_bits"});
   // Ids, seeds and costs are numbers like others; a model's own hash is not.
   std::set<std::string> numbers{"key_id",   "mask_seed.0", "salt",         "nonce",
                                 "scrypt_r", "scrypt_p",    "scrypt_n_log2"};
@@ -489,9 +481,10 @@ const std::set<std::string>& free_fields(const std::string& section) {
       below("/inputs/*/quantizer/",
             {"is_narrow", "is_precomputed_qat", "is_qat", "is_signed", "is_symmetric", "n_bits",
              "offset", "scale", "scale/*", "zero_point", "zero_point/*"});
-  const Names options = below("/options/", {"global_p_error", "max_exact_bits", "max_key_sets",
-                                            "p_error", "security_bits", "tolerance"});
-  const Names names{"/model_name", "/inputs/*/name", "/outputs/*/name"};
+  // Others are in the header, too.
+  const Names options =
+      below("/options/", {"global_p_error", "max_exact_bits", "max_key_sets", "tolerance"});
+  const Names names{"/inputs/*/name", "/outputs/*/name"};
   const Names decoding = below("/outputs/*/", {"scale/*", "zero_point/*"});
   // Without a circuit and a plan beside them.
   const Names encoding =
@@ -506,7 +499,7 @@ const std::set<std::string>& free_fields(const std::string& section) {
       below("/key_sets/*/", {"bootstrap/level_count", "glwe_variance", "grouping_factor",
                              "keyswitch/level_count", "small_dimension"});
   static const std::map<std::string, Names> fields{
-      {"model client", all({quantizer, {"/model_name"}, decoding})},
+      {"model client", all({quantizer, decoding})},
       {"model ranges", below("/ranges", {"", "/*/bits", "/*/calibrated/*", "/*/declared/*",
                                          "/*/feeds_table", "/*/guaranteed/*", "/*/name"})},
       {"client_half client", all({quantizer,
@@ -517,7 +510,7 @@ const std::set<std::string>& free_fields(const std::string& section) {
                                   gadgets,
                                   sizes,
                                   {"/key_sets/*/glwe_dimension"}})},
-      {"server_half server", {"/model_name"}},
+      {"server_half server", {}},
       {"evaluation_keys key_sets", gadgets},
       {"secret_key key_sets", all({gadgets, sizes})},
       {"encrypted_inputs tensors", {"/tensors/*/dimension", "/tensors/*/name"}},

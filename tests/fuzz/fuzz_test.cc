@@ -4,10 +4,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <random>
 
+#include "base/testing/file_bytes.h"
 #include "harnesses.h"
 
 namespace torusml::fuzz {
@@ -20,9 +19,7 @@ const fs::path kCorpora = TORUSML_SOURCE_DIR "/tests/fuzz/corpus";
 std::vector<std::pair<std::string, std::string>> corpus(const std::string& harness) {
   std::vector<std::pair<std::string, std::string>> inputs;
   for (const auto& entry : fs::directory_iterator(kCorpora / harness)) {
-    std::ifstream stream(entry.path(), std::ios::binary);
-    inputs.emplace_back(entry.path().filename().string(),
-                        std::string(std::istreambuf_iterator<char>(stream), {}));
+    inputs.emplace_back(entry.path().filename().string(), file_bytes(entry.path()));
   }
   std::ranges::sort(inputs);  // mutations are the same everywhere
   return inputs;

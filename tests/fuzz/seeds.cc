@@ -1,12 +1,10 @@
 #include "seeds.h"
 
-#include <fstream>
-#include <iterator>
-
 #include "artifact/checkpoint_file.h"
 #include "artifact/cost_table_file.h"
 #include "artifact/prepared_keys_file.h"
 #include "artifact/sample_model.h"
+#include "base/testing/file_bytes.h"
 #include "base/testing/temporary_folder.h"
 #include "cli/npy.h"
 #include "http_harness.h"
@@ -30,11 +28,6 @@ SecretKeySet seed_secret_keys() {
   set.keys.big = SecretBuffer<std::uint64_t>(64);
   set.keys.big[3] = 1;
   return set;
-}
-
-std::string file_bytes(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
 }
 
 // What `write` makes of a path.

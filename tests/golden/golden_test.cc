@@ -8,15 +8,15 @@
 
 #include <cstring>
 #include <fstream>
-#include <iterator>
 
 #include "artifact/hash.h"
 #include "base/testing/errors.h"
+#include "base/testing/file_bytes.h"
 #include "client/model_client.h"
 #include "golden_model.h"
 #include "runtime/executors.h"
 #include "serving/server_model.h"
-#include "tfhe/kernels.h"
+#include "tfhe/testing/on_target.h"
 
 namespace torusml::golden {
 namespace {
@@ -29,11 +29,6 @@ std::string folder(std::uint32_t version) {
 
 // The zstd that the golden files were compressed with: another one may give other bytes.
 constexpr unsigned kGoldenZstd = 10504;
-
-std::string file_bytes(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
 
 // Version control keeps no mode 0600, which secret keys must have.
 class Private {
@@ -56,13 +51,6 @@ std::span<const std::uint64_t> bits(const SecretKeySet& keys) { return keys.keys
 std::vector<std::int64_t> expected_outputs() {
   return run_clear(circuit(), {{{4, 2}, kInputs}}).front().data;
 }
-
-// Back to the machine's instruction set.
-class Target {
- public:
-  explicit Target(const std::string& name) { set_target(name); }
-  ~Target() { set_target(""); }
-};
 
 // The same file, as if it had been written in that version.
 std::string as_version(std::string bytes, std::uint32_t version) {
@@ -98,15 +86,15 @@ class Golden : public testing::TestWithParam<std::uint32_t> {
                          const EncryptedInputs& inputs, const std::string& name,
                          const std::function<void(const EncryptedOutputs&)>& check) const {
     int targets = 0;
-    for (const TargetName& target : compiled_targets()) {
-      if (!target.runnable) continue;
-      SCOPED_TRACE(target.name);
-      const Target forced(target.name);
+    for (const std::string& name_of_target : target_names()) {
+      OnTarget target;
+      if (!target.use(name_of_target)) continue;
+      SCOPED_TRACE(name_of_target);
       ServerModel server(half);
       server.load_keys(keys);
       const EncryptedOutputs outputs = server.run(inputs);
       check(outputs);
-      if (target.name == "AVX2") expect_golden(to_bytes(outputs), name);
+      if (name_of_target == "AVX2") expect_golden(to_bytes(outputs), name);
       ++targets;
     }
     EXPECT_GT(targets, 0);

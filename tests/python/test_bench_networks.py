@@ -137,3 +137,22 @@ for name, shape in shapes.items():
     result = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER, env={"PYTHONPATH": str(FOLDER)})
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == "nn-20 2440 nn-50 5200 mlp 256 digits-cnn 1152 fashion-cnn 2280".split()
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxoptimizer"])
+def test_training_asks_for_the_exporter_first(missing):
+    pytest.importorskip("brevitas")
+    program = f"""
+import sys
+sys.path.insert(0, {str(FOLDER)!r})
+import numpy as np
+from data import Data, Samples
+from train import train
+sys.modules[{missing!r}] = None
+nothing = Samples(np.zeros((0, 1, 28, 28), np.float32), np.zeros(0, np.int64))
+train("mlp", Data(nothing, nothing), None, 0)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"bench/networks: the export after training needs {missing} ("), result.stderr

@@ -139,7 +139,9 @@ def test_integers_beyond_the_interval_are_refused():
     client.keygen()
     q_a, q_b = module.quantize_input(*FEW)
     client.encrypt(q_a, q_b)
-    with pytest.raises(errors.InvalidArgument, match="element 0 lies outside.*'b'"):
+    assert client.encrypt(*FEW).clipped == 0
+    assert client.encrypt(FEW[0], np.full((3, 2), 100.0)).clipped == 6, "counted as if it were encrypted"
+    with pytest.raises(errors.InvalidArgument, match=r"element 0 of sample 0 is 1000, outside.*'b'"):
         client.encrypt(q_a, np.full_like(q_b, 1000))
 
 

@@ -1,101 +1,14 @@
-"""The command `torusml`, as a user runs it: the whole life of a model, and every wrong use.
-
-TORUSML_COMMAND names the program; without it, build/release/torusml is taken.
-"""
+"""The command `torusml`, as a user runs it: the whole life of a model."""
 
 import json
 import os
 import stat
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-COMMAND = os.environ.get("TORUSML_COMMAND", str(REPOSITORY / "build" / "release" / "torusml"))
-
-
-def torusml(*arguments, folder, expect=0):
-    """Runs the command in `folder`; gives its standard output, or standard error if it is to fail."""
-    result = subprocess.run([COMMAND, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=300)
-    assert result.returncode == expect, result.stdout + result.stderr
-    assert "terminate called" not in result.stderr and "Sanitizer" not in result.stderr
-    return result.stdout if expect == 0 else result.stderr
-
-
-STATUS = {2: (1, 7, 8, 9), 3: (*range(2, 7), *range(10, 17), 24, 25, 26, 29, 31, 42), 4: (20, 21, 40, 41), 5: (43,)}
-
-
-def fails(code, *arguments, folder):
-    status = next((status for status, codes in STATUS.items() if code in codes), 1)
-    text = torusml(*arguments, folder=folder, expect=status)
-    assert text.startswith(f"torusml: TML-E{code:03} "), text
-    assert text.count("\n") == 1
-    return text
-
-
-def save_network(path, weights, inputs=("x",), relu=True):
-    """y = W2 relu(W1 (sum of inputs) + b): Gemm layers, ReLU or not."""
-    first, second = (np.asarray(w, dtype=np.float32) for w in weights)
-    features = first.shape[1]
-    nodes, summed = [], inputs[0]
-    for other in inputs[1:]:
-        nodes.append(helper.make_node("Add", [summed, other], [f"sum_{other}"], name=f"add_{other}"))
-        summed = f"sum_{other}"
-    bias = np.linspace(-0.3, 0.3, first.shape[0], dtype=np.float32)
-    constants = {"w1": first, "b1": bias, "w2": second}
-    nodes.append(helper.make_node("Gemm", [summed, "w1", "b1"], ["h"], name="fc1", transB=1))
-    if relu:
-        nodes.append(helper.make_node("Relu", ["h"], ["r"], name="relu1"))
-    nodes.append(helper.make_node("Gemm", ["r" if relu else "h", "w2"], ["y"], name="fc2", transB=1))
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", features]) for name in inputs],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", second.shape[0]])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
-
-
-FIRST = [[1.0, -0.5], [0.3, 0.8], [-0.7, 0.2]]
-SECOND = [[0.6, -0.4, 0.9], [-0.2, 0.5, 0.1]]
-
-
-EXACT = ("--precision", "exact")
-COMPILE_EXACT = ("compile", "net.onnx", "--calibration", "calibration.npy", *EXACT)
-
-
-def network(x, relu=True):
-    hidden = x @ np.array(FIRST).T + np.linspace(-0.3, 0.3, 3)
-    return (np.maximum(hidden, 0) if relu else hidden) @ np.array(SECOND).T
-
-
-@pytest.fixture(scope="module")
-def life(tmp_path_factory):
-    """A compiled model with keys, an encrypted batch and its results."""
-    folder = tmp_path_factory.mktemp("life")
-    random = np.random.default_rng(1)
-    save_network(folder / "net.onnx", (FIRST, SECOND))
-    np.save(folder / "calibration.npy", random.uniform(-1, 1, (200, 2)).astype(np.float32))
-    np.save(folder / "x.npy", random.uniform(-0.9, 0.9, (3, 2)))
-    torusml(*COMPILE_EXACT, "--bits", 3, "-o", "m.tml", folder=folder)
-    torusml("keygen", "m.tml", "--secret", "client.key", "--evaluation", "eval.key", folder=folder)
-    torusml("encrypt", "m.tml", "--secret", "client.key", "--input", "x.npy", "-o", "x.ct", folder=folder)
-    torusml("run", "m.tml", "--evaluation", "eval.key", "--input", "x.ct", "-o", "y.ct", folder=folder)
-    torusml("decrypt", "m.tml", "--secret", "client.key", "--input", "y.ct", "-o", "y.npy", folder=folder)
-    return folder
-
-
-def predict(folder, executor, *options, model="m.tml", inputs=("--input", "x.npy")):
-    out = f"predicted_{executor}.npy"
-    text = torusml("predict", model, *inputs, "--executor", executor, "-o", out, *options, folder=folder)
-    return np.load(folder / out), text
+from command_line import COMMAND, COMPILE_EXACT, EXACT, FIRST, SECOND, fails, network, predict, save_network, torusml
 
 
 def test_encrypted_results_equal_clear_ones(life):
@@ -324,9 +237,16 @@ def test_precision_by_layer(life, many):
 
 def test_estimate_before_there_are_keys(life, many):
     text = torusml("estimate", *many, "--cores", 8, "--labels", "labels.npy", folder=life)
-    for part in ("3 lookups a sample", "a sample alone", "in a batch of 32", "on 8 cores like these", "evaluation keys"):
+    for part in (
+        "3 lookups a sample",
+        "a sample alone",
+        "in a batch of 32",
+        "a sample on 8 cores like these",
+        "evaluation keys",
+    ):
         assert part in text
-    assert "accuracy, simulated" in text and "of predictions as the float network's simulated" in text
+    assert "accuracy, simulated" in text
+    assert "400 calibration samples: simulated " in text and " as the float network's; in the clear " in text
     estimate = json.loads(torusml("estimate", *many, "--batch", 4, "--without-changes", "--json", folder=life))
     assert estimate["batch"] == 4 and estimate["changes"] == []
     assert 0 < estimate["seconds_one_sample"] < 10
@@ -335,7 +255,17 @@ def test_estimate_before_there_are_keys(life, many):
     fails(1, "estimate", *many, "--batch", 0, folder=life)
     fails(1, "estimate", *many, "--cores", 0, folder=life)
     fails(2, "estimate", *many, "--labels", "x.npy", folder=life)
+    np.save(life / "from_1.npy", np.load(life / "labels.npy") + 1)
+    text = fails(1, "estimate", *many, "--labels", "from_1.npy", folder=life)
+    assert "is 2; output 'y' has the classes 0 to 1" in text
     assert json.loads(torusml("estimate", *many, *EXACT, "--json", folder=life))["changes"]
+
+
+def test_estimate_says_which_bits_it_chose(life, many):
+    options = (*many[:-1], "auto", "--without-changes")
+    found = json.loads(torusml("compile", *options[:-1], "-o", "bits.tml", "--json", folder=life))["bits_search"]
+    assert json.loads(torusml("estimate", *options, "--json", folder=life))["bits_search"] == found
+    assert "  bits auto: " in torusml("estimate", *options, folder=life)
 
 
 @pytest.mark.parametrize(
@@ -436,203 +366,6 @@ def test_a_model_without_lookups_needs_no_evaluation_material(tmp_path):
 # Wrong use.
 
 
-def compile_with(life, *options, calibration="calibration.npy", network_file="net.onnx"):
-    precision = () if {"--precision", "--rounding"} & set(options) else EXACT
-    return ("compile", network_file, "--calibration", calibration, "-o", "bad.tml", *precision, *options)
-
-
-@pytest.mark.parametrize(
-    "options, code",
-    [
-        (("--bits", 0), 7),
-        (("--bits", 33), 7),
-        (("--precision", "sloppy"), 8),
-        (("--profile", "public"), 8),
-        (("--rounding", "9"), 7),
-        (("--rounding", "6:sloppy"), 8),
-        (("--rounding", "auto"), 22),
-        (("--rounding", "6", "--precision", "tolerant"), 1),
-        (("--rounding", "6:approximate", "--precision", "exact"), 1),
-        (("--rounding", "6:approximate", "--profile", "shared_results"), 27),
-        (("--p-error", 2), 9),
-        (("--p-error", 0), 9),
-        (("--p-error", -1), 9),
-        (("--global-p-error", "1"), 9),
-        (("--p-error", "small"), 1),
-        (("--tolerance", 0.9), 1),
-        (("--security", 64), 1),
-        (("--margin", -1), 1),
-        (("--bits", 2, "--precision", "tolerant", "--profile", "shared_results"), 27),
-    ],
-)
-def test_wrong_compile_options(life, options, code):
-    fails(code, *compile_with(life, *options), folder=life)
-    assert not (life / "bad.tml").exists()
-
-
-def bad_arrays():
-    nan = np.zeros((5, 2))
-    nan[3, 1] = np.nan
-    return {
-        "nan": (nan, 4),
-        "infinite": (np.array([[np.inf, 0.0]]), 4),
-        "three_features": (np.zeros((5, 3)), 2),
-        "no_batch_axis": (np.zeros(2), 2),
-        "no_samples": (np.zeros((0, 2)), None),
-        "scalar": (np.float64(3), 2),
-        "complex": (np.zeros((5, 2), dtype=np.complex64), 3),
-        "text": (np.full((5, 2), "a"), 3),
-        "boolean": (np.zeros((5, 2), dtype=bool), 3),
-        "big_endian": (np.zeros((5, 2), dtype=">f4"), 3),
-        "fortran": (np.asfortranarray(np.zeros((5, 2))), 22),
-    }
-
-
-@pytest.mark.parametrize("name", bad_arrays())
-def test_wrong_arrays(life, name):
-    array, code = bad_arrays()[name]
-    np.save(life / f"bad_{name}.npy", array)
-    for command in (
-        ("encrypt", "m.tml", "--secret", "client.key", "--input", f"bad_{name}.npy", "-o", "bad.ct"),
-        ("predict", "m.tml", "--executor", "clear", "--input", f"bad_{name}.npy", "-o", "bad_out.npy"),
-    ):
-        fails(code or 2, *command, folder=life)
-    fails(code or 5, *compile_with(life, "--bits", 3, calibration=f"bad_{name}.npy"), folder=life)
-    for left in ("bad.ct", "bad_out.npy", "bad.tml"):
-        assert not (life / left).exists()
-
-
-def test_constant_calibration(life):
-    np.save(life / "constant.npy", np.full((50, 2), 0.5))
-    fails(6, *compile_with(life, "--bits", 3, calibration="constant.npy"), folder=life)
-
-
-def test_dynamic_shapes(life):
-    model = onnx.load(str(life / "net.onnx"))
-    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "features"
-    onnx.save(model, str(life / "dynamic.onnx"))
-    assert "features" in fails(16, *compile_with(life, network_file="dynamic.onnx"), folder=life)
-
-
-def test_missing_and_foreign_files(life):
-    (life / "foreign").write_bytes(b"PK\3\4 a zip archive, say")
-    (life / "empty").write_bytes(b"")
-    run = ("run", "m.tml", "--evaluation", "eval.key", "-o", "bad.ct", "--input")
-    fails(10, *run, "absent.ct", folder=life)
-    fails(10, *run, ".", folder=life)
-    fails(12, *run, "foreign", folder=life)
-    fails(11, *run, "empty", folder=life)
-    fails(10, *compile_with(life, network_file="absent.onnx"), folder=life)
-    fails(10, *compile_with(life, calibration="absent.npy"), folder=life)
-    fails(12, *compile_with(life, calibration="foreign"), folder=life)
-    fails(12, "inspect", "foreign", folder=life)
-    # Each kind where another is expected.
-    assert "kind 'evaluation keys'" in fails(12, *run, "eval.key", folder=life)
-    fails(12, *run, "y.ct", folder=life)
-    fails(12, *run, "m.tml", folder=life)
-    fails(12, "run", "client.key", "--evaluation", "eval.key", "--input", "x.ct", "-o", "bad.ct", folder=life)
-    decrypt = ("decrypt", "m.tml", "-o", "bad.npy")
-    fails(12, *decrypt, "--secret", "eval.key", "--input", "y.ct", folder=life)
-    fails(12, *decrypt, "--secret", "client.key", "--input", "x.ct", folder=life)
-
-
-def test_unwritable_places(life):
-    fails(28, "keygen", "m.tml", "--secret", "no/folder.key", "--evaluation", "new.key", folder=life)
-    assert not (life / "new.key").exists()
-    encrypt = ("encrypt", "m.tml", "--secret", "client.key", "--input", "x.npy", "-o")
-    fails(28, *encrypt, "no/folder.ct", folder=life)
-    fails(28, *encrypt, ".", folder=life)
-
-
-@pytest.mark.parametrize("name", ["m.tml", "client.key", "eval.key", "x.ct", "y.ct"])
-def test_cut_and_flipped_files(life, name):
-    """At a few places here; the unit tests try every byte."""
-    whole = (life / name).read_bytes()
-    commands = {
-        "m.tml": ("keygen", "changed", "--secret", "new.key", "--evaluation", "new_eval.key"),
-        "client.key": ("decrypt", "m.tml", "--secret", "changed", "--input", "y.ct", "-o", "bad.npy"),
-        "eval.key": ("run", "m.tml", "--evaluation", "changed", "--input", "x.ct", "-o", "bad.ct"),
-        "x.ct": ("run", "m.tml", "--evaluation", "eval.key", "--input", "changed", "-o", "bad.ct"),
-        "y.ct": ("decrypt", "m.tml", "--secret", "client.key", "--input", "changed", "-o", "bad.npy"),
-    }
-    (life / "changed").touch(mode=0o600)
-    (life / "changed").chmod(0o600)  # as a secret key must be
-    places = {0, 1, 7, 8, 12, 20, 47, 48, 100, len(whole) // 2, len(whole) - 1}
-    for place in places:
-        (life / "changed").write_bytes(whole[:place])
-        fails(11, *commands[name], folder=life)
-        fails(11, "inspect", "changed", folder=life)
-        flipped = bytearray(whole)
-        flipped[place] ^= 0x55
-        (life / "changed").write_bytes(flipped)
-        text = torusml(*commands[name], folder=life, expect=3)
-        assert any(f"TML-E0{code} " in text for code in (11, 12, 13, 14)), text
-    for left in ("new.key", "bad.npy", "bad.ct"):
-        assert not (life / left).exists()
-
-
-@pytest.fixture(scope="module")
-def stranger(life):
-    """Another model in the same folder, with its own keys and ciphertexts."""
-    save_network(life / "other.onnx", (np.array(FIRST) * 0.9, SECOND))
-    compile_other = ("compile", "other.onnx", "--calibration", "calibration.npy", *EXACT, "--bits", 2, "--p-error", "2^-30")
-    torusml(*compile_other, "-o", "other.tml", folder=life)
-    torusml("keygen", "other.tml", "--secret", "other.key", "--evaluation", "other_eval.key", folder=life)
-    torusml("encrypt", "other.tml", "--secret", "other.key", "--input", "x.npy", "-o", "other_x.ct", folder=life)
-    torusml("keygen", "m.tml", "--secret", "second.key", "--evaluation", "second_eval.key", folder=life)
-    return life
-
-
-def test_keys_and_ciphertexts_of_others(stranger):
-    def short(name, key):
-        return json.loads(torusml("inspect", name, "--json", folder=stranger))["properties"][key][:12]
-
-    run = ("run", "m.tml", "-o", "bad.ct")
-    text = fails(21, *run, "--evaluation", "eval.key", "--input", "other_x.ct", folder=stranger)
-    assert short("m.tml", "model_hash") in text and short("other_x.ct", "model_hash") in text
-    fails(20, *run, "--evaluation", "other_eval.key", "--input", "x.ct", folder=stranger)
-    text = fails(20, *run, "--evaluation", "second_eval.key", "--input", "x.ct", folder=stranger)
-    assert short("second_eval.key", "key_id") in text and short("x.ct", "key_id") in text
-    text = fails(20, "encrypt", "m.tml", "--secret", "other.key", "--input", "x.npy", "-o", "bad.ct", folder=stranger)
-    assert short("other.key", "key_id") in text
-    decrypt = ("decrypt", "-o", "bad.npy", "--input", "y.ct", "--secret")
-    fails(20, *decrypt, "second.key", "m.tml", folder=stranger)
-    fails(21, *decrypt, "other.key", "other.tml", folder=stranger)
-    keys = ("--secret", "client.key", "--evaluation", "second_eval.key")
-    predict_encrypted = ("predict", "m.tml", "--executor", "encrypted", "--input", "x.npy", "-o", "bad.npy")
-    fails(20, *predict_encrypted, *keys, folder=stranger)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (),
-        ("fly",),
-        ("compile",),
-        ("compile", "net.onnx", "-o", "m2.tml"),
-        ("compile", "net.onnx", "--calibration", "c.npy", "-o", "m2.tml", "--bits", "three"),
-        ("compile", "net.onnx", "--calibration", "c.npy", "-o", "m2.tml", "--p-error", "1e-5", "--global-p-error", "1e-3"),
-        ("keygen", "m.tml", "--secret", "s.key"),
-        ("run", "m.tml", "--no-such-option"),
-        ("predict", "m.tml", "--input", "x.npy", "--executor", "encrypted", "--secret", "client.key", "-o", "y.npy"),
-        ("bench",),
-        ("bench", "everything"),
-        ("bench", "lut", "--no-such-option"),
-        ("bench", "lut", "--batch", "-1"),
-        ("bench", "kernels", "--bits", "2"),
-    ],
-)
-def test_wrong_usage_ends_with_2(life, arguments):
-    assert torusml(*arguments, folder=life, expect=2)
-
-
-def test_executors_are_named(life):
-    predict_arguments = ("predict", "m.tml", "--input", "x.npy", "-o", "bad.npy", "--executor")
-    fails(8, *predict_arguments, "psychic", folder=life)
-    keys = ("--secret", "client.key", "--evaluation", "eval.key")
-    fails(1, *predict_arguments, "clear", *keys, folder=life)
-
-
 def run_mapped(life, output, *options, environment=None):
     """`torusml run` with what it says on both streams; its result must equal that of unmapped keys."""
     run = ("run", "m.tml", "--evaluation", "eval.key", "--input", "x.ct", "-o", output)
@@ -698,76 +431,6 @@ def test_prepared_keys_of_processes_that_start_at_once(life):
         assert process.returncode == 0 and ", keys mapped in " in output and "warning" not in output, output
         assert (life / f"at_once{i}.ct").read_bytes() == (life / "y.ct").read_bytes()
     assert len(list((life / "at_once").iterdir())) == 1
-
-
-def test_bench_maps_keys(tmp_path):
-    options = ("--bits", 2, "--batch", 4, "--rounds", 1, "--threads", 1, "--json")
-    (tmp_path / "keys").mkdir()
-    line = json.loads(torusml("bench", "lut", *options, "--prepared-keys", "keys", folder=tmp_path))
-    assert line["key_store_s"] > 0 and line["key_map_s"] > 0 and line["checked"] == line["correct"] == 4
-    assert list((tmp_path / "keys").iterdir()) == []
-    fails(28, "bench", "lut", *options, "--prepared-keys", "none", folder=tmp_path)
-
-
-def test_bench_measures_lookups(tmp_path):
-    options = ("--bits", "2..3", "--batch", 4, "--rounds", 2, "--threads", 1)
-    lines = torusml("bench", "lut", *options, "--json", folder=tmp_path).splitlines()
-    measured = [json.loads(line) for line in lines]
-    assert [line["bits"] for line in measured] == [2, 3]
-    for line in measured:
-        assert line["system"] == "torusml" and line["version"] and line["cpu"] and line["instruction_set"]
-        assert line["threads"] == 1 and line["batch"] == 4 and line["rounds"] == 2 and line["norm2"] == 1
-        assert line["p_error"] == 2.0**-40 and line["security_bits"] == 128
-        assert line["checked"] == line["correct"] == 8
-        assert 0 < line["ms_per_lookup_min"] <= line["ms_per_lookup"] <= line["ms_per_lookup_max"]
-        assert line["predicted_ms"] > 0 and line["keygen_s"] > 0 and line["prepare_s"] > 0
-        for size in ("evaluation_key_bytes", "bootstrap_key_bytes", "keyswitch_key_bytes", "input_bytes_per_value"):
-            assert line[size] > 0
-        for name in ("n", "k", "N", "bootstrap_levels", "bootstrap_base_log2", "keyswitch_levels", "keyswitch_base_log2"):
-            assert line["parameters"][name] > 0
-        assert {"grouping_factor", "accumulator_bits", "extension_log2"} < line["parameters"].keys()
-        assert "key_map_s" not in line
-    text = torusml("bench", "lut", "--bits", 2, "--batch", 4, "--rounds", 1, folder=tmp_path)
-    assert "128 bits of security" in text and "2^-40" in text
-    options = ("--bits", 2, "--tables", "1,3", "--batch", 2, "--rounds", 1, "--json")
-    alone, shared = (json.loads(line) for line in torusml("bench", "lut", *options, folder=tmp_path).splitlines())
-    assert (alone["tables"], shared["tables"]) == (1, 3) and shared["correct"] == 6
-    assert alone["parameters"]["tables_log2"] == 0 and shared["parameters"]["tables_log2"] > 0
-
-
-def test_bench_measures_kernels(tmp_path):
-    lines = [json.loads(line) for line in torusml("bench", "kernels", "--json", folder=tmp_path).splitlines()]
-    measures = {line["measure"] for line in lines}
-    assert {"fma_peak", "transform", "keyswitch", "key_preparation"} <= measures
-    sizes = [line["polynomial_size"] for line in lines if line["measure"] == "transform"]
-    assert sizes == [2**e for e in range(9, 17)]
-    for line in lines:
-        if line["measure"] == "transform":
-            assert line["forward_ns"] > 0 and line["inverse_ns"] > 0 and line["share_of_peak"] > 0
-
-
-@pytest.mark.parametrize(
-    "code, options",
-    [
-        (7, ("--bits", "0")),
-        (7, ("--bits", "2,17")),
-        (1, ("--bits", "few")),
-        (1, ("--bits", "8..2")),
-        (9, ("--p-error", "0")),
-        (9, ("--p-error", "2")),
-        (9, ("--p-error", "2^-2000")),
-        (1, ("--p-error", "small")),
-        (1, ("--batch", "0")),
-        (1, ("--threads", "0")),
-        (1, ("--threads", "100000")),
-        (1, ("--rounds", "0")),
-        (1, ("--security", "100")),
-        (1, ("--norm2", "nan")),
-        (18, ("--bits", "2", "--norm2", "1e9")),
-    ],
-)
-def test_wrong_bench_options(tmp_path, code, options):
-    fails(code, "bench", "lut", *options, folder=tmp_path)
 
 
 def test_help_and_version(tmp_path):

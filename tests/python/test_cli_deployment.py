@@ -6,8 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
+from command_line import COMPILE_EXACT, EXACT, FIRST, SECOND, fails, save_network, torusml
 from format_reader import File, big_key, decode, decrypt, output_ciphertexts
-from test_cli import COMPILE_EXACT, EXACT, FIRST, SECOND, fails, save_network, torusml
 
 
 @pytest.fixture(scope="module")

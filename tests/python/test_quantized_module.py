@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
 import warnings
 
 import numpy as np
@@ -405,16 +407,30 @@ def interrupts():
     signal.signal(signal.SIGINT, before)
 
 
+def interrupt_within(function):
+    """Ctrl-C half a second after the main thread is seen in this function."""
+    main = threading.main_thread().ident
+
+    def is_called():
+        return any(frame.f_code is function.__code__ for frame, _ in traceback.walk_stack(sys._current_frames()[main]))
+
+    def interrupt():
+        while not is_called():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+
+
 def test_interrupt_stops_long_work(larger, interrupts):
     circuit = larger.fhe_circuit
-    q = larger.quantize_input(small_networks.floats(400, 3))
-    encrypted = circuit.encrypt(q)  # would run for minutes
-    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
-    start = time.monotonic()
-    timer.start()
+    encrypted = circuit.encrypt(larger.quantize_input(small_networks.floats(400, 3)))  # a minute and more of processor time
+    start = time.process_time()
+    interrupt_within(circuit.run)
     with pytest.raises(KeyboardInterrupt):
         circuit.run(encrypted)
-    assert time.monotonic() - start < 60
+    assert time.process_time() - start < 20
     few = larger.quantize_input(X[:1])
     assert np.array_equal(circuit.encrypt_run_decrypt(few), larger.quantized_forward(few))
 
@@ -430,12 +446,18 @@ def test_other_threads_run_meanwhile(larger):
             counts[0] += 1
             time.sleep(0.001)
 
+    def counted_in_a_run():
+        before = counts[0]
+        circuit.encrypt_run_decrypt(larger.quantize_input(X))
+        return counts[0] - before
+
     thread = threading.Thread(target=count)
     thread.start()
-    circuit.encrypt_run_decrypt(larger.quantize_input(X[:1]))
-    stop.set()
-    thread.join()
-    assert counts[0] > 10
+    try:
+        assert any(counted_in_a_run() > 10 for _ in range(20))  # a busy machine may keep it waiting for a whole run
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_callback_that_raises(module):

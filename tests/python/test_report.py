@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import numpy as np
 import onnx
 import pytest
+from command_line import fails, torusml
 from small_networks import floats, mlp, model_of
-from test_cli import fails, torusml
 
 from torusml.errors import FileUnwritable, NotCompiled
 from torusml.torch.compile import build_quantized_module, compile_onnx_model

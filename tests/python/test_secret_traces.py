@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from command_line import torusml as command
 from format_reader import File, big_key
 from running_server import RunningServer
 from secret_traces import files_in, forms_of_key, forms_of_values, found_in, memory_of
 from small_networks import floats, mlp
-from test_cli import torusml as command
 
 SAMPLES, SEED = 8, 11
 CLIENT = """

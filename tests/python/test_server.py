@@ -11,10 +11,10 @@ import time
 import numpy as np
 import onnx
 import pytest
+from command_line import torusml as command
 from openapi_check import OpenApi
 from running_server import REPOSITORY, RunningServer, free_port
 from small_networks import floats, mlp, two_inputs_two_outputs
-from test_cli import torusml as command
 
 import torusml
 from torusml import errors

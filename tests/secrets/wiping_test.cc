@@ -210,6 +210,24 @@ TEST_F(Wiping, RefusedEncryptionAndDecryption) {
   EXPECT_EQ(found_in([&] { client_.decrypt(others, outputs); }, ErrorCode::wrong_key), "");
 }
 
+// What was right is wiped, too.
+TEST_F(Wiping, ResultsOfWhichOneIsRefused) {
+  half_.spec.outputs.push_back(half_.spec.outputs[0]);
+  half_.spec.outputs[1].name = "z";
+  const ModelClient client(half_);
+  EncryptedOutputs outputs = echo(client.encrypt(keys_, {plaintext_.integers}));
+  outputs.tensors.push_back(outputs.tensors[0]);
+  outputs.tensors[1].name = "z";
+  std::vector<Tensor<std::int64_t>> integers(2, plaintext_.integers);
+  const auto dequantize = [&] { Wiped{client.dequantize(integers)}; };
+  const auto decrypt = [&] { Wiped{client.decrypt(keys_, outputs)}; };
+  EXPECT_EQ(found_in(decrypt), "");
+  EXPECT_EQ(found_in(dequantize), "");
+  outputs.tensors[1].shape = integers[1].shape = {64, 1};
+  EXPECT_EQ(found_in(decrypt, ErrorCode::wrong_shape), "");
+  EXPECT_EQ(found_in(dequantize, ErrorCode::wrong_shape), "");
+}
+
 // The public interface, whose integers nobody sees.
 TEST_F(Wiping, ThePublicClient) {
   save_client_half(half_, file("net.tmc"));

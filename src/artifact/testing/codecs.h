@@ -3,13 +3,12 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <set>
 #include <string>
 
 #include "base/testing/errors.h"
+#include "base/testing/file_bytes.h"
 #include "base/testing/temporary_folder.h"
 
 namespace torusml {
@@ -40,10 +39,5 @@ class Codecs : public ::testing::Test {
  private:
   TemporaryFolder folder_;
 };
-
-inline std::string file_bytes(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
 
 }  // namespace torusml
