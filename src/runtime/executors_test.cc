@@ -6,8 +6,8 @@
 #include <functional>
 #include <random>
 
-#include "circuit/idle_lookups.h"
 #include "base/testing/errors.h"
+#include "circuit/idle_lookups.h"
 #include "circuit/passes.h"
 #include "circuit/text.h"
 #include "parameters/wide_lookups.h"
