@@ -153,7 +153,9 @@ class Lowering {
       add_ranges(operand.weight, x.guaranteed, root.integers.guaranteed, layer.name);
       linear.terms.push_back({x.value, operand.weight});
     }
-    if (layer.bounds) clip_ranges(*layer.bounds, root.integers.guaranteed);
+    measure(root);
+    const bool is_bounded = keeps_bounds(root);
+    if (is_bounded) clip_ranges(*layer.bounds, root.integers.guaranteed);
     linear.bias = layer.integer_bias;
     // An output that nothing else hangs on takes its bias and its shape right
     // here.
@@ -166,7 +168,7 @@ class Lowering {
     measure(root);
     const Interval guaranteed = root.integers.guaranteed.hull();
     root.declared =
-        layer.bounds ? guaranteed : declared_interval(root.calibrated.hull(), guaranteed);
+        is_bounded ? guaranteed : declared_interval(root.calibrated.hull(), guaranteed);
     std::vector<std::optional<Table>> tables;
     if (reads_.contains(layer.output)) {
       root.removed_bits = removed_bits(root);
@@ -176,6 +178,12 @@ class Lowering {
     }
     declare(layer.name, std::move(linear), std::move(shape), root);
     finish_root(layer.output, std::move(root), std::move(tables));
+  }
+
+  // Rounding leads beyond bounds, since it may make a difference larger than it is.
+  static bool keeps_bounds(const Root& root) {
+    const std::optional<Interval>& bounds = root.layer->bounds;
+    return bounds && hull(*bounds, root.calibrated.hull()) == *bounds;
   }
 
   int removed_bits(const Root& root) {

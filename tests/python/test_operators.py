@@ -116,6 +116,17 @@ def test_places_are_exact_under_tolerant():
     assert (np.take_along_axis(x, got.astype(int)[:, None], 1) >= 5).all()
 
 
+def test_rounding_leads_beyond_the_largest_difference():
+    """The maximum of two elements may then be larger than both, and its difference from a third one, too."""
+    model = argmax_model(8)
+    x = np.random.default_rng(1).uniform(-1, 1, (400, 8)).astype(np.float32)
+    module = compile_onnx_model(model, x, n_bits=4, precision="exact", p_error=2**-20, rounding_threshold_bits=3)
+    assert max(r["calibrated"][1] for r in module.fhe_circuit.ranges) > 15
+    got = module.forward(x)
+    assert np.array_equal(module.forward(x[:50], fhe="simulate"), got[:50])
+    assert (np.take_along_axis(x, got.astype(int)[:, None], 1) > 0).mean() > 0.9
+
+
 @pytest.mark.parametrize("dynamo", [False, True])
 def test_classes_of_a_network(dynamo):
     """The server returns the class alone."""
