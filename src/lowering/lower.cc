@@ -153,20 +153,23 @@ class Lowering {
       add_ranges(operand.weight, x.guaranteed, root.integers.guaranteed, layer.name);
       linear.terms.push_back({x.value, operand.weight});
     }
-    if (layer.bounds) clip_ranges(*layer.bounds, root.integers.guaranteed);
     linear.bias = layer.integer_bias;
+    add_bias(linear.bias, root.integers);
+    measure(root);
+    const bool is_bounded = keeps_bounds(root);
+    if (is_bounded) clip_ranges(*layer.bounds, root.integers.guaranteed);
     // An output that nothing else hangs on takes its bias and its shape right
     // here.
     Shape shape = sample_shape(layer.shape);
     if (const QuantizedOutput* output = sole_output(layer)) {
-      linear.bias = sum(linear.bias, bias_of(*output));
+      const std::vector<std::int64_t> bias = bias_of(*output);
+      linear.bias = sum(linear.bias, bias);
       shape = sample_shape(graph().shapes.at(output->name));
+      add_bias(bias, root.integers);
+      measure(root);
     }
-    add_bias(linear.bias, root.integers);
-    measure(root);
     const Interval guaranteed = root.integers.guaranteed.hull();
-    root.declared =
-        layer.bounds ? guaranteed : declared_interval(root.calibrated.hull(), guaranteed);
+    root.declared = is_bounded ? guaranteed : declared_interval(root.calibrated.hull(), guaranteed);
     std::vector<std::optional<Table>> tables;
     if (reads_.contains(layer.output)) {
       root.removed_bits = removed_bits(root);
@@ -178,8 +181,14 @@ class Lowering {
     finish_root(layer.output, std::move(root), std::move(tables));
   }
 
+  // Rounding leads beyond bounds, since it may make a difference larger than it is.
+  static bool keeps_bounds(const Root& root) {
+    const std::optional<Interval>& bounds = root.layer->bounds;
+    return bounds && hull(*bounds, root.calibrated.hull()) == *bounds;
+  }
+
   int removed_bits(const Root& root) {
-    if (root.layer->is_place) return 0;
+    if (root.layer->is_exact) return 0;
     const auto given = options_.removed_bits.find(root.layer->output);
     int bits = 0;
     if (given != options_.removed_bits.end())
@@ -429,7 +438,7 @@ class Lowering {
     }
     if (lut.tables.empty()) return;
     std::string name = activation_name(reads->second[0].tensor, kept);
-    if (kept.layer != nullptr && kept.layer->is_place) model_.exact_nodes.insert(name);
+    if (kept.layer != nullptr && kept.layer->is_exact) model_.exact_nodes.insert(name);
     circuit().nodes.push_back({std::move(name), std::move(lut)});
   }
 
@@ -577,7 +586,7 @@ class Lowering {
                      std::vector<double>& zero_point) {
     const std::string name = tail_of(output.name).root;
     const Root& root = roots_.at(name);
-    if (root.layer != nullptr && root.layer->is_place) model_.exact_nodes.insert(output.name);
+    if (root.layer != nullptr && root.layer->is_exact) model_.exact_nodes.insert(output.name);
     if (root.layer != nullptr && sole_output(*root.layer) == &output) return root.integers.value;
     const std::vector<std::int64_t> bias = bias_of(output);
     if (bias.empty()) return root.integers.value;

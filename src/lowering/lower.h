@@ -78,7 +78,8 @@ struct LoweredModel {
   std::vector<LoweredOutput> outputs;
   std::vector<NodeRange> ranges;            // of linear nodes
   std::map<std::string, int> removed_bits;  // by layer output, where it is not 0
-  // Names of lookups and outputs of layers that are places: to be exact under any precision.
+  // Names of lookups and outputs of layers that are places or decide on them: to be exact under any
+  // precision.
   std::set<std::string> exact_nodes;
 };
 

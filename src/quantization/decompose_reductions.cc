@@ -50,13 +50,18 @@ std::string reduce_encrypted(GraphRewriter& rewriter, const FloatNode& node) {
   return rewriter.reshaped(best, reduction.shape);
 }
 
-std::string winner(GraphRewriter& rewriter, const std::string& x, const std::string& y,
-                   const std::string& difference, const std::string& giver, Tournament kind) {
+std::string lead(GraphRewriter& rewriter, const std::string& difference, const std::string& giver,
+                 Tournament kind) {
   const std::string more =
       rewriter.add(kind == Tournament::log_sum_exp ? "Softplus" : "Relu", {difference});
   rewriter.rules().step_of[more] = giver;
-  return rewriter.written_over(kind == Tournament::smallest ? rewriter.add("Sub", {x, more})
-                                                            : rewriter.add("Add", {y, more}));
+  return more;
+}
+
+std::string winner(GraphRewriter& rewriter, const std::string& x, const std::string& y,
+                   const std::string& lead, Tournament kind) {
+  return rewriter.written_over(kind == Tournament::smallest ? rewriter.add("Sub", {x, lead})
+                                                            : rewriter.add("Add", {y, lead}));
 }
 
 std::string tournament(GraphRewriter& rewriter, std::string rows, const std::string& giver,
@@ -65,8 +70,8 @@ std::string tournament(GraphRewriter& rewriter, std::string rows, const std::str
     const std::int64_t half = k / 2;
     const std::string a = rewriter.written_over(rewriter.part(rows, kRowAxis, 0, half));
     const std::string b = rewriter.written_over(rewriter.part(rows, kRowAxis, half, half));
-    const std::string best = winner(rewriter, a, b, rewriter.add("Sub", {a, b}), giver, kind);
-    rows = with_rest(rewriter, best, rows);
+    const std::string more = lead(rewriter, rewriter.add("Sub", {a, b}), giver, kind);
+    rows = with_rest(rewriter, winner(rewriter, a, b, more, kind), rows);
   }
   return rows;
 }

@@ -52,16 +52,20 @@ enum class Tournament { largest, smallest, log_sum_exp };
 std::string tournament(GraphRewriter& rewriter, std::string rows, const std::string& giver,
                        Tournament kind);
 
-// x or y, or the logarithm of the sum of their exponentials, by one lookup of `difference` = x - y.
+// max(x - y, 0), or softplus(x - y), by one lookup of `difference` = x - y.
+std::string lead(GraphRewriter& rewriter, const std::string& difference, const std::string& giver,
+                 Tournament kind);
+// x or y, or the logarithm of the sum of their exponentials, by their lead.
 std::string winner(GraphRewriter& rewriter, const std::string& x, const std::string& y,
-                   const std::string& difference, const std::string& giver, Tournament kind);
+                   const std::string& lead, Tournament kind);
 
 // The winners of a round, and behind them the last element of rows of odd length, which met none.
 std::string with_rest(GraphRewriter& rewriter, const std::string& winners, const std::string& rows);
 
-// decompose_selections.cc: ArgMax, ArgMin and TopK with K = 1; embeddings. A row of K takes K - 1
-// comparisons, K - 2 lookups of extrema and, from 3 elements on, about K / 2 - 1 choices of a
-// place.
+// decompose_selections.cc: ArgMax, ArgMin and TopK; embeddings. The place of the first of n takes
+// n - 1 comparisons, n - 2 lookups of extrema and, from 3 elements on, about n / 2 - 1 choices of a
+// place. The first K values take a lookup for each meeting of a sorting network, their places
+// n (n - 1) / 2 comparisons and K tables of n - 1 ranks, or those of the values and 3 K n.
 std::string extremum_place(GraphRewriter& rewriter, const FloatNode& node);
 std::string top_of_rows(GraphRewriter& rewriter, const FloatNode& node);
 

@@ -25,9 +25,10 @@ std::vector<std::string> models() {
   for (const auto& file : std::filesystem::directory_iterator(kOperators)) {
     const std::string name = file.path().stem().string();
     for (const char* prefix :
-         {"add_two", "sub_two", "mul_two", "div_two", "min_two", "max_two", "reduce", "softmax",
-          "logsoftmax", "layernorm", "rmsnorm", "instancenorm", "groupnorm", "split", "resize",
-          "where", "and", "or", "xor"}) {
+         {"add_two",   "sub_two", "mul_two",    "div_two",   "min_two", "max_two",
+          "reduce",    "softmax", "logsoftmax", "layernorm", "rmsnorm", "instancenorm",
+          "groupnorm", "split",   "resize",     "where",     "and",     "or",
+          "xor",       "argmax",  "argmin",     "topk"}) {
       if (name.starts_with(prefix)) names.push_back(name);
     }
   }
@@ -95,6 +96,42 @@ INSTANTIATE_TEST_SUITE_P(
                     Pair{"MatMul", {1, 2, 2, 3}, {1, 1, 3, 2}}, Pair{"Max", {1, 2, 3}, {1, 2, 1}},
                     Pair{"Min", {1, 3}, {1, 3}}, Pair{"PRelu", {1, 3}, {1, 3}},
                     Pair{"Greater", {1, 3}, {1, 3}}, Pair{"LessOrEqual", {1, 3}, {1, 3}}));
+
+struct First {
+  std::int64_t elements, count;
+
+  friend void PrintTo(const First& first, std::ostream* out) {
+    *out << first.count << " of " << first.elements;
+  }
+};
+
+class FirstOfRows : public testing::TestWithParam<First> {};
+
+// Of rows with many equal elements, along a middle axis.
+TEST_P(FirstOfRows, ComputeTheSame) {
+  const auto [elements, count] = GetParam();
+  std::mt19937_64 random(7);
+  Tensor<double> x = random_tensor(random, {60, elements, 2}, -2, 2);
+  for (double& value : x.data) value = std::nearbyint(value);
+  for (const std::int64_t largest : {0, 1}) {
+    TestGraph graph;
+    graph.input("x", {1, elements, 2}).integers("k", {static_cast<double>(count)});
+    for (const std::int64_t output : {0, 1}) {
+      const std::string name = output == 0 ? "values" : "places";
+      graph
+          .node("TopK", {"x", "k"}, name,
+                {{"axis", std::int64_t{1}}, {"largest", largest}, {"output", output}})
+          .output(name);
+    }
+    expect_same(graph.build(), {x});
+  }
+}
+
+// From 13 elements on the first two are found by their values.
+INSTANTIATE_TEST_SUITE_P(Counts, FirstOfRows,
+                         testing::Values(First{2, 1}, First{2, 2}, First{3, 2}, First{5, 1},
+                                         First{5, 3}, First{6, 6}, First{12, 2}, First{13, 2},
+                                         First{20, 3}));
 
 // A mask keeps its scores from widening the steps: they are held just where they no longer count.
 TEST(Decompose, MasksAreHeldNearTheOthers) {

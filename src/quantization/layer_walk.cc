@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <utility>
 
@@ -20,6 +21,16 @@ namespace {
 UniformQuantizer fit(const std::vector<double>& values, int bits) {
   return UniformQuantizer::fit({.n_bits = bits, .is_signed = min_max_stats(values).rmin < 0},
                                values);
+}
+
+// Whole numbers on a step of 1: their bias is a part of them.
+void take_in_bias(QuantizedLayer& layer) {
+  std::vector<std::int64_t>& integers = layer.integer_bias;
+  integers.resize(static_cast<std::size_t>(number_of_elements(layer.shape)), 0);
+  for (std::size_t e = 0; e < integers.size(); ++e)
+    integers[e] += std::llround(layer.bias[e % layer.bias.size()]);
+  if (std::ranges::all_of(integers, [](std::int64_t bias) { return bias == 0; })) integers.clear();
+  layer.bias = {0.0};
 }
 
 // The graph of what encrypted data can do.
@@ -149,14 +160,19 @@ QuantizedLayer LayerWalk::quantize(LinearLayer& layer) {
 
 void LayerWalk::set_bounds(const LinearLayer& layer, QuantizedLayer& quantized) const {
   const auto whole = rules_.whole.find(layer.output);
-  quantized.is_place = whole != rules_.whole.end();
-  if (quantized.is_place) quantized.bounds = whole->second;
-  const auto compared = rules_.compared.find(layer.output);
-  if (compared == rules_.compared.end()) return;
+  quantized.is_exact = whole != rules_.whole.end() || rules_.exact.contains(layer.output);
+  if (whole != rules_.whole.end()) {
+    quantized.bounds = whole->second;
+    take_in_bias(quantized);
+  }
+  const auto is_of = [&](const std::map<std::string, std::string>& rule, const std::string& giver) {
+    const auto found = rule.find(layer.output);
+    return found != rule.end() && found->second == giver;
+  };
   for (const QuantizedOperand& operand : quantized.operands) {
-    if (operand.tensor != compared->second) continue;
-    const std::int64_t width = operand.quantizer.highest() - operand.quantizer.lowest();
-    quantized.bounds = {-width, width};
+    const std::int64_t low = operand.quantizer.lowest(), high = operand.quantizer.highest();
+    if (is_of(rules_.compared, operand.tensor)) quantized.bounds = {low - high, high - low};
+    if (is_of(rules_.elements_of, operand.tensor)) quantized.bounds = {low, high};
   }
 }
 
@@ -165,9 +181,8 @@ QuantizedLayer LayerWalk::with_weights(const LinearLayer& layer,
                                        const std::vector<std::vector<double>>& values) {
   const Shape& shape = graph_.shapes.at(layer.output);
   const int weight_bits = bits_of(layer).weights;
-  const bool keeps_bias =
-      rules_.whole.contains(layer.output) || rules_.compared.contains(layer.output);
-  if (is_compatible() || keeps_bias) return quantize_layer(layer, shape, quantizers, weight_bits);
+  if (rules_.is_of_integers(layer.output)) return own_layer(layer, shape, quantizers);
+  if (is_compatible()) return quantize_layer(layer, shape, quantizers, weight_bits);
   const bool is_plain = request_.method == QuantizationMethod::minmax;
   QuantizedLayer quantized = quantize_layer_by_channel(layer, shape, quantizers, weight_bits,
                                                        leaves_circuit(layer.output), !is_plain);

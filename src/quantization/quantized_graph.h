@@ -76,9 +76,9 @@ struct QuantizedLayer {
   // All that its accumulators can be, where the ranges of its operands allow more: their interval,
   // whatever calibration reaches.
   std::optional<Interval> bounds;
-  // Its accumulators are places in a row: they are not rounded, and lookups of them are exact under
-  // any precision.
-  bool is_place = false;
+  // Its accumulators are places in a row, or decide on them: they are not rounded, and lookups of
+  // them are exact under any precision.
+  bool is_exact = false;
   // Its tail replaces scale, zero and bias.
   std::shared_ptr<const CustomOperator> custom;
   std::vector<InputQuantization> custom_inputs;

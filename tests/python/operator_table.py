@@ -168,9 +168,11 @@ def selections():
     yield one(
         "ArgMax", {"x": (3, 2)}, "axis", attributes={"axis": 1, "select_last_index": 1}, integer=True, bits=7
     )  # fmt: skip
-    for case, outputs in (("values", ("y", "i")), ("places", ("v", "y"))):
-        node = op("TopK", ["x", "k"], outputs, axis=1)
-        yield Row("TopK", case, [node], {"x": (5,)}, {"k": i64(1)}, integer=case == "places", bits=7)
+    for result, outputs in (("values", ("y", "i")), ("places", ("v", "y"))):
+        for count, size in ((1, 5), (2, 5), (5, 5), (2, 16)):
+            case = f"{result}, {count} of {size}"
+            node = op("TopK", ["x", "k"], outputs, axis=1)
+            yield Row("TopK", case, [node], {"x": (size,)}, {"k": i64(count)}, integer=result == "places", bits=7)
 
 
 def products():
@@ -250,10 +252,14 @@ FAMILIES = [
         list(reductions()),
     ),
     (
-        "Places of extrema",
-        "A tournament among neighbours. Each comparison is a sign and, but for the last one, a maximum of the same "
-        "difference; from the second round on, the place of the winner is one lookup of the difference of two places plus "
-        "a large number times the sign. Of equal integers the first or last one wins, as the node asks for.",
+        "First elements and their places",
+        "The place of the first is a tournament among neighbours. Each comparison is a sign and, but for the last one, a "
+        "maximum of the same difference; from the second round on, the place of the winner is one lookup of the difference "
+        "of two places plus a large number times the sign. Of equal integers the first or last one wins, as the node asks "
+        "for. The first K values are what a sorting network gives, a lookup for each pair that meets: the loser of a and b "
+        "is a + b less the winner. Their places are found by the rank of each element, a comparison for each pair and a "
+        "table of each rank for each place; or, where that is less, by the values: each element is compared with each of "
+        "them, and those before it are counted.",
         list(selections()),
     ),
     (

@@ -8,10 +8,11 @@ import onnxruntime
 import operators_page
 import pytest
 import torch
+from onnx import TensorProto, helper
 from operator_table import ROWS, Row, i64, op
 from torch import nn
 
-from torusml import _core, errors
+from torusml import _core
 from torusml.torch.compile import build_quantized_module, compile_onnx_model
 
 SAMPLES = 200
@@ -116,6 +117,17 @@ def test_places_are_exact_under_tolerant():
     assert (np.take_along_axis(x, got.astype(int)[:, None], 1) >= 5).all()
 
 
+def test_rounding_leads_beyond_the_largest_difference():
+    """The maximum of two elements may then be larger than both, and its difference from a third one, too."""
+    model = argmax_model(8)
+    x = np.random.default_rng(1).uniform(-1, 1, (400, 8)).astype(np.float32)
+    module = compile_onnx_model(model, x, n_bits=4, precision="exact", p_error=2**-20, rounding_threshold_bits=3)
+    assert max(r["calibrated"][1] for r in module.fhe_circuit.ranges) > 15
+    got = module.forward(x)
+    assert np.array_equal(module.forward(x[:50], fhe="simulate"), got[:50])
+    assert (np.take_along_axis(x, got.astype(int)[:, None], 1) > 0).mean() > 0.9
+
+
 @pytest.mark.parametrize("dynamo", [False, True])
 def test_classes_of_a_network(dynamo):
     """The server returns the class alone."""
@@ -138,10 +150,87 @@ def test_classes_of_a_network(dynamo):
     assert np.array_equal(module.forward(x[:50], fhe="simulate"), module.forward(x[:50]))
 
 
-def test_more_than_the_first_is_refused():
-    row = Row("TopK", "", [op("TopK", ["x", "k"], ("y", "i"))], {"x": (4,)}, {"k": i64(2)})
-    with pytest.raises(errors.NotSupported, match="2 first.*K=1"):
-        compile_onnx_model(row.model(), row.samples(20))
+def first_model(shape, count, axis, **attributes):
+    """Both results of one TopK."""
+    node = op("TopK", ["x", "k"], ("y", "i"), axis=axis, **attributes)
+    model = Row("TopK", "", [node], {"x": shape}, {"k": i64(count)}).model()
+    model.graph.output.append(helper.make_tensor_value_info("i", TensorProto.INT64, None))
+    return model
+
+
+def eighths(shape, count=300):
+    """Integers that 3 bits hold as they are: most rows have equal elements."""
+    return np.random.default_rng(6).integers(-4, 4, (count, *shape)).astype(np.float32)
+
+
+# The places of the first two of 16 and of the first three of 20 are found by their values.
+@pytest.mark.parametrize("largest", [0, 1])
+@pytest.mark.parametrize(
+    ("shape", "count", "axis"),
+    [((2,), 2, 1), ((5,), 2, 1), ((7,), 7, -1), ((16,), 2, 1), ((20,), 3, 1), ((4, 3), 3, 1), ((2, 5, 2), 5, 2)],
+)
+def test_first_elements_and_their_places(shape, count, axis, largest):
+    model, x = first_model(shape, count, axis, largest=largest), eighths(shape)
+    module = compile_onnx_model(model, x[:100], n_bits=3, precision="exact", p_error=2**-25)
+    expected = expected_of(model, (x,))
+    for got, result in zip(module.forward(x), expected, strict=True):
+        assert np.array_equal(got, result)
+    for got, result in zip(module.forward(x[:50], fhe="simulate"), expected, strict=True):
+        assert np.array_equal(got, result[:50])
+
+
+def test_first_elements_and_their_places_encrypted():
+    model, x = first_model((4, 2), 3, 1), eighths((4, 2))
+    module = compile_onnx_model(model, x, n_bits=3, precision="exact")
+    for got, result in zip(module.forward(x[:2], fhe="execute"), expected_of(model, (x[:2],)), strict=True):
+        assert np.array_equal(got, result)
+
+
+def test_orders_that_calibration_never_met():
+    model = first_model((6,), 6, 1)
+    x = np.tile(np.linspace(-1, 1, 6), (50, 1)).astype(np.float32)  # always in one order
+    module = compile_onnx_model(model, x, n_bits=4, precision="exact", p_error=2**-25)
+    fresh = np.random.default_rng(5).choice(x[0], (200, 6))
+    values, places = module.forward(fresh)
+    expected = expected_of(model, (fresh,))
+    assert np.abs(values - expected[0]).max() < 0.07
+    assert np.array_equal(places, expected[1])
+
+
+@pytest.mark.parametrize("settings", [{"precision": "tolerant", "tolerance": 2**-6}, {"rounding_threshold_bits": 3}])
+@pytest.mark.parametrize(("elements", "count"), [(8, 8), (16, 2)])
+def test_places_agree_with_each_other(elements, count, settings):
+    """No comparison is moved or rounded: noise and rounding leave a place of its own to each of the first elements."""
+    generator = np.random.default_rng(2)
+    x = np.stack([generator.permutation(elements) for _ in range(300)]).astype(np.float32)
+    model = first_model((elements,), count, 1)
+    module = compile_onnx_model(model, x, n_bits=6, **settings)
+    assert np.array_equal(module.forward(x, fhe="simulate")[1], expected_of(model, (x,))[1])
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.parametrize("sorts", [False, True])
+def test_topk_and_sort_of_a_network(sorts, dynamo):
+    class First(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 5))
+
+        def forward(self, x):
+            scores = self.layers(x)
+            return torch.sort(scores, 1) if sorts else torch.topk(scores, 2, 1, largest=False, sorted=False)
+
+    torch.manual_seed(8)
+    net = First().eval()
+    x = np.random.default_rng(0).uniform(-1, 1, (300, 4)).astype(np.float32)
+    module = compile_onnx_model(exported(net, x, dynamo), x, n_bits=6, precision="exact", p_error=2**-20)
+    with torch.no_grad():
+        expected = [result.numpy() for result in net(torch.from_numpy(x))]
+    values, places = module.forward(x)
+    assert np.abs(values - expected[0]).max() < 0.05
+    assert (places == expected[1]).mean() > 0.85
+    for got, clear in zip(module.forward(x[:30], fhe="simulate"), (values, places), strict=True):
+        assert np.array_equal(got, clear[:30])
 
 
 def test_page_is_current():
