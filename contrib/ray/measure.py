@@ -2,7 +2,7 @@
 
 python contrib/ray/measure.py [--samples 32] [--rounds 5]
 
-The network is the checkerboard's (200 lookups a sample); every result is compared with the model in the clear. All four
+The network is the checkerboard's (69 lookups a sample); every result is compared with the model in the clear. All four
 sides run in turn, round by round, and ratios are of the same round. On one machine the workers share its cores and its
 memory, so this shows what Ray costs, not how a cluster grows.
 """
