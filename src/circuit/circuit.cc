@@ -7,6 +7,7 @@
 #include <bit>
 #include <set>
 
+#include "base/threads.h"
 #include "torusml/error.h"
 
 namespace torusml {
@@ -15,6 +16,7 @@ namespace {
 // Far above any network that fits in memory, far below an overflow of element counts.
 constexpr std::int64_t kMaxElements = std::int64_t{1} << 28;
 constexpr std::uint64_t kMaxTableSize = std::uint64_t{1} << 24;
+constexpr std::size_t kRowsTogether = 256;  // whose intervals one task computes
 
 template <class... Visitors>
 struct Overloaded : Visitors... {
@@ -229,29 +231,23 @@ class IntervalSum {
 
 using ElementIntervals = std::vector<Interval>;
 
-void add_term(const Weight& weight, const ElementIntervals& x, std::vector<IntervalSum>& y) {
+// Of one row of the flat map.
+void add_row(const Weight& weight, std::size_t row, const ElementIntervals& x, IntervalSum& sum) {
   std::visit(Overloaded{
                  [&](const DenseWeight& w) {
-                   for (std::size_t i = 0; i < y.size(); ++i) {
-                     const std::size_t row = i % static_cast<std::size_t>(w.rows),
-                                       block = i / static_cast<std::size_t>(w.rows);
-                     for (std::size_t c = 0; c < static_cast<std::size_t>(w.columns); ++c) {
-                       y[i].add(w.data[row * static_cast<std::size_t>(w.columns) + c],
-                                x[block * static_cast<std::size_t>(w.columns) + c]);
-                     }
-                   }
+                   const auto rows = static_cast<std::size_t>(w.rows),
+                              columns = static_cast<std::size_t>(w.columns);
+                   const std::int64_t* factors = w.data.data() + row % rows * columns;
+                   for (std::size_t c = 0; c < columns; ++c)
+                     sum.add(factors[c], x[row / rows * columns + c]);
                  },
                  [&](const SparseWeight& w) {
-                   for (std::size_t i = 0; i < y.size(); ++i) {
-                     w.row(static_cast<std::int64_t>(i))
-                         .for_each([&](std::int64_t column, std::int64_t value) {
-                           y[i].add(value, x[static_cast<std::size_t>(column)]);
-                         });
-                   }
+                   w.row(static_cast<std::int64_t>(row))
+                       .for_each([&](std::int64_t column, std::int64_t value) {
+                         sum.add(value, x[static_cast<std::size_t>(column)]);
+                       });
                  },
-                 [&](const ScaleWeight& w) {
-                   for (std::size_t i = 0; i < y.size(); ++i) y[i].add(w.factor, x[i]);
-                 },
+                 [&](const ScaleWeight& w) { sum.add(w.factor, x[row]); },
              },
              weight);
 }
@@ -259,14 +255,15 @@ void add_term(const Weight& weight, const ElementIntervals& x, std::vector<Inter
 ElementIntervals linear_intervals(const Circuit& circuit, const Node& node, const Linear& linear,
                                   const std::vector<ElementIntervals>& known) {
   const auto elements = static_cast<std::size_t>(elements_of(circuit, linear.result));
-  std::vector<IntervalSum> sums;
-  sums.reserve(elements);
-  for (std::size_t i = 0; i < elements; ++i)
-    sums.emplace_back(node, linear.bias.empty() ? 0 : linear.bias[i]);
-  for (const LinearTerm& term : linear.terms) add_term(term.weight, known[term.operand], sums);
-  ElementIntervals result;
-  result.reserve(elements);
-  for (const IntervalSum& sum : sums) result.push_back(sum.result());
+  ElementIntervals result(elements);
+  parallel_for((elements + kRowsTogether - 1) / kRowsTogether, [&](std::size_t block) {
+    const std::size_t first = block * kRowsTogether;
+    for (std::size_t i = first; i < std::min(first + kRowsTogether, elements); ++i) {
+      IntervalSum sum(node, linear.bias.empty() ? 0 : linear.bias[i]);
+      for (const LinearTerm& term : linear.terms) add_row(term.weight, i, known[term.operand], sum);
+      result[i] = sum.result();
+    }
+  });
   return result;
 }
 

@@ -14,6 +14,8 @@ namespace {
 // Stored entries of a sparse weight that may come of fewer: elements removed at irregular places
 // make patterns of rows that were one.
 constexpr std::size_t kMostGrowth = 2, kManyEntries = std::size_t{1} << 20;
+// Of a lookup's elements, as a divisor: fewer that are idle are not worth other weights.
+constexpr std::size_t kLeastShare = 64;
 
 std::size_t elements_of(const Circuit& circuit, ValueId value) {
   return static_cast<std::size_t>(number_of_elements(circuit.values[value].shape));
@@ -57,7 +59,6 @@ struct Kept {
       elements.push_back(e);
     }
   }
-  bool is_all() const { return elements.size() == place.size(); }
 };
 
 class IdleLookups {
@@ -96,10 +97,13 @@ class IdleLookups {
       const std::vector<bool>& results = is_live_[linear->result];
       for (const LinearTerm& term : linear->terms) {
         std::vector<bool>& operand = is_live_[term.operand];
-        for (std::size_t row = 0; row < results.size(); ++row) {
+        auto dead = static_cast<std::size_t>(std::ranges::count(operand, false));
+        for (std::size_t row = 0; row < results.size() && dead > 0; ++row) {
           if (!results[row]) continue;
-          for_each_entry(term.weight, row,
-                         [&](std::size_t column, std::int64_t) { operand[column] = true; });
+          for_each_entry(term.weight, row, [&](std::size_t column, std::int64_t) {
+            dead -= operand[column] ? 0 : 1;
+            operand[column] = true;
+          });
         }
         ++readers_[term.operand];
       }
@@ -123,8 +127,9 @@ class IdleLookups {
     if (lut == nullptr) return;
     std::vector<bool> stays(elements_of(circuit_, lut->operand));
     for (std::size_t e = 0; e < stays.size(); ++e) stays[e] = is_needed(*lut, e);
+    const auto idle = static_cast<std::size_t>(std::ranges::count(stays, false));
+    if (idle == 0 || idle * kLeastShare < stays.size()) return;
     const Kept kept(stays);
-    if (kept.is_all()) return;
     if (readers_[lut->operand] == 1) operands_.emplace(lut->operand, kept);
     for (const ValueId result : lut->results) {
       results_.emplace(result, kept);
