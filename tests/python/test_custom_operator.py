@@ -250,7 +250,7 @@ def test_both_examples_of_the_seed_run_encrypted():
     # The same network by the core's own operators: the floats agree as closely as three bits allow.
     spread = np.abs(plain.forward(data)).max()
     assert np.abs(module.forward(data) - plain.forward(data)).max() < 0.35 * spread
-    assert module.fhe_circuit.statistics["programmable_bootstrap_count"] >= 5
+    assert module.fhe_circuit.statistics["programmable_bootstrap_count"] == 5  # of six neurons one is idle
     unregister("Gemm")
     again = compile_onnx_model(network(), data, n_bits=3)  # the core's Gemm, the user's Abs
     assert np.array_equal(again.forward(data), plain.forward(data))
