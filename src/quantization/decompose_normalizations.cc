@@ -44,6 +44,21 @@ std::string mean_of(GraphRewriter& rewriter, const std::string& x,
   return rewriter.add("ReduceMean", {x}, {{"axes", axes}});
 }
 
+double step_of(GraphRewriter& rewriter, const std::string& tensor, int bits) {
+  const auto [low, high] = rewriter.range(tensor);
+  return (high - low) / (std::exp2(bits) - 1);
+}
+
+// Of smaller variances quantization leaves nothing: all elements of such a row are within a step of
+// 0, or their squares are. They would only widen the range of the reciprocals, and what is left of
+// the elements be multiplied by far too much.
+double least_variance(GraphRewriter& rewriter, const std::string& centre, double elements,
+                      const std::string& squares) {
+  const double step = step_of(rewriter, centre, rewriter.bits());
+  return std::max(step * step / elements,
+                  step_of(rewriter, squares, rewriter.bits() + kMoreBits) / 2);
+}
+
 // Mean 0 and variance 1 over the axes. Lookups: a square and a product for each element, one for
 // the mean and one for the standard deviation of each row.
 std::string normalized(GraphRewriter& rewriter, const std::string& x,
@@ -58,7 +73,12 @@ std::string normalized(GraphRewriter& rewriter, const std::string& x,
   // The root of a small variance, of which the reciprocal is taken, needs finer squares.
   const std::string squares = rewriter.add("Mul", {centre, centre});
   rewriter.rules().more_bits[squares] = kMoreBits;
-  const std::string variance = mean_of(rewriter, squares, axes);
+  double elements = 1;
+  for (const std::int64_t axis : axes)
+    elements *= static_cast<double>(rewriter.shape(x)[static_cast<std::size_t>(axis)]);
+  const double least = least_variance(rewriter, centre, elements, squares);
+  const std::string variance =
+      rewriter.add("Clip", {mean_of(rewriter, squares, axes), rewriter.number(least)});
   const std::string deviation =
       rewriter.add("Sqrt", {rewriter.add("Add", {variance, rewriter.number(epsilon)})});
   return product(rewriter, centre, rewriter.add("Reciprocal", {deviation}));
@@ -102,10 +122,10 @@ std::string channelwise(GraphRewriter& rewriter, const FloatNode& node, const st
 std::string softmax_of(GraphRewriter& rewriter, const FloatNode& node) {
   const std::vector<bool> is_row = softmax_axes(node, rewriter.shape(node.inputs[0]).size());
   const std::string x = clipped(rewriter, node.inputs[0], is_row);
-  rewriter.rules().operands.insert(x);
   const Rows rows = rows_of(rewriter, x, is_row);
-  const std::string sum = rewriter.expanded(
-      tournament(rewriter, rows.tensor, x, Tournament::log_sum_exp), rewriter.shape(rows.tensor));
+  const std::string sum =
+      rewriter.expanded(tournament(rewriter, rows.tensor, rows.giver, Tournament::log_sum_exp),
+                        rewriter.shape(rows.tensor));
   rewriter.rules().maxima.insert(sum);
   std::string result = rewriter.add("Sub", {rows.tensor, sum});
   if (node.op_type == "Softmax") result = rewriter.add("Exp", {result});

@@ -42,11 +42,11 @@ std::string reduce_encrypted(GraphRewriter& rewriter, const FloatNode& node) {
   const Reduction reduction = reduction_of(node, rewriter.constant_operands(node), shape);
   std::vector<bool> is_row;
   for (std::size_t i = 0; i < shape.size(); ++i) is_row.push_back(reduction.kept[i] != shape[i]);
-  rewriter.rules().operands.insert(x);
   const Tournament kind = node.op_type == "ReduceMax"   ? Tournament::largest
                           : node.op_type == "ReduceMin" ? Tournament::smallest
                                                         : Tournament::log_sum_exp;
-  const std::string best = tournament(rewriter, rows_of(rewriter, x, is_row).tensor, x, kind);
+  const Rows rows = rows_of(rewriter, x, is_row);
+  const std::string best = tournament(rewriter, rows.tensor, rows.giver, kind);
   return rewriter.reshaped(best, reduction.shape);
 }
 
@@ -70,7 +70,10 @@ std::string tournament(GraphRewriter& rewriter, std::string rows, const std::str
     const std::int64_t half = k / 2;
     const std::string a = rewriter.written_over(rewriter.part(rows, kRowAxis, 0, half));
     const std::string b = rewriter.written_over(rewriter.part(rows, kRowAxis, half, half));
-    const std::string more = lead(rewriter, rewriter.add("Sub", {a, b}), giver, kind);
+    const std::string difference = rewriter.add("Sub", {a, b});
+    // A logarithm of a sum leaves the interval of the elements.
+    if (kind != Tournament::log_sum_exp) rewriter.rules().compared[difference] = giver;
+    const std::string more = lead(rewriter, difference, giver, kind);
     rows = with_rest(rewriter, winner(rewriter, a, b, more, kind), rows);
   }
   return rows;
@@ -96,13 +99,16 @@ Rows rows_of(GraphRewriter& rewriter, const std::string& tensor, const std::vect
       if (last) size *= shape[i];
     }
   }
+  const bool moves = !std::ranges::is_sorted(rows.order);
   std::string moved = tensor;
-  if (!std::ranges::is_sorted(rows.order)) {
+  if (moves) {
     moved = rewriter.add("Transpose", {tensor}, {{"perm", rows.order}});
     rewriter.rules().maxima.insert(moved);
   }
   const std::int64_t all = number_of_elements(shape);
   rows.tensor = rewriter.reshaped(moved, {1, size == 0 ? 0 : all / size, size});
+  rows.giver = moves ? tensor : rows.tensor;
+  rewriter.rules().operands.insert(rows.giver);
   return rows;
 }
 

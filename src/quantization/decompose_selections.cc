@@ -116,20 +116,10 @@ std::string place_of_winner(GraphRewriter& rewriter, std::string rows, const std
   return rewriter.written_over(whole(rewriter, result, {0, count - 1}));
 }
 
-// Rows along an axis, and the tensor on whose step they are.
-struct Operand {
-  Rows rows;
-  std::string giver;
-};
-
-Operand rows_along(GraphRewriter& rewriter, const std::string& x, std::int64_t axis) {
+Rows rows_along(GraphRewriter& rewriter, const std::string& x, std::int64_t axis) {
   std::vector<bool> is_row(rewriter.shape(x).size(), false);
   is_row[static_cast<std::size_t>(axis)] = true;
-  Operand operand{rows_of(rewriter, x, is_row), x};
-  // Rows of another shape are read as they are; of other order, they are moves of x.
-  if (std::ranges::is_sorted(operand.rows.order)) operand.giver = operand.rows.tensor;
-  rewriter.rules().operands.insert(operand.giver);
-  return operand;
+  return rows_of(rewriter, x, is_row);
 }
 
 std::string as_places(GraphRewriter& rewriter, const std::string& tensor) {
@@ -143,8 +133,8 @@ std::string place_along(GraphRewriter& rewriter, const std::string& x, std::int6
                 fmt::format("axis {} has one element, whose place is always 0", axis), "",
                 "an axis of two elements at least");
   }
-  const auto [rows, giver] = rows_along(rewriter, x, axis);
-  const std::string place = place_of_winner(rewriter, rows.tensor, giver, contest);
+  const Rows rows = rows_along(rewriter, x, axis);
+  const std::string place = place_of_winner(rewriter, rows.tensor, rows.giver, contest);
   return as_places(rewriter, rewriter.reshaped(place, shape));
 }
 
@@ -377,15 +367,15 @@ std::string top_of_rows(GraphRewriter& rewriter, const FloatNode& node) {
     const bool smallest = contest.kind == Tournament::smallest;
     return rewriter.add(smallest ? "ReduceMin" : "ReduceMax", {x}, {{"axes", axes}});
   }
-  auto [rows, giver] = rows_along(rewriter, x, axis);
+  Rows rows = rows_along(rewriter, x, axis);
   const std::string first = gives_places
-                                ? places_in_order(rewriter, rows.tensor, giver, contest, count)
-                                : in_order(rewriter, rows.tensor, giver, contest, count);
+                                ? places_in_order(rewriter, rows.tensor, rows.giver, contest, count)
+                                : in_order(rewriter, rows.tensor, rows.giver, contest, count);
   const std::int64_t size = std::exchange(rows.moved.back(), count);
   const std::string result = from_rows(rewriter, rows, rewriter.written_over(first));
   const std::string root = rewriter.written_over(rewriter.root(result));
   if (!gives_places) {
-    rewriter.rules().elements_of[root] = giver;
+    rewriter.rules().elements_of[root] = rows.giver;
     return result;
   }
   whole(rewriter, root, {0, size - 1});

@@ -79,9 +79,11 @@ std::string layer_norm(GraphRewriter& rewriter, const FloatNode& node);
 std::string instance_norm(GraphRewriter& rewriter, const FloatNode& node);
 std::string group_norm(GraphRewriter& rewriter, const FloatNode& node);
 
-// Axes moved to the end and made one: (batch, rows, K). `order` and `shape` say how to go back.
+// Axes moved to the end and made one: (batch, rows, K). `order` and `moved` say how to go back.
+// `giver` is read as it is and gives its step: the rows where only the shape is another one, else
+// the tensor that they are moves of.
 struct Rows {
-  std::string tensor;
+  std::string tensor, giver;
   std::vector<std::int64_t> order;
   Shape moved;
 };

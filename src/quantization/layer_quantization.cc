@@ -239,6 +239,22 @@ void align_moves(const LinearLayer& layer, const std::vector<std::vector<double>
   }
 }
 
+void follow_others_where_zero(const std::vector<std::vector<double>>& values,
+                              const std::vector<bool>& free,
+                              std::vector<UniformQuantizer>& quantizers) {
+  const auto is_zero = [](const std::vector<double>& of_operand) {
+    return std::ranges::all_of(of_operand, [](double v) { return v == 0; });
+  };
+  double finest = HUGE_VAL;
+  for (std::size_t i = 0; i < quantizers.size(); ++i) {
+    if (!is_zero(values[i])) finest = std::min(finest, scale_of(quantizers[i]));
+  }
+  for (std::size_t i = 0; i < quantizers.size() && finest < HUGE_VAL; ++i) {
+    if (free[i] && is_zero(values[i]))
+      quantizers[i] = with_scale(finest, values[i], quantizers[i].options().n_bits);
+  }
+}
+
 QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,
                               const std::vector<UniformQuantizer>& quantizers, int weight_bits) {
   QuantizedLayer result = begin(layer, shape, quantizers);

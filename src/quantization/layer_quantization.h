@@ -28,6 +28,12 @@ void align_moves(const LinearLayer& layer, const std::vector<std::vector<double>
                  const std::vector<bool>& free, int weight_bits,
                  std::vector<UniformQuantizer>& quantizers);
 
+// Operands that are 0 throughout, as those of ReLUs that never open, say nothing about their step:
+// they take the finest of the other operands, which else would be rounded to theirs.
+void follow_others_where_zero(const std::vector<std::vector<double>>& values,
+                              const std::vector<bool>& free,
+                              std::vector<UniformQuantizer>& quantizers);
+
 // After training. `quantizers` are the operands'; those of a sum come from
 // sum_quantizers.
 QuantizedLayer quantize_layer(const LinearLayer& layer, const Shape& shape,

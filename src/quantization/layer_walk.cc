@@ -14,6 +14,7 @@
 #include "quantization/max_pools.h"
 #include "quantization/output_functions.h"
 #include "quantization/own_quantizers.h"
+#include "torusml/error.h"
 
 namespace torusml {
 namespace {
@@ -147,10 +148,12 @@ QuantizedLayer LayerWalk::quantize(LinearLayer& layer) {
                       !own_or_none(term.tensor));
     quantizers.push_back(quantizer_of(term.tensor, values.back(), bits_of(layer).inputs));
   }
-  if (in_sum)
+  if (in_sum) {
     quantizers = quantize_sum(layer, values);
-  else
+  } else {
+    follow_others_where_zero(values, is_free, quantizers);
     align_moves(layer, values, is_free, bits_of(layer).weights, quantizers);
+  }
   QuantizedLayer quantized = layer.custom ? custom_layer(layer, graph_, quantizers)
                                           : with_weights(layer, quantizers, values);
   set_bounds(layer, quantized);
@@ -248,6 +251,9 @@ std::vector<double> LayerWalk::values_at(const std::string& tensor) {
     const auto layer = std::ranges::find(result_.layers, root, &QuantizedLayer::output);
     const auto input = std::ranges::find(graph_.inputs, root, &GraphInput::name);
     const auto index = static_cast<std::size_t>(input - graph_.inputs.begin());
+    if (layer == result_.layers.end() && input == graph_.inputs.end()) {
+      throw Error(ErrorCode::internal, fmt::format("'{}' is read before it has integers", tensor));
+    }
     if (layer == result_.layers.end() && network_.is_plain(tensor)) return calibration_[index].data;
     root_values_[root] = layer == result_.layers.end()
                              ? FloatTensor{ElementType::floating, calibration_[index]}

@@ -106,8 +106,10 @@ class LayerWalk {
   void check_own_quantizers() const;
   // The tensor whose quantizer another one's is made of; itself but for maxima.
   const std::string& step_giver(const std::string& tensor) const;
-  // The quantizer of a positive difference of what `quantizer` quantizes.
-  UniformQuantizer of_difference(const UniformQuantizer& quantizer) const;
+  // The quantizer of a tensor, of these values, that has the step of another one's and is not
+  // negative.
+  UniformQuantizer of_difference(const UniformQuantizer& quantizer,
+                                 const std::vector<double>& values) const;
   // Its range goes beyond the rows, so that whoever checks the input's interval finds wrong ones.
   static UniformQuantizer index_quantizer(std::int64_t rows);
   // Operands choose a common step.

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "quantization/layer_quantization.h"
@@ -54,10 +55,14 @@ const std::string& LayerWalk::step_giver(const std::string& tensor) const {
   return giver == rules_.step_of.end() ? tensor : giver->second;
 }
 
-UniformQuantizer LayerWalk::of_difference(const UniformQuantizer& quantizer) const {
+UniformQuantizer LayerWalk::of_difference(const UniformQuantizer& quantizer,
+                                          const std::vector<double>& values) const {
+  // A softplus of small differences has more integers than these.
+  const double largest = min_max_stats(values).rmax / quantizer.parameters().scale[0];
+  const int needed = 1 + static_cast<int>(std::ceil(std::log2(std::max(1.0, largest + 1))));
   QuantizationOptions options = quantizer.options();
   options.is_signed = options.is_narrow = options.is_symmetric = false;
-  options.n_bits = std::min(options.n_bits + kSlackBits, kMaxBits);
+  options.n_bits = std::min(std::max(options.n_bits + kSlackBits, needed), kMaxBits);
   return {options, {quantizer.parameters().scale, {0}, 0}};
 }
 
@@ -146,7 +151,7 @@ std::optional<UniformQuantizer> LayerWalk::own_or_whole(const std::string& tenso
 UniformQuantizer LayerWalk::quantizer_of(const std::string& tensor,
                                          const std::vector<double>& values, int bits) {
   const std::string& giver = step_giver(tensor);
-  if (giver != tensor) return of_difference(quantizer_of(giver, values_at(giver), bits));
+  if (giver != tensor) return of_difference(quantizer_of(giver, values_at(giver), bits), values);
   if (const std::optional<UniformQuantizer> own = own_or_whole(tensor)) return *own;
   if (is_read_as_input(tensor)) return **input_quantizer(tensor);
   const auto more = rules_.more_bits.find(tensor);
@@ -160,7 +165,8 @@ QuantizedLayer LayerWalk::quantize_own(const LinearLayer& layer) {
     const UniformQuantizer quantizer = mode_ == Mode::own_nodes
                                            ? *own_or_whole(giver)
                                            : grid_or_throw(giver, values_at(giver), layer.name);
-    quantizers.push_back(giver == term.tensor ? quantizer : of_difference(quantizer));
+    quantizers.push_back(giver == term.tensor ? quantizer
+                                              : of_difference(quantizer, values_at(term.tensor)));
   }
   return layer.custom ? custom_layer(layer, graph_, quantizers)
                       : own_layer(layer, graph_.shapes.at(layer.output), quantizers);

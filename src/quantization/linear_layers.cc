@@ -97,7 +97,27 @@ class Cutter {
     layer.bias = std::move(expression.bias);
     layer.row_scale = std::move(expression.row_scale);
     check_finite(layer, node);
+    drop_cancelled(layer);
     return layer;
+  }
+
+  // Terms that add nothing: the larger of two, a + relu(b - a), and the smaller, b - relu(b - a),
+  // add up to a + b. A zero in place of what rounding left of the others.
+  static void drop_cancelled(LinearLayer& layer) {
+    constexpr double kRounding = 1e-13;
+    double largest = 0;
+    for (const FloatTerm& term : layer.terms) {
+      for (const double value : term.map.value) largest = std::max(largest, std::abs(value));
+    }
+    const auto adds_nothing = [&](const FloatTerm& term) {
+      return std::ranges::all_of(
+          term.map.value, [&](double value) { return std::abs(value) <= kRounding * largest; });
+    };
+    if (!std::ranges::all_of(layer.terms, adds_nothing)) std::erase_if(layer.terms, adds_nothing);
+    for (FloatTerm& term : layer.terms) {
+      for (double& value : term.map.value)
+        value = std::abs(value) <= kRounding * largest ? 0 : value;
+    }
   }
 
   static void check_finite(const LinearLayer& layer, const FloatNode& node) {

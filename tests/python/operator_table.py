@@ -48,6 +48,22 @@ class Row:
         model.ir_version = 9
         return model
 
+    def model_behind_linear_layers(self) -> onnx.ModelProto:
+        """Each input goes through a layer that mixes its last axis and keeps values between `low` and `high`."""
+        model = self.model()
+        layers = []
+        for name, shape in self.inputs.items():
+            one = np.eye(shape[-1], dtype=np.float32)
+            weight = numpy_helper.from_array(0.75 * one + 0.25 * np.roll(one, 1, axis=1), f"{name}_weight")
+            model.graph.initializer.append(weight)
+            layers.append(op("MatMul", [name, weight.name], [f"{name}_mixed"]))
+        nodes = list(model.graph.node)
+        for node in nodes:
+            node.input[:] = [f"{name}_mixed" if name in self.inputs else name for name in node.input]
+        del model.graph.node[:]
+        model.graph.node.extend(layers + nodes)
+        return model
+
     def samples(self, count: int, seed: int = 3) -> tuple[np.ndarray, ...]:
         generator = np.random.default_rng(seed)
         return tuple(

@@ -56,6 +56,17 @@ def test_clear(row):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_behind_linear_layers(row):
+    """Layers without a table of their own, which what follows may be folded into."""
+    model, x, fresh = row.model_behind_linear_layers(), row.samples(SAMPLES), row.samples(50, seed=4)
+    module = compile_onnx_model(model, x, n_bits=row.bits, precision="exact", p_error=2**-20, margin=0.5)
+    clear, simulated = (as_list(module.forward(*fresh, fhe=mode)) for mode in ("disable", "simulate"))
+    for result, same, expected in zip(clear, simulated, expected_of(model, fresh), strict=True):
+        assert error_of(row, result, expected) <= row.bound
+        assert np.array_equal(result, same)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_simulated_and_encrypted(row):
     """Exact lookups: all three executors give the same integers."""
     x = row.samples(SAMPLES)
