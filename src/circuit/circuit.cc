@@ -58,10 +58,12 @@ class Verifier {
 
   void check_type(std::size_t value) const {
     const TensorType& type = circuit_.values[value];
+    double elements = 1;
     for (std::int64_t dimension : type.shape) {
       if (dimension <= 0) fail(fmt::format("value %{} has dimension {}", value, dimension));
+      elements *= static_cast<double>(dimension);  // which no integer may hold
     }
-    if (number_of_elements(type.shape) > kMaxElements) {
+    if (elements > static_cast<double>(kMaxElements)) {
       fail(fmt::format("value %{} has shape {}, more than 2^28 elements", value,
                        to_string(type.shape)));
     }

@@ -96,6 +96,7 @@ TEST(CircuitText, RefusesWhatDoesNotFit) {
       {"tensor<2>", "tensor<-2>"},
       {"tensor<2>", "tensor<99999999999999999999>"},
       {"tensor<2>", "tensor<4>"},
+      {"tensor<2>", "tensor<3000000000x3000000000x3>"},
       {"[-3, 3]", "[3, -3]"},
       {"dense(%0", "dense(%1"},
       {"dense(%0", "dense(%7"},

@@ -2,6 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "circuit/sparse_weight.h"
 #include "circuit/text.h"
 
 namespace torusml {
@@ -87,6 +94,66 @@ constants
   const std::vector<const Node*> outputs = output_nodes(small);
   for (const Node* output : outputs)
     EXPECT_EQ(small.values[std::get<Output>(output->op).operand].shape, Shape{3}) << output->name;
+}
+
+// ReLUs of 0 to 3 each, but for those that never open; then a map.
+Circuit relus(const std::vector<bool>& is_idle, SparseWeight last, std::int64_t reach) {
+  Circuit circuit;
+  circuit.name = "relus";
+  const auto elements = static_cast<std::int64_t>(is_idle.size());
+  circuit.values = {{{elements}, {0, 3}},
+                    {{elements}, {-3, 3}},
+                    {{elements}, {0, 3}},
+                    {{last.rows}, {0, reach}}};
+  std::vector<std::int64_t> bias;
+  for (const bool idle : is_idle) bias.push_back(idle ? -3 : 0);
+  const Table relu{"relu", {-3, 3}, 1, {0, 0, 0, 0, 1, 2, 3}, {}};
+  circuit.nodes = {{"x", Input{0}},
+                   {"sums", Linear{{{0, ScaleWeight{1}}}, std::move(bias), 1}},
+                   {"relu", Lut{1, {relu}, {2}}},
+                   {"last", Linear{{{2, std::move(last)}}, {}, 3}},
+                   {"y", Output{3}}};
+  verify(circuit);
+  return circuit;
+}
+
+// Rows of `width` neighbours each, times 1 or 2.
+SparseWeight windows(std::int64_t rows, std::int64_t width) {
+  SparseRows made(rows + width - 1);
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t offset = 0; offset < width; ++offset)
+      made.add(row + offset, 1 + offset * offset % 3);
+    made.end_row();
+  }
+  return made.finish();
+}
+
+TEST(IdleLookups, StayWhereFewerThanASixtyFourthAreIdle) {
+  std::vector<bool> is_idle(128, false);
+  const auto count = [&] {
+    return lookup_count(remove_idle_lookups(relus(is_idle, windows(128, 1), 3)));
+  };
+  is_idle[5] = true;
+  EXPECT_EQ(count(), 128);
+  is_idle[77] = true;
+  EXPECT_EQ(count(), 126);
+}
+
+// Windows are one pattern until some of their columns are gone, here and there.
+TEST(IdleLookups, StayWhereTheirReaderWouldBecomeIrregularAndLarge) {
+  const auto count_idle = [](std::int64_t rows) {
+    std::mt19937 random(1);
+    std::vector<bool> is_idle;
+    for (std::int64_t e = 0; e < rows + 999; ++e) is_idle.push_back(random() % 7 == 0);
+    const Circuit circuit = relus(is_idle, windows(rows, 1000), 6000);
+    const Circuit small = remove_idle_lookups(circuit);
+    return std::pair(std::ranges::count(is_idle, true),
+                     lookup_count(circuit) - lookup_count(small));
+  };
+  const auto [idle, removed] = count_idle(300);  // some 257,000 entries
+  EXPECT_GT(idle, 100);
+  EXPECT_EQ(removed, idle);
+  EXPECT_EQ(count_idle(2000).second, 0);  // 1.7 million
 }
 
 TEST(IdleLookups, LeaveACircuitOfNeededOnesAsItIs) {
