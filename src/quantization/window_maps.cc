@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <numeric>
+#include <utility>
+
 #include "importer/linear_shapes.h"
 #include "importer/resizing.h"
 #include "importer/windows.h"
@@ -73,6 +76,14 @@ struct Entry {
 std::vector<Entry> entries_at(const ResizePlace& place) {
   if (place.share == 0) return {{place.source, 1}};
   return {{place.source, 1 - place.share}, {place.source + 1, place.share}};
+}
+
+// An axis without places stays as it is.
+std::vector<ResizePlace> places_along(const std::vector<ResizePlace>& places, std::int64_t size) {
+  if (!places.empty()) return places;
+  std::vector<ResizePlace> same;
+  for (std::int64_t i = 0; i < size; ++i) same.push_back({i});
+  return same;
 }
 
 }  // namespace
@@ -182,13 +193,18 @@ FloatMap average_pool_map(const FloatNode& node, const Shape& operand) {
 FloatMap reduction_map(const FloatNode& node, const Operands& operands, const Shape& operand) {
   const Reduction reduction = reduction_of(node, operands, operand);
   const std::vector<std::int64_t> row_of = reduction.rows(operand);
-  std::vector<std::vector<std::int64_t>> columns(
-      static_cast<std::size_t>(number_of_elements(reduction.shape)));
+  // By row, the columns that it sums, ascending: a counting sort of the columns by their rows.
+  std::vector<std::size_t> first(static_cast<std::size_t>(number_of_elements(reduction.shape)) + 1);
+  for (const std::int64_t row : row_of) ++first[static_cast<std::size_t>(row) + 1];
+  std::partial_sum(first.begin(), first.end(), first.begin());
+  std::vector<std::int64_t> columns(row_of.size());
+  std::vector<std::size_t> next(first.begin(), first.end() - 1);
   for (std::size_t i = 0; i < row_of.size(); ++i)
-    columns[static_cast<std::size_t>(row_of[i])].push_back(static_cast<std::int64_t>(i));
+    columns[next[static_cast<std::size_t>(row_of[i])]++] = static_cast<std::int64_t>(i);
   FloatRows rows(static_cast<std::int64_t>(row_of.size()));
-  for (const std::vector<std::int64_t>& row : columns) {
-    for (std::int64_t column : row) rows.add(column, 1 / reduction.divisor);
+  for (std::size_t row = 0; row + 1 < first.size(); ++row) {
+    for (std::size_t i = first[row]; i < first[row + 1]; ++i)
+      rows.add(columns[i], 1 / reduction.divisor);
     rows.end_row();
   }
   return rows.finish();
@@ -196,36 +212,40 @@ FloatMap reduction_map(const FloatNode& node, const Operands& operands, const Sh
 
 FloatMap resize_map(const FloatNode& node, const Operands& operands, const Shape& operand) {
   const ResizePlaces places = resize_places(node, operands, operand);
-  // Rows of all axes so far.
-  std::vector<std::vector<Entry>> rows{{{0, 1}}};
+  // By axis, what each place of the result reads along it.
+  std::vector<std::vector<std::vector<Entry>>> along(operand.size());
+  double entries = 1;
+  std::int64_t results = 1;
   for (std::size_t axis = 0; axis < operand.size(); ++axis) {
-    const std::int64_t size = operand[axis];
-    const bool stays = places[axis].empty();
-    const auto count = stays ? size : static_cast<std::int64_t>(places[axis].size());
-    std::vector<std::vector<Entry>> finer;
-    double entries = 0;
-    for (const std::vector<Entry>& row : rows) {
-      for (std::int64_t p = 0; p < count; ++p) {
-        const std::vector<Entry> along =
-            entries_at(stays ? ResizePlace{p} : places[axis][static_cast<std::size_t>(p)]);
-        finer.emplace_back();
-        for (const Entry& outer : row) {
-          for (const Entry& inner : along)
-            finer.back().push_back(
-                {outer.column * size + inner.column, outer.weight * inner.weight});
-        }
-        entries += as_double(static_cast<std::int64_t>(finer.back().size()));
-        check_entries(node, entries);
-      }
+    std::int64_t on_axis = 0;
+    for (const ResizePlace& place : places_along(places[axis], operand[axis])) {
+      along[axis].push_back(entries_at(place));
+      on_axis += static_cast<std::int64_t>(along[axis].back().size());
     }
-    rows = std::move(finer);
+    entries *= as_double(on_axis);
+    results *= static_cast<std::int64_t>(along[axis].size());
   }
-  FloatRows result(number_of_elements(operand));
-  for (const std::vector<Entry>& row : rows) {
-    for (const Entry& entry : row) result.add(entry.column, entry.weight);
-    result.end_row();
+  check_entries(node, entries);
+  FloatRows rows(number_of_elements(operand));
+  std::vector<Entry> row, finer;  // of the axes so far
+  for (std::int64_t result = 0; result < results; ++result) {
+    row = {{0, 1}};
+    std::int64_t rest = result, inner_results = results;
+    for (std::size_t axis = 0; axis < operand.size(); ++axis) {
+      inner_results /= static_cast<std::int64_t>(along[axis].size());
+      finer.clear();
+      for (const Entry& outer : row) {
+        for (const Entry& inner : along[axis][static_cast<std::size_t>(rest / inner_results)])
+          finer.push_back(
+              {outer.column * operand[axis] + inner.column, outer.weight * inner.weight});
+      }
+      rest %= inner_results;
+      std::swap(row, finer);
+    }
+    for (const Entry& entry : row) rows.add(entry.column, entry.weight);
+    rows.end_row();
   }
-  return result.finish();
+  return rows.finish();
 }
 
 }  // namespace torusml
