@@ -147,12 +147,15 @@ void Engine::end_late_work() {
   for (const WorkPointer& work : ended) cancel(*work, late(*work));
 }
 
+bool Engine::fits(const Batch& batch, std::size_t samples) const {
+  for (const WorkPointer& work : batch) samples += work->samples_;
+  return samples <= settings_.samples_per_batch;
+}
+
 bool Engine::fits(const Batch& batch, const Work& work) const {
   const NewWork& first = batch[0]->request_;
-  std::size_t samples = work.samples_;
-  for (const WorkPointer& other : batch) samples += other->samples_;
   return work.request_.model == first.model && work.request_.key == first.key &&
-         samples <= settings_.samples_per_batch;
+         fits(batch, work.samples_);
 }
 
 // The first one that no batch which still waits for more will take.
@@ -184,10 +187,12 @@ Engine::Batch Engine::next_batch() {
   Batch batch;
   take(next_first(), batch);
   gather(batch);
-  // A little later there may be more of them. Whoever waited so long already is not kept.
+  // A little later there may be more of them. Whoever waited so long already is not kept, and a
+  // full batch waits for nobody.
   const SteadyTime start = batch[0]->arrival_ + settings_.batch_window;
   open_.push_back(&batch);
-  while (!is_stopping_ && changed_.wait_until(lock, start) != std::cv_status::timeout)
+  while (!is_stopping_ && fits(batch, 1) &&
+         changed_.wait_until(lock, start) != std::cv_status::timeout)
     gather(batch);
   std::erase(open_, &batch);
   changed_.notify_all();  // what did not fit is for others

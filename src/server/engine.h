@@ -95,6 +95,7 @@ class Engine {
   void keep_deadlines();
   Batch next_batch();  // empty: the engine stops
   // Of next_batch, under the lock.
+  bool fits(const Batch& batch, std::size_t samples) const;
   bool fits(const Batch& batch, const Work& work) const;
   std::list<WorkPointer>::iterator next_first();
   void take(std::list<WorkPointer>::iterator work, Batch& batch);
