@@ -130,7 +130,8 @@ class CompiledModel:
     @property
     def precision_report(self) -> dict | None:
         """Of precision="auto": by what criterion it was chosen, the most it may lose, and what it lost on the `samples`
-        that were held out; exact_ms_per_core is what exact lookups would take. None otherwise."""
+        that were held out; exact_ms_per_core is what exact lookups would take; looser: what less strict targets would buy,
+        by their loss on the samples that the search looked at, with ms_per_core. None otherwise."""
         return self._core.precision_report
 
     @property

@@ -31,10 +31,13 @@ Json precision_json(const PrecisionReport& report) {
   Json flips = Json::array();
   for (const auto& [node, rate] : report.flip_rates)
     flips.push_back({{"node", node}, {"flip_rate", rate}});
-  return {{"flips", std::move(flips)},     {"criterion", to_string(report.criterion)},
-          {"most_loss", report.most_loss}, {"loss", report.loss},
-          {"samples", report.samples},     {"draws", report.draws},
-          {"trials", report.trials},       {"exact_ms_per_core", report.exact_ms_per_core}};
+  Json json{{"flips", std::move(flips)},     {"criterion", to_string(report.criterion)},
+            {"most_loss", report.most_loss}, {"loss", report.loss},
+            {"samples", report.samples},     {"draws", report.draws},
+            {"trials", report.trials},       {"exact_ms_per_core", report.exact_ms_per_core}};
+  for (const auto& [loss, ms_per_core] : report.looser)
+    json["looser"].push_back({{"loss", loss}, {"ms_per_core", ms_per_core}});
+  return json;
 }
 
 // Ranges, and how precision "auto" chose, if it did.
@@ -71,6 +74,10 @@ std::optional<PrecisionReport> read_precision(const ContainerReader& reader) {
     const auto node = static_cast<std::size_t>(section.integer(flip, "node", 0, kMost));
     report.flip_rates[node] = section.number(flip, "flip_rate");
   }
+  if (!json.contains("looser")) return report;
+  for (const Json& choice : section.array(json, "looser", kMaxRanges))
+    report.looser.push_back(
+        {section.number(choice, "loss"), section.number(choice, "ms_per_core")});
   return report;
 }
 

@@ -23,13 +23,17 @@ namespace torusml {
 namespace {
 
 nlohmann::json precision_json(const PrecisionReport& report) {
+  nlohmann::json looser = nlohmann::json::array();
+  for (const auto& [loss, ms_per_core] : report.looser)
+    looser.push_back({{"loss", loss}, {"ms_per_core", ms_per_core}});
   return {{"criterion", to_string(report.criterion)},
           {"most_loss", report.most_loss},
           {"loss", report.loss},
           {"samples", report.samples},
           {"draws", report.draws},
           {"trials", report.trials},
-          {"exact_ms_per_core", report.exact_ms_per_core}};
+          {"exact_ms_per_core", report.exact_ms_per_core},
+          {"looser", std::move(looser)}};
 }
 
 void print_summary(const CompileArguments& arguments, const CompiledModel& model,
@@ -92,7 +96,7 @@ void print_summary(const CompileArguments& arguments, const CompiledModel& model
   if (model.precision->exact_ms_per_core > 0)
     fmt::print("; exact lookups would take {}",
                human_seconds(model.precision->exact_ms_per_core / 1000));
-  fmt::print("\n{}", decision_table(model));
+  fmt::print("\n{}{}", looser_text(*model.precision), decision_table(model));
 }
 
 }  // namespace

@@ -138,4 +138,17 @@ std::string precision_text(const PrecisionReport& report) {
                                  how);
 }
 
+std::string looser_text(const PrecisionReport& report) {
+  if (report.looser.empty()) return "";
+  std::string text = "  a looser target would take less:";
+  for (const auto& [loss, ms_per_core] : report.looser) {
+    const std::string target = report.criterion == Criterion::argmax
+                                   ? fmt::format("{:.3g} %", 100 * (1 - loss))
+                                   : fmt::format("{:.2g}", loss);
+    text += fmt::format("{} {} about {}", &loss == &report.looser.front().loss ? "" : ",", target,
+                        human_seconds(ms_per_core / 1000));
+  }
+  return text + "\n";
+}
+
 }  // namespace torusml

@@ -26,5 +26,7 @@ nlohmann::json decision_json(const CompiledModel& model);
 // "99.62 % of predictions as under exact on 667 samples held out (asked for 99.5 %)", or what else
 // the criterion is; the model has a precision report.
 std::string precision_text(const PrecisionReport& report);
+// A line of the times that looser targets would take; empty where there are none.
+std::string looser_text(const PrecisionReport& report);
 
 }  // namespace torusml

@@ -33,6 +33,11 @@ constexpr std::size_t kWantedDraws = 2000,
                       kWantedMetricDraws = 10000;  // samples times simulations of each, in a trial
 constexpr double kMostLookupsDrawn = 4e8;          // in a trial, which may leave fewer draws
 constexpr std::size_t kMostVerified = 6;
+// Looser targets that are worth a word: so many at most, no looser than so many times the target,
+// each with at most this share of the time of the one before. Of targets that are almost the same
+// the cheapest.
+constexpr std::size_t kMostLooser = 3;
+constexpr double kLoosestTarget = 8, kWorthwhileShare = 0.7, kSameTarget = 1.25;
 
 using Rungs = std::vector<int>;  // by part
 
@@ -71,6 +76,11 @@ std::string identity_of(const Plan& plan) {
 struct Candidate {
   Rungs rungs;
   double cost = 0;
+};
+
+// A plan that was simulated on the samples to choose by.
+struct Trial {
+  double loss = 0, cost = 0;
 };
 
 class Searcher {
@@ -191,9 +201,9 @@ class Searcher {
     const std::optional<Plan>& plan = plan_at(rungs);
     if (!plan) return std::numeric_limits<double>::infinity();
     if (is_exact(rungs)) return 0;
-    const auto [entry, is_new] = losses_.try_emplace(identity_of(*plan));
-    if (is_new) entry->second = loss_of(*plan, chosen_by_, 0);
-    return entry->second;
+    const auto [entry, is_new] = tried_.try_emplace(identity_of(*plan));
+    if (is_new) entry->second = {loss_of(*plan, chosen_by_, 0), plan->cost_ms_per_core};
+    return entry->second.loss;
   }
 
   bool passes(const Rungs& rungs) {
@@ -301,9 +311,9 @@ class Searcher {
   }
 
   [[noreturn]] void fail(std::optional<double> best) const {
-    if (!best && losses_.empty() && failure_) throw *failure_;
+    if (!best && tried_.empty() && failure_) throw *failure_;
     double least = best.value_or(std::numeric_limits<double>::infinity());
-    for (const auto& [plan, loss] : losses_) least = std::min(least, loss);
+    for (const auto& [plan, trial] : tried_) least = std::min(least, trial.loss);
     if (failure_ && cannot_pack(*failure_, options_)) throw Error(*failure_);
     const std::string limit = failure_
                                   ? "precision \"exact\" has no parameters: " + failure_->message()
@@ -313,6 +323,22 @@ class Searcher {
                             score_.loss_text(), score_.most_loss(), least, limit),
                 failure_ ? failure_->where() : "",
                 "a looser target, fewer bits for weights and activations, or pruning");
+  }
+
+  std::vector<PrecisionReport::Looser> looser_than(double cost) const {
+    std::vector<Trial> trials;
+    for (const auto& [plan, trial] : tried_) trials.push_back(trial);
+    std::ranges::sort(trials, {}, [](const Trial& t) { return std::pair(t.loss, t.cost); });
+    std::vector<PrecisionReport::Looser> looser;
+    for (const auto& [loss, its_cost] : trials) {
+      if (loss <= score_.most_loss() || its_cost > kWorthwhileShare * cost) continue;
+      if (loss > kLoosestTarget * score_.most_loss()) break;
+      if (!looser.empty() && loss < kSameTarget * looser.back().loss) looser.pop_back();
+      if (looser.size() == kMostLooser) break;
+      looser.push_back({loss, its_cost});
+      cost = its_cost;
+    }
+    return looser;
   }
 
   PrecisionFound found(const Rungs& rungs, double loss) {
@@ -326,7 +352,11 @@ class Searcher {
                      .samples = static_cast<std::int64_t>(held_out_.size()),
                      .draws = static_cast<std::int64_t>(draws),
                      .trials = trials_.count(),
-                     .exact_ms_per_core = exact_cost_};
+                     .exact_ms_per_core = exact_cost_,
+                     .looser = {},
+                     .flip_rates = {}};
+    if (const std::optional<Plan>& plan = plan_at(rungs))
+      result.report.looser = looser_than(plan->cost_ms_per_core);
     for (const auto& [node, counts] : flips_) result.report.flip_rates[node] = counts.flip_rate();
     return result;
   }
@@ -341,9 +371,9 @@ class Searcher {
   const PrecisionScore score_;
   std::vector<std::size_t> chosen_by_, held_out_;
   std::map<Rungs, std::optional<Plan>> plans_;
-  std::map<std::string, double> losses_;  // by identity_of a plan
-  std::vector<Candidate> candidates_;     // that pass on the samples to choose by
-  FlipCounts flips_;                      // of the candidate that is judged
+  std::map<std::string, Trial> tried_;  // by identity_of a plan
+  std::vector<Candidate> candidates_;   // that pass on the samples to choose by
+  FlipCounts flips_;                    // of the candidate that is judged
   std::optional<Error> failure_;
   double exact_cost_ = 0;
   Trials trials_{search_.max_trials, static_cast<int>(kMostVerified), search_.progress};
@@ -365,7 +395,7 @@ PrecisionTarget make_target(bool has_search, double agreement, double relative_e
                 agreement != 0        ? "agreement"
                 : relative_error != 0 ? "relative_error"
                                       : "metric",
-                "precision=\"auto\"");
+                "precision \"auto\"");
   }
   PrecisionTarget target;
   if (agreement != 0) {

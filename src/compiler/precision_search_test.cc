@@ -154,6 +154,27 @@ TEST(PrecisionSearch, ALooserTargetTakesNoMoreTime) {
   EXPECT_LT(costs.back(), 0.7 * costs.front());
 }
 
+// What the report says of a looser target is what a search with that target finds, or more.
+TEST(PrecisionSearch, SaysWhatLooserTargetsWouldTake) {
+  const Classifier net = ClassifierBuilder(5).make(1500);
+  const auto found_with = [&](double agreement) {
+    return search_precision(net.circuit, net.client, net.inputs, {},
+                            {.target = {.least_agreement = agreement}});
+  };
+  const PrecisionFound strict = found_with(0.995);
+  double cost = make_plan(net.circuit, strict.options).cost_ms_per_core, loss = 0.005;
+  ASSERT_FALSE(strict.report.looser.empty());
+  for (const auto& [its_loss, its_cost] : strict.report.looser) {
+    EXPECT_GT(its_loss, loss);
+    EXPECT_LE(its_loss, 8 * 0.005);
+    EXPECT_LE(its_cost, 0.7 * cost);
+    const PrecisionFound looser = found_with(1 - its_loss - 0.01);
+    EXPECT_LE(make_plan(net.circuit, looser.options).cost_ms_per_core, 1.05 * its_cost) << its_loss;
+    loss = its_loss;
+    cost = its_cost;
+  }
+}
+
 // No tolerance of all layers is good enough; one that bears it has its own.
 TEST(PrecisionSearch, LetsOneLayerBeTolerantWhereOthersMustBeExact) {
   const Classifier net = ClassifierBuilder(8).make(600, 1);

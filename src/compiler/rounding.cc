@@ -71,7 +71,7 @@ std::string precision_with(const std::string& precision, const std::optional<Rou
     if (precision != rounded)
       return precision.empty() ? to_string(Precision::automatic) : precision;
     throw Error(ErrorCode::invalid_argument, "precision \"rounded\" without rounding", "",
-                "rounding=6 for rounding to 6 bits, or precision=\"exact\"");
+                "rounding=6 for rounding to 6 bits, or precision \"exact\"");
   }
   const std::string wanted = rounding->method == RoundingMethod::exact ? rounded : "tolerant";
   if (precision.empty() || precision == wanted) return wanted;
@@ -79,8 +79,8 @@ std::string precision_with(const std::string& precision, const std::optional<Rou
   parse_precision(precision);
   if (wanted == rounded && precision == "exact") return wanted;
   contradict(precision, *rounding,
-             wanted == rounded ? "method approximate, or precision=\"exact\""
-                               : "method exact, or precision=\"tolerant\"");
+             wanted == rounded ? "method approximate, or precision \"exact\""
+                               : "method exact, or precision \"tolerant\"");
 }
 
 PlanOptions with_rounding(PlanOptions options, const std::optional<Rounding>& rounding) {

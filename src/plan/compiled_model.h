@@ -45,6 +45,12 @@ struct PrecisionReport {
   std::int64_t draws = 0;        // simulations of each of them; 0: the choice is exact
   std::int64_t trials = 0;       // simulations made
   double exact_ms_per_core = 0;  // predicted, of one sample under exact; 0: exact has no parameters
+  // What looser targets would buy: choices that were tried, by loss on the samples that the search
+  // looked at, each with clearly less predicted time than the choice and than those before it.
+  struct Looser {
+    double loss = 0, ms_per_core = 0;
+  };
+  std::vector<Looser> looser;
   // Share of a lookup's results that are not the table's entry of the value that came in, by node,
   // in the simulations of the samples held out.
   std::map<std::size_t, double> flip_rates;

@@ -26,7 +26,7 @@ void check_shared_results(Precision policy, const std::string& where) {
   throw Error(
       ErrorCode::profile_forbids,
       "profile shared_results refuses precision tolerant: visible errors leak the key", where,
-      "precision=\"exact\", or profile private_results if only the key's owner sees results");
+      "precision \"exact\", or profile private_results if only the key's owner sees results");
 }
 
 void check_layer(const std::string& name, const LayerPrecision& layer, Profile profile) {

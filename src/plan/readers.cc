@@ -155,7 +155,7 @@ std::string layer_of(const Circuit& circuit, const Reader& reader) {
 
 std::string tolerant_way(const PlanOptions& options) {
   return options.precision == Precision::rounded ? "rounding by method approximate"
-                                                 : "precision=\"tolerant\"";
+                                                 : "precision \"tolerant\"";
 }
 
 }  // namespace torusml

@@ -177,6 +177,14 @@ nb::object describe(const std::optional<PrecisionReport>& report) {
   result["draws"] = report->draws;
   result["trials"] = report->trials;
   result["exact_ms_per_core"] = report->exact_ms_per_core;
+  nb::list looser;
+  for (const auto& [loss, ms_per_core] : report->looser) {
+    nb::dict choice;
+    choice["loss"] = loss;
+    choice["ms_per_core"] = ms_per_core;
+    looser.append(choice);
+  }
+  result["looser"] = looser;
   return result;
 }
 
