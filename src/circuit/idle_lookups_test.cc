@@ -101,10 +101,8 @@ Circuit relus(const std::vector<bool>& is_idle, SparseWeight last, std::int64_t 
   Circuit circuit;
   circuit.name = "relus";
   const auto elements = static_cast<std::int64_t>(is_idle.size());
-  circuit.values = {{{elements}, {0, 3}},
-                    {{elements}, {-3, 3}},
-                    {{elements}, {0, 3}},
-                    {{last.rows}, {0, reach}}};
+  circuit.values = {
+      {{elements}, {0, 3}}, {{elements}, {-3, 3}}, {{elements}, {0, 3}}, {{last.rows}, {0, reach}}};
   std::vector<std::int64_t> bias;
   for (const bool idle : is_idle) bias.push_back(idle ? -3 : 0);
   const Table relu{"relu", {-3, 3}, 1, {0, 0, 0, 0, 1, 2, 3}, {}};
