@@ -314,6 +314,14 @@ TEST(Passes, SeparateScalesCopiesWhatSumsOfUnlikeWidthRead) {
   EXPECT_EQ(separate_scales(separate), separate);
 }
 
+TEST(Passes, SeparateScalesFindsFreeNames) {
+  Circuit circuit = residual();
+  std::get<Lut>(circuit.nodes[3].op).tables[0].name = "relu.2";
+  const Circuit separate = separate_scales(circuit);
+  verify(separate);
+  EXPECT_EQ(std::get<Lut>(separate.nodes[1].op).tables[1].name, "relu.3");
+}
+
 TEST(Passes, SeparateScalesLeavesLikeWidthsAndTiedReaders) {
   Circuit alike = residual();  // 19 values beside 5 are not far enough apart
   auto& sign = std::get<Lut>(alike.nodes[3].op).tables[0];

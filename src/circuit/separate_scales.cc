@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "circuit/passes.h"
@@ -116,14 +118,32 @@ void redirect(Node& node, ValueId from, ValueId to) {
   }
 }
 
+std::set<std::string> table_names(const Circuit& circuit) {
+  std::set<std::string> names;
+  for (const Node& node : circuit.nodes) {
+    const auto* lut = std::get_if<Lut>(&node.op);
+    for (std::size_t t = 0; lut != nullptr && t < lut->tables.size(); ++t)
+      names.insert(lut->tables[t].name);
+  }
+  return names;
+}
+
+// name.2, name.3... whichever is free.
+std::string free_name(std::set<std::string>& names, const std::string& name) {
+  for (int number = 2;; ++number) {
+    std::string numbered = fmt::format("{}.{}", name, number);
+    if (names.insert(numbered).second) return numbered;
+  }
+}
+
 // A further result of the lookup that gives `value`, equal to it.
-ValueId add_copy(Circuit& circuit, Lut& lut, ValueId value, std::size_t number) {
+ValueId add_copy(Circuit& circuit, Lut& lut, ValueId value, std::set<std::string>& names) {
   const auto place =
       static_cast<std::size_t>(std::ranges::find(lut.results, value) - lut.results.begin());
   const auto copy = static_cast<ValueId>(circuit.values.size());
   circuit.values.push_back(TensorType(circuit.values[value]));
   lut.tables.push_back(Table(lut.tables[place]));
-  lut.tables.back().name += fmt::format(".{}", number);
+  lut.tables.back().name = free_name(names, lut.tables.back().name);
   lut.results.push_back(copy);
   return copy;
 }
@@ -139,6 +159,7 @@ Circuit separate_scales(const Circuit& circuit) {
     tie_neighbours(ties, std::move(ids));
   }
   Circuit result = circuit;
+  std::set<std::string> names = table_names(circuit);
   std::map<ValueId, std::size_t> lookup_of;
   for (std::size_t n = 0; n < circuit.nodes.size(); ++n) {
     if (const auto* lut = std::get_if<Lut>(&circuit.nodes[n].op))
@@ -151,7 +172,7 @@ Circuit separate_scales(const Circuit& circuit) {
       const auto [found, is_new] = copies.emplace(scale, value);
       if (is_new && copies.size() > 1) {
         Lut& lut = std::get<Lut>(result.nodes[lookup_of.at(value)].op);
-        found->second = add_copy(result, lut, value, copies.size());
+        found->second = add_copy(result, lut, value, names);
       }
       redirect(result.nodes[use.second], value, found->second);
     }

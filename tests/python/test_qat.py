@@ -218,6 +218,44 @@ def test_functions_need_quantizers_of_their_own():
     assert twin.code.count("self.add_quant(") == twin.code.count("self.cat_quant(") == 2
 
 
+class Mixed(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self.first(x), self.second)
+
+
+MIXED = {
+    "gate": lambda y, layer: (lambda halves: torch.cat([halves[0], halves[1].sigmoid()], 1))(y.chunk(2, 1)),
+    "sum of halves": lambda y, layer: y[:, :3].relu() + y[:, 3:].sigmoid(),
+    "mean of a residual": lambda y, layer: (y + layer(y).relu()).mean(1, keepdim=True),
+    "transposed": lambda y, layer: layer(y.reshape(-1, 2, 3).permute(0, 2, 1).relu().flatten(1)),
+    "below the largest": lambda y, layer: layer(y.relu() - y.relu().amax(1, keepdim=True)),
+    "sorted": lambda y, layer: layer(y.sort(1)[0] + y),
+    "top": lambda y, layer: y.topk(4, 1)[0].sigmoid(),
+    "larger of two": lambda y, layer: torch.maximum(y, layer(y)),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_networks_that_move_and_compare(name):
+    torch.manual_seed(3)
+    twin = to_qat(Mixed(MIXED[name]), 5)
+    x = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
+    with torch.no_grad():
+        for _ in range(30):
+            twin(torch.from_numpy(x))
+    expected = twin.eval()(torch.from_numpy(x[:50])).detach().numpy()
+    module = compile_brevitas_qat_model(twin, x, precision="exact")
+    clear = module.forward(x[:50])
+    step = np.abs(expected).max() / 15
+    assert np.quantile(np.abs(clear - expected), 0.98) <= 1e-5 or np.abs(clear - expected).max() <= 1.01 * step
+    assert np.array_equal(module.forward(x[:50], fhe="simulate"), clear)
+
+
 def test_pools_and_norms():
     twin = to_qat(made("cnn")[0])
     assert isinstance(twin, Cnn)

@@ -53,7 +53,7 @@ def to_qat(
     per_channel: bool = False,
     return_quant_tensor: bool = False,
 ) -> nn.Module:
-    """A copy of `model` in which every operand of a linear map, a sum or an average passes a quantizer.
+    """A copy of `model` in which every operand of a linear map, a sum, an average or an extremum passes a quantizer.
 
     bits: of weights and activations, or a dictionary of op_weights, op_inputs (activations) and model_inputs (op_inputs
     unless given). non_zero: how many inputs of each neuron stay, those of the largest weights; the others are pruned by
@@ -98,7 +98,7 @@ class _Plan:
             if trace.role(node) is Role.SUM and node.op != "call_module":
                 if not self._shares_quantizer(node):
                     self.sums.append(node)
-            elif trace.role(node) in (Role.LINEAR, Role.SUM, Role.AVERAGE):
+            elif trace.role(node) in (Role.LINEAR, Role.SUM, Role.AVERAGE, Role.EXTREMUM) or trace.moves(node):
                 for operand in trace.operands(node):
                     self._need(operand, node)
 
@@ -259,7 +259,7 @@ class _Rewriter:
         for node, name in self._add_input_quantizers().items():
             self._quantize_for_all_readers(node, name)
         for node in self.plan.functions:
-            name = f"{node.name}_quant"
+            name = f"{node.name}_{RESULT}"
             self._add(name, self._identity(not self.trace.is_non_negative(node)))
             self._quantize_for_all_readers(node, name)
         for node in self.plan.sums:

@@ -24,13 +24,14 @@ RESULT, OPERAND, INPUT = "result_quant", "operand_quant", "input_quant"
 
 
 class Role(enum.Enum):
-    """What a node is to quantization. Operands of LINEAR, SUM and AVERAGE must be integers on encrypted data."""
+    """What a node is to quantization. Operands of LINEAR, SUM, AVERAGE and EXTREMUM must be integers on encrypted data."""
 
     INPUT = enum.auto()
     QUANTIZER = enum.auto()
     LINEAR = enum.auto()  # a module with weights
-    SUM = enum.auto()  # sums and concatenations of several activations
+    SUM = enum.auto()  # sums, concatenations and maxima of several activations
     AVERAGE = enum.auto()
+    EXTREMUM = enum.auto()  # of rows of one activation; values of a grid, too
     PASSES = enum.auto()  # values on a grid stay on it
     FUNCTION = enum.auto()  # of one activation, element by element
     OTHER = enum.auto()  # constants, shapes, the output
@@ -47,7 +48,9 @@ _PASSES = (
     nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d,
 )  # fmt: skip
 # Functions and methods go by their names.
-_SUM_NAMES = {"add", "add_", "iadd", "sub", "sub_", "isub", "cat", "concat", "concatenate", "stack", "hstack", "vstack"}
+_OF_SEVERAL_NAMES = {"add", "add_", "iadd", "sub", "sub_", "isub", "maximum", "minimum", "max", "min"}
+_SUM_NAMES = {*_OF_SEVERAL_NAMES, "cat", "concat", "concatenate", "stack", "hstack", "vstack"}
+_EXTREMUM_NAMES = {"amax", "amin", "max", "min", "topk", "sort"}
 _AVERAGE_NAMES = {
     "mean", "sum", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
     "adaptive_avg_pool3d",
@@ -58,6 +61,11 @@ _PASSES_NAMES = {
     "max_pool3d", "movedim", "narrow", "pad", "permute", "ravel", "reshape", "select", "split", "squeeze", "swapaxes", "t",
     "to", "transpose", "unbind", "unflatten", "unsqueeze", "view",
 }  # fmt: skip
+# Elements change their places, which only integers can on encrypted data.
+_MOVES_NAMES = {
+    "chunk", "expand", "getitem", "movedim", "narrow", "pad", "permute", "select", "split", "swapaxes", "t", "transpose",
+    "unbind",
+}  # fmt: skip
 _SHAPE_NAMES = {"size", "dim", "numel", "len"}
 _BY_HAND = "or quantizers by hand"
 _NO_SOFTMAX = f"no softmax, which can run on decrypted results, {_BY_HAND}"
@@ -66,7 +74,8 @@ _REFUSED_NAMES = {
     "linear": "an nn.Linear", "bilinear": "an nn.Linear", "matmul": "an nn.Linear", "mm": "an nn.Linear",
     "bmm": "an nn.Linear", "addmm": "an nn.Linear", "einsum": "an nn.Linear", "conv1d": "an nn.Conv1d",
     "conv2d": "an nn.Conv2d", "conv3d": "an nn.Conv3d", "softmax": _NO_SOFTMAX, "log_softmax": _NO_SOFTMAX,
-    "scaled_dot_product_attention": "another layer", "layer_norm": _NORM, "group_norm": _NORM, "instance_norm": _NORM,
+    "logsumexp": _NO_SOFTMAX, "scaled_dot_product_attention": "another layer", "layer_norm": _NORM, "group_norm": _NORM,
+    "instance_norm": _NORM,
 }  # fmt: skip
 _REFUSED = {
     nn.Softmax: _NO_SOFTMAX, nn.LogSoftmax: _NO_SOFTMAX, nn.LayerNorm: _NORM, nn.GroupNorm: _NORM,
@@ -110,9 +119,13 @@ class Trace:
     def module(self, node: fx.Node) -> nn.Module | None:
         return self.modules[node.target] if node.op == "call_module" else None
 
+    def moves(self, node: fx.Node) -> bool:
+        """Whether elements change their places."""
+        return self._roles[node] is Role.PASSES and node.op != "call_module" and name_of(node) in _MOVES_NAMES
+
     def source(self, node: fx.Node) -> fx.Node:
         """The node whose values these are, moved or left out at most."""
-        while self._roles[node] is Role.PASSES and not self._is_quantized_behind(node):
+        while self._roles[node] in (Role.PASSES, Role.EXTREMUM) and not self._is_quantized_behind(node):
             node = self.operands(node)[0]
         return node
 
@@ -147,7 +160,7 @@ class Trace:
             return not (_act_quant(module) or module.output_quant).is_signed
         if isinstance(module, _NON_NEGATIVE) or (module is None and name_of(node) in _NON_NEGATIVE_NAMES):
             return True
-        keeps_sign = self._roles[node] in (Role.PASSES, Role.AVERAGE)
+        keeps_sign = self._roles[node] in (Role.PASSES, Role.AVERAGE, Role.EXTREMUM)
         if self._roles[node] is Role.SUM:
             keeps_sign = "sub" not in name_of(node)
         return keeps_sign and all(self.is_non_negative(operand) for operand in self.operands(node))
@@ -178,7 +191,8 @@ class Trace:
         self._roles[node] = role = self._find_role(node)
         if role is Role.OTHER:
             return
-        mixes = role in (Role.INPUT, Role.LINEAR, Role.SUM, Role.AVERAGE) or len(self._operand_roots(node)) != 1
+        by_element = role in (Role.QUANTIZER, Role.PASSES, Role.FUNCTION)
+        mixes = not by_element or self.moves(node) or len(self._operand_roots(node)) != 1
         self._roots[node] = node if mixes else self._operand_roots(node)[0]
 
     def _operand_roots(self, node: fx.Node) -> list[fx.Node]:
@@ -214,8 +228,10 @@ class Trace:
             raise NotSupported(f"the function '{name}' in a network to be quantized", place_of(node), _REFUSED_NAMES[name])
         if name in _AVERAGE_NAMES:
             return Role.AVERAGE
+        if name in _EXTREMUM_NAMES and len(self.operands(node)) == 1:
+            return Role.EXTREMUM
         if name in _SUM_NAMES:
-            is_sum = len(self._operand_roots(node)) > 1 or name not in {"add", "add_", "iadd", "sub", "sub_", "isub"}
+            is_sum = len(self._operand_roots(node)) > 1 or name not in _OF_SEVERAL_NAMES
             return Role.SUM if is_sum else Role.FUNCTION
         return Role.PASSES if name in _PASSES_NAMES or name == "getattr" else Role.FUNCTION
 
