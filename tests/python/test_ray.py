@@ -25,6 +25,7 @@ sys.path.insert(0, str(REPOSITORY / "contrib" / "ray"))
 
 from ray._private import state  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 from torusml_ray import RayServer, worker  # noqa: E402
 from torusml_ray.spread import _stored as stored_of  # noqa: E402
@@ -82,7 +83,8 @@ class LoggedServer(RayServer):
 
     def __init__(self, *arguments, pause=0.2, **options):
         super().__init__(*arguments, **options)
-        self.log = Log.remote()
+        own = ray.get_runtime_context().get_node_id()  # which no test takes away
+        self.log = Log.options(scheduling_strategy=NodeAffinitySchedulingStrategy(own, soft=False)).remote()
         remote = ray.remote(logged_run).options(
             num_cpus=1, max_retries=options.get("max_retries", 3), scheduling_strategy="SPREAD"
         )
