@@ -298,7 +298,8 @@ FAMILIES = [
         "and nothing overflows: 2 K - 1 lookups for a row of K, besides those that make the operand's integers. "
         "What lies too far below every row's maximum to count is held there, so that masks of -inf do not widen "
         "the steps. LayerNormalization and its kin: mean, difference, square, mean, reciprocal of the root, "
-        "product. GELU and SiLU are one table.",
+        "product; variances are held at the least that quantization resolves, so that rows that are almost constant "
+        "come out smaller, not many times too large. GELU and SiLU are one table.",
         list(normalizations()),
     ),
 ]
