@@ -68,7 +68,7 @@ CASES = {
     "nn-20-ptq": Case("nn-20", qat=False, by_hand=DEEP, max_loss=0.005, options=IMAGES),
     "nn-50-qat": Case("nn-50", qat=True, by_hand=DEEP, max_loss=0.005, options=IMAGES),
     "nn-50-ptq": Case("nn-50", qat=False, by_hand=DEEP, max_loss=0.005, options=IMAGES),
-    "mlp-qat": Case("mlp", qat=True, max_loss=0.005, options=IMAGES),
+    "mlp-qat": Case("mlp", qat=True, max_loss=0.0075, options=IMAGES),
     "digits-cnn-qat": Case("digits-cnn", qat=True, options=IMAGES),
     "resnet-fashion-qat": Case("resnet-fashion", qat=True, max_loss=0.005, options=IMAGES),
     "resnet-fashion-ptq": Case("resnet-fashion", qat=False, by_hand=DEEP, max_loss=0.005, options=IMAGES),

@@ -4,8 +4,9 @@
     quantized = train_quantized("nn-20", net, data, recipe, seed=0)
 
 Images are moved by a pixel at random, so that few of them teach more. The quantized twin learns the teacher's
-outputs, which deep networks need: labels alone say too little about fifty layers. `device="cuda"` trains on a GPU; networks
-come back to the CPU.
+outputs, which deep networks need: labels alone say too little about fifty layers. Where the recipe says so, it is pruned
+before it is trained, and trained with noise in front of its activations. `device="cuda"` trains on a GPU; networks come
+back to the CPU.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,10 @@ import torch
 from data import Data, Samples
 from models import FloatLayers, QuantLayers, build
 from torch import nn
+from torch.nn.utils import prune
+
+from torusml.torch import finish_pruning, noise
+from torusml.torch.pruning import keep_largest
 
 TEMPERATURE = 4.0  # of the teacher's probabilities
 
@@ -40,6 +45,8 @@ class Recipe:
     weight_bits: int = 4
     activation_bits: int = 4
     input_bits: int = 4
+    kept_weights: float = 1.0  # share of each neuron's weights that pruning leaves to the quantized twin
+    relative_noise: float = 0.0  # that it is trained with: standard deviation as a fraction of the accumulator's interval
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,9 @@ class Phase:
 RECIPES = {
     "nn-20": Recipe(epochs=30, quantized_epochs=20),
     "nn-50": Recipe(epochs=25, quantized_epochs=12, quantized_batch_size=256),
-    "mlp": Recipe(epochs=40, quantized_epochs=25),
+    "mlp": Recipe(
+        epochs=40, quantized_epochs=75, quantized_learning_rate=2e-3, weight_bits=2, kept_weights=0.25, relative_noise=2**-5
+    ),
     "digits-cnn": Recipe(epochs=60, quantized_epochs=40, batch_size=32, quantized_batch_size=32),
     "fashion-cnn": Recipe(epochs=12, quantized_epochs=6, quantized_batch_size=256, max_shift=0),
     "resnet-fashion": Recipe(epochs=30, quantized_epochs=15, quantized_batch_size=256, max_shift=1),
@@ -83,17 +92,31 @@ def train_quantized(
     with _reproducible(seed, device):
         network = quantized_twin(name, recipe)
         network.load_state_dict(teacher.state_dict(), strict=False)
+        _prune(network, recipe.kept_weights)
         epochs, rate, batch = recipe.quantized_epochs, recipe.quantized_learning_rate, recipe.quantized_batch_size
         phase = Phase(f"{name}, quantized", epochs, rate, batch)
-        with around(network.to(device)):
+        with ExitStack() as contexts:
+            contexts.enter_context(around(network.to(device)))
+            if recipe.relative_noise:
+                contexts.enter_context(noise.inject(network, recipe.relative_noise))
             _fit(network, data.train, recipe, phase, teacher.to(device))
     teacher.cpu()
-    return network.cpu().eval()
+    return finish_pruning(network).cpu().eval()
 
 
 def quantized_twin(name: str, recipe: Recipe) -> nn.Module:
     """Not trained yet."""
     return build(name, QuantLayers(recipe.weight_bits, recipe.activation_bits, recipe.input_bits))
+
+
+def _prune(network: nn.Module, kept: float) -> None:
+    """Each neuron or channel keeps that share of its weights, those of the largest magnitudes."""
+    if kept == 1:
+        return
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            count = round(kept * module.weight[0].numel())
+            prune.custom_from_mask(module, "weight", keep_largest(module.weight, count))
 
 
 @contextmanager

@@ -136,7 +136,39 @@ for name, shape in shapes.items():
     command = [sys.executable, "-W", "ignore", "-c", program]
     result = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER, env={"PYTHONPATH": str(FOLDER)})
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == "nn-20 2440 nn-50 5200 mlp 256 digits-cnn 1152 fashion-cnn 2280".split()
+    counts = "nn-20 2440 nn-50 5200 mlp 256 digits-cnn 1152 fashion-cnn 2280 resnet-fashion 3888"
+    assert result.stdout.split() == counts.split()
+
+
+def test_the_quantized_twin_is_pruned_and_trained_with_noise():
+    pytest.importorskip("brevitas")
+    program = f"""
+import dataclasses, sys
+sys.path.insert(0, {str(FOLDER)!r})
+import numpy as np
+import torch
+from data import Data, Samples
+from models import FloatLayers, build
+from training import RECIPES, train_quantized
+
+def weights_with(noise):
+    recipe = dataclasses.replace(RECIPES["mlp"], quantized_epochs=1, relative_noise=noise)
+    network = train_quantized("mlp", teacher, Data(samples, samples), recipe, 0)
+    return [layer.weight for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
+
+random = np.random.default_rng(0)
+samples = Samples(random.random((256, 1, 28, 28), np.float32), random.integers(0, 10, 256))
+torch.manual_seed(0)
+teacher = build("mlp", FloatLayers()).eval()
+quiet, noisy = weights_with(0.0), weights_with(RECIPES["mlp"].relative_noise)
+for layer in noisy:
+    assert set((layer != 0).sum(1).tolist()) == {{layer.shape[1] // 4}}
+    assert isinstance(layer, torch.nn.Parameter)  # no mask is left
+assert not torch.equal(quiet[1], noisy[1])
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxoptimizer"])
