@@ -25,9 +25,11 @@ constexpr double kCoarsestBits = 4, kRungBits = 0.125;
 constexpr int kTolerantRungs = 57, kExactRung = kTolerantRungs;
 constexpr std::size_t kMostParts = 16;
 // In rungs: how much coarser parts are tried than the best uniform rung, how much coarser a part is
-// for its sensitivity, and how far apart the finer rungs are that stand in reserve.
+// for its sensitivity, and how much finer than the best the uniform rungs are that stand in
+// reserve.
 constexpr std::array kCoarserRungs = {1, 2, 4, 8, 12, 16};
-constexpr int kProbeRungs = 8, kReserveRungs = 4;
+constexpr int kProbeRungs = 8;
+constexpr std::array kReserveRungs = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 40, 48};
 // A metric's loss is what is lost less what chance gains: it scatters more.
 constexpr std::size_t kWantedDraws = 2000,
                       kWantedMetricDraws = 10000;  // samples times simulations of each, in a trial
@@ -292,7 +294,9 @@ class Searcher {
     std::erase_if(candidates_, [&](const Candidate& c) { return c.rungs == uniform(kExactRung); });
     std::ranges::stable_sort(candidates_, {}, &Candidate::cost);
     if (candidates_.size() > kMostVerified) candidates_.resize(kMostVerified);
-    for (int rung = base + kReserveRungs; rung < kExactRung; rung += kReserveRungs) add(rung);
+    for (const int finer : kReserveRungs) {
+      if (base + finer < kExactRung) add(base + finer);
+    }
     add(kExactRung);
     std::ranges::stable_sort(candidates_, {}, &Candidate::cost);
     return std::move(candidates_);
@@ -301,7 +305,10 @@ class Searcher {
   // The first finalist that passes.
   PrecisionFound verified(int base) {
     std::optional<double> best;
+    std::string judged;  // of one cost, the plan of the next rung is often the same
     for (const auto& [rungs, cost] : finalists(base)) {
+      if (identity_of(*plan_at(rungs)) == judged) continue;
+      judged = identity_of(*plan_at(rungs));
       flips_.clear();
       const double loss = is_exact(rungs) ? 0 : loss_of(*plan_at(rungs), held_out_, 1, &flips_);
       if (loss <= score_.most_loss()) return found(rungs, loss);

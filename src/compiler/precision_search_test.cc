@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -249,25 +250,33 @@ TEST(PrecisionSearch, FollowsAMetric) {
             make_plan(net.circuit, strict.options).cost_ms_per_core);
 }
 
+// Of outputs of some samples, from the exact ones of all.
+double relative_error(const std::vector<double>& exact, const std::vector<Tensor<double>>& outputs,
+                      const std::vector<std::size_t>& samples) {
+  const std::size_t width = outputs[0].data.size() / samples.size();
+  double error = 0, norm = 0;
+  for (std::size_t s = 0; s < samples.size(); ++s) {
+    for (std::size_t c = 0; c < width; ++c) {
+      const double value = exact[samples[s] * width + c];
+      error += std::pow(outputs[0].data[s * width + c] - value, 2);
+      norm += value * value;
+    }
+  }
+  return std::sqrt(error / norm);
+}
+
+// More than a third of 900 samples, as the held-out ones are.
+bool is_held_out(const std::vector<std::size_t>& samples) { return samples.size() > 300; }
+
 // Samples that the choice is judged by may be harder than those that it was made by. What comes
 // next is a finer tolerance, not exact lookups at several times the cost.
 TEST(PrecisionSearch, TriesFinerTolerancesBeforeExact) {
   const Classifier net = ClassifierBuilder(9, 15).make(900);
   const std::vector<double> exact =
       dequantize_output(net.client.outputs[0], run_clear(net.circuit, net.inputs)[0]).data;
-  // Minus the relative error; ten times that where more than a third of the samples is looked at.
   const Metric metric = [&](const std::vector<Tensor<double>>& outputs,
                             const std::vector<std::size_t>& samples) {
-    const std::size_t width = outputs[0].data.size() / samples.size();
-    double error = 0, norm = 0;
-    for (std::size_t s = 0; s < samples.size(); ++s) {
-      for (std::size_t c = 0; c < width; ++c) {
-        const double value = exact[samples[s] * width + c];
-        error += std::pow(outputs[0].data[s * width + c] - value, 2);
-        norm += value * value;
-      }
-    }
-    return (samples.size() > 300 ? -10 : -1) * std::sqrt(error / norm);
+    return (is_held_out(samples) ? -10 : -1) * relative_error(exact, outputs, samples);
   };
   const PrecisionTarget target = make_target(true, 0, 0, metric, 1);
   const PrecisionFound found =
@@ -275,6 +284,27 @@ TEST(PrecisionSearch, TriesFinerTolerancesBeforeExact) {
   EXPECT_FALSE(found.is_exact);
   EXPECT_LE(found.report.loss, 1);
   EXPECT_LT(make_plan(net.circuit, found.options).cost_ms_per_core, found.report.exact_ms_per_core);
+}
+
+TEST(PrecisionSearch, JudgesNoPlanTwiceOnTheHeldOutSamples) {
+  const Classifier net = ClassifierBuilder(9, 15).make(900);
+  const std::vector<double> exact =
+      dequantize_output(net.client.outputs[0], run_clear(net.circuit, net.inputs)[0]).data;
+  std::vector<double> judged;
+  // No plan with any noise passes there.
+  const Metric metric = [&](const std::vector<Tensor<double>>& outputs,
+                            const std::vector<std::size_t>& samples) {
+    const double error = relative_error(exact, outputs, samples);
+    if (!is_held_out(samples)) return -error;
+    if (error > 0) judged.push_back(error);
+    return -1e6 * error;
+  };
+  const PrecisionFound found = search_precision(net.circuit, net.client, net.inputs, {},
+                                                {.target = make_target(true, 0, 0, metric, 1)});
+  EXPECT_EQ(found.report.loss, 0);
+  EXPECT_GT(judged.size(), 3u);
+  std::ranges::sort(judged);
+  EXPECT_EQ(std::ranges::adjacent_find(judged), judged.end());  // the noise of two plans differs
 }
 
 // Key sets of some tolerances cannot pack results, or have too much noise for it.
