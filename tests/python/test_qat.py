@@ -251,8 +251,9 @@ def test_networks_that_move_and_compare(name):
     expected = twin.eval()(torch.from_numpy(x[:50])).detach().numpy()
     module = compile_brevitas_qat_model(twin, x, precision="exact")
     clear = module.forward(x[:50])
-    step = np.abs(expected).max() / 15
-    assert np.quantile(np.abs(clear - expected), 0.98) <= 1e-5 or np.abs(clear - expected).max() <= 1.01 * step
+    error = np.abs(clear - expected).max() / np.abs(expected).max()
+    # The last function of these two has no quantizer behind it, and gets results of 8 bits.
+    assert error <= (0.01 if name in ("top", "larger of two") else 1e-6)
     assert np.array_equal(module.forward(x[:50], fhe="simulate"), clear)
 
 

@@ -55,16 +55,15 @@ _AVERAGE_NAMES = {
     "mean", "sum", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
     "adaptive_avg_pool3d",
 }  # fmt: skip
-_PASSES_NAMES = {
-    "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "chunk", "clone", "contiguous", "detach",
-    "dropout", "dropout1d", "dropout2d", "dropout3d", "expand", "flatten", "float", "getitem", "max_pool1d", "max_pool2d",
-    "max_pool3d", "movedim", "narrow", "pad", "permute", "ravel", "reshape", "select", "split", "squeeze", "swapaxes", "t",
-    "to", "transpose", "unbind", "unflatten", "unsqueeze", "view",
-}  # fmt: skip
 # Elements change their places, which only integers can on encrypted data.
 _MOVES_NAMES = {
     "chunk", "expand", "getitem", "movedim", "narrow", "pad", "permute", "select", "split", "swapaxes", "t", "transpose",
     "unbind",
+}  # fmt: skip
+_PASSES_NAMES = _MOVES_NAMES | {
+    "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "clone", "contiguous", "detach", "dropout",
+    "dropout1d", "dropout2d", "dropout3d", "flatten", "float", "max_pool1d", "max_pool2d", "max_pool3d", "ravel", "reshape",
+    "squeeze", "to", "unflatten", "unsqueeze", "view",
 }  # fmt: skip
 _SHAPE_NAMES = {"size", "dim", "numel", "len"}
 _BY_HAND = "or quantizers by hand"
