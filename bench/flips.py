@@ -3,7 +3,7 @@
     ./dev bench flips                                           # the checkerboard fixture
     ./dev bench flips --model net.onnx --data net.npz --bits 4  # another
 
-The data holds `calibration` and `points` (samples, ...), and `labels` for accuracies. The model is compiled with
+The data holds `calibration` and `points` or `test` (samples, ...), and `labels` for accuracies. The model is compiled with
 precision tolerant and a coarse tolerance, at which flips are frequent. The pooled rates must agree within 10 %, and
 the accuracies within their binomial intervals; layers are shown without verdict. Exit status 1 where they do not.
 """
@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=MODELS / "checkerboard_qat_seed0.npz")
     parser.add_argument("--bits", type=int, help="of post-training quantization; without it the network's own quantizers")
     parser.add_argument("--tolerance", type=float, default=0.02)
+    parser.add_argument("--margin", type=float, default=0.05, help="of intervals beyond what calibration reaches")
     parser.add_argument("--encrypted", type=int, default=200, help="samples")
     parser.add_argument("--simulated", type=int, default=5000, help="samples")
     parser.add_argument("--program", type=Path, default=ROOT / "build" / "release" / "bench" / "flips")
@@ -42,7 +43,12 @@ def measure(options: argparse.Namespace, data: dict) -> tuple[list, dict]:
 
     quantization = {"n_bits": options.bits} if options.bits else {"import_qat": True}
     module = compile_onnx_model(
-        options.model, data["calibration"], precision="tolerant", tolerance=options.tolerance, **quantization
+        options.model,
+        data["calibration"],
+        precision="tolerant",
+        tolerance=options.tolerance,
+        margin=options.margin,
+        **quantization,
     )
     with tempfile.TemporaryDirectory() as folder:
         model, inputs, results = (str(Path(folder) / name) for name in ("model.tml", "inputs", "results"))
@@ -103,6 +109,7 @@ def main() -> int:
     options = arguments()
     with np.load(options.data) as file:
         data = dict(file)
+    data.setdefault("points", data.get("test"))
     lines, classes = measure(options, data)
     for line in lines:
         show(line)
