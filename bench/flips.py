@@ -109,6 +109,8 @@ def main() -> int:
     options = arguments()
     with np.load(options.data) as file:
         data = dict(file)
+    if "points" not in data and "test" not in data:
+        sys.exit(f"{options.data} holds neither 'points' nor 'test', but {', '.join(data)}")
     data.setdefault("points", data.get("test"))
     lines, classes = measure(options, data)
     for line in lines:
