@@ -24,17 +24,17 @@ namespace {
 constexpr double kCoarsestBits = 4, kRungBits = 0.125;
 constexpr int kTolerantRungs = 57, kExactRung = kTolerantRungs;
 constexpr std::size_t kMostParts = 16;
-// In rungs: how much coarser parts are tried than the best uniform rung, how much coarser a part is
-// for its sensitivity, and how much finer than the best the uniform rungs are that stand in
-// reserve.
+// In rungs: how much coarser parts are tried than the best uniform rung, and how much coarser a
+// part is for its sensitivity.
 constexpr std::array kCoarserRungs = {1, 2, 4, 8, 12, 16};
 constexpr int kProbeRungs = 8;
-constexpr std::array kReserveRungs = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 40, 48};
 // A metric's loss is what is lost less what chance gains: it scatters more.
 constexpr std::size_t kWantedDraws = 2000,
                       kWantedMetricDraws = 10000;  // samples times simulations of each, in a trial
 constexpr double kMostLookupsDrawn = 4e8;          // in a trial, which may leave fewer draws
-constexpr std::size_t kMostVerified = 6;
+// Judged on the samples held out: so many that passed, and finer uniform rungs in reserve. The
+// search leaves kLeastJudged of its trials to them.
+constexpr std::size_t kMostVerified = 6, kMostReserves = 12, kLeastJudged = 8;
 // Looser targets that are worth a word: so many at most, no looser than so many times the target,
 // each with at most this share of the time of the one before. Of targets that are almost the same
 // the cheapest.
@@ -288,18 +288,31 @@ class Searcher {
     if (plan) candidates_.push_back({uniform(rung), plan->cost_ms_per_core});
   }
 
-  // What is judged on the samples held out, by cost: the cheapest candidates, and the finer uniform
-  // rungs in case that none of them passes, exact the last of them.
+  // What is judged on the samples held out, by cost: the cheapest candidates, and finer uniform
+  // rungs in case that none of them passes, exact the last of them. No more than trials are left.
   std::vector<Candidate> finalists(int base) {
     std::erase_if(candidates_, [&](const Candidate& c) { return c.rungs == uniform(kExactRung); });
     std::ranges::stable_sort(candidates_, {}, &Candidate::cost);
-    if (candidates_.size() > kMostVerified) candidates_.resize(kMostVerified);
-    for (const int finer : kReserveRungs) {
-      if (base + finer < kExactRung) add(base + finer);
-    }
+    const std::size_t left = std::max<std::size_t>(trials_.left(), 1) - 1;  // one for exact
+    if (candidates_.size() > std::min(kMostVerified, left / 2))
+      candidates_.resize(std::min(kMostVerified, left / 2));
+    add_reserves(base, std::min(kMostReserves, left - candidates_.size()));
     add(kExactRung);
     std::ranges::stable_sort(candidates_, {}, &Candidate::cost);
     return std::move(candidates_);
+  }
+
+  // Close to each other next to the base, where they cost little more.
+  void add_reserves(int base, std::size_t count) {
+    const int finest = kExactRung - 1 - base;
+    int last = 0;
+    for (std::size_t i = 1; i <= count && last < finest; ++i) {
+      const double share = static_cast<double>(i) / static_cast<double>(count);
+      const int finer = static_cast<int>(std::lround(std::pow(finest, share)));
+      if (finer == last) continue;
+      add(base + finer);
+      last = finer;
+    }
   }
 
   // The first finalist that passes.
@@ -383,7 +396,7 @@ class Searcher {
   FlipCounts flips_;                    // of the candidate that is judged
   std::optional<Error> failure_;
   double exact_cost_ = 0;
-  Trials trials_{search_.max_trials, static_cast<int>(kMostVerified), search_.progress};
+  Trials trials_{search_.max_trials, static_cast<int>(kLeastJudged), search_.progress};
 };
 
 }  // namespace

@@ -286,25 +286,29 @@ TEST(PrecisionSearch, TriesFinerTolerancesBeforeExact) {
   EXPECT_LT(make_plan(net.circuit, found.options).cost_ms_per_core, found.report.exact_ms_per_core);
 }
 
-TEST(PrecisionSearch, JudgesNoPlanTwiceOnTheHeldOutSamples) {
+TEST(PrecisionSearch, JudgesNoPlanTwiceAndKeepsToItsTrials) {
   const Classifier net = ClassifierBuilder(9, 15).make(900);
   const std::vector<double> exact =
       dequantize_output(net.client.outputs[0], run_clear(net.circuit, net.inputs)[0]).data;
-  std::vector<double> judged;
-  // No plan with any noise passes there.
-  const Metric metric = [&](const std::vector<Tensor<double>>& outputs,
-                            const std::vector<std::size_t>& samples) {
-    const double error = relative_error(exact, outputs, samples);
-    if (!is_held_out(samples)) return -error;
-    if (error > 0) judged.push_back(error);
-    return -1e6 * error;
-  };
-  const PrecisionFound found = search_precision(net.circuit, net.client, net.inputs, {},
-                                                {.target = make_target(true, 0, 0, metric, 1)});
-  EXPECT_EQ(found.report.loss, 0);
-  EXPECT_GT(judged.size(), 3u);
-  std::ranges::sort(judged);
-  EXPECT_EQ(std::ranges::adjacent_find(judged), judged.end());  // the noise of two plans differs
+  for (const int max_trials : {16, 64}) {
+    std::vector<double> judged;
+    // No plan with any noise passes there.
+    const Metric metric = [&](const std::vector<Tensor<double>>& outputs,
+                              const std::vector<std::size_t>& samples) {
+      const double error = relative_error(exact, outputs, samples);
+      if (!is_held_out(samples)) return -error;
+      if (error > 0) judged.push_back(error);
+      return -1e6 * error;
+    };
+    const PrecisionFound found =
+        search_precision(net.circuit, net.client, net.inputs, {},
+                         {.target = make_target(true, 0, 0, metric, 1), .max_trials = max_trials});
+    EXPECT_EQ(found.report.loss, 0);
+    EXPECT_LE(found.report.trials, max_trials);
+    EXPECT_GT(judged.size(), 3u);
+    std::ranges::sort(judged);
+    EXPECT_EQ(std::ranges::adjacent_find(judged), judged.end());  // the noise of two plans differs
+  }
 }
 
 // Key sets of some tolerances cannot pack results, or have too much noise for it.

@@ -22,6 +22,7 @@ class Trials {
   }
   bool may_try() const { return count_ < most_ - reserved_; }
   int count() const { return count_; }
+  std::size_t left() const { return static_cast<std::size_t>(std::max(most_ - count_, 0)); }
 
  private:
   const int most_, reserved_;
